@@ -1,0 +1,51 @@
+"""What a plugin offers for its schemes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from producer_pool.contract.ports import Client, Listener
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.outcomes import Ack
+
+__all__ = ["API", "Transport"]
+
+API: Final = 1
+"""The version of the plugin contract that this core speaks."""
+
+
+@dataclass(frozen=True)
+class Transport:
+    """
+    The ends of one protocol and what it guarantees.
+
+    *client* and *listener* are called with the endpoint and an instance of the options dataclass, made
+    from the URL's query; with None where there is no options class. Classes will do.
+    """
+
+    schemes: Iterable[str]
+    """The URL schemes that it serves. Each is an entry point of the plugin's distribution."""
+    client: Callable[[Endpoint, Any], Client] | None
+    """Makes a client for an endpoint; None: this protocol only receives."""
+    listener: Callable[[Endpoint, Any], Listener] | None = None
+    """Makes a listener for an endpoint; None: this protocol only sends."""
+    options: type | None = None
+    """A frozen dataclass of the options that its URLs may carry."""
+    listener_options: type | None = None
+    """The same for listeners, where they differ."""
+    acks: Iterable[Ack] = frozenset({Ack.WRITTEN})
+    """The levels of acknowledgement that it can reach on this platform."""
+    ordered: bool = True
+    """Whether messages arrive in the order in which they were sent."""
+    binary_safe: bool = True
+    """Whether every byte string is a message that it can carry, with the right options."""
+    max_message: int | None = None
+    """Bytes of the longest message that it can carry; None: no limit of its own."""
+    api: int = API
+    """The version of the contract that the plugin was written for."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schemes", tuple(self.schemes))
+        object.__setattr__(self, "acks", frozenset(self.acks))

@@ -1,0 +1,139 @@
+"""What happened to a message, per consumer, and how far it got."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from producer_pool.model.errors import DeliveryError
+
+__all__ = ["Ack", "ForwardResult", "Outcome", "Results"]
+
+
+class Ack(enum.IntEnum):
+    """
+    How far a message got: a ladder, each rung includes the ones below.
+
+    None of them says that the consumer has *handled* the message, except APP, and none says that
+    it is stored: durability is another axis.
+    """
+
+    WRITTEN = 1
+    """Our kernel took every byte. A broken connection or a killed peer may still lose it."""
+    KERNEL = 2
+    """The next hop's TCP acknowledged it; on unix sockets, the peer process read it. **The next hop
+    may be a proxy**, and a peer that dies loses what it had not read yet."""
+    PEER = 3
+    """The peer's protocol layer answered, for example by a websocket pong."""
+    APP = 4
+    """The application answered: a 2xx, a broker's acknowledgement, an acknowledging consumer."""
+
+    @property
+    def label(self) -> str:
+        """Its name in URLs, tables and logs."""
+        return self.name.lower()
+
+
+class Outcome(enum.Enum):
+    """What became of one message at one producer. All but PENDING are terminal."""
+
+    PENDING = "pending"
+    """Accepted, and not settled yet."""
+    DELIVERED = "delivered"
+    """It reached the level of acknowledgement that its producer asks for."""
+    FAILED = "failed"
+    """It was given up; the result's error says why, and whether it may have arrived."""
+    DROPPED = "dropped"
+    """A rule removed it: an overflow policy, or a stage."""
+    CANCELLED = "cancelled"
+    """The producer was removed, or the pool closed, before it was delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardResult:
+    """What happened to one message at one producer."""
+
+    producer_id: str
+    outcome: Outcome
+    ack: Ack | None = None
+    """The level that was reached; None unless delivered."""
+    error: DeliveryError | None = None
+    """Why it was not delivered; None if it was, or while it is pending."""
+    attempts: int = 0
+    """How often it was handed to a client. More than one: it may have arrived more than once."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was delivered."""
+        return self.outcome is Outcome.DELIVERED
+
+    def check(self) -> ForwardResult:
+        """
+        Return this result if the message was delivered.
+
+        Raises:
+            DeliveryError: it was not, or not yet.
+        """
+        if self.ok:
+            return self
+        if self.error is not None:
+            raise self.error
+        raise DeliveryError(
+            f"{self.producer_id}: {self.outcome.value}; wait longer, or ask the receipt again"
+        )
+
+
+class Results(Mapping[str, ForwardResult]):
+    """One message's results by producer id, in the order in which the producers were added."""
+
+    __slots__ = ("_by_id",)
+
+    def __init__(self, by_id: Mapping[str, ForwardResult]) -> None:
+        self._by_id: Final = by_id
+
+    def __getitem__(self, producer_id: str) -> ForwardResult:
+        """Return the result of this producer; KeyError names the producers that the message went to."""
+        try:
+            return self._by_id[producer_id]
+        except KeyError:
+            known = ", ".join(self._by_id) or "none"
+            raise KeyError(f"the message did not go to {producer_id!r}, only to: {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}: {result.outcome.value}" for name, result in self._by_id.items())
+        return f"<Results {inside or 'empty'}>"
+
+    @property
+    def ok(self) -> bool:
+        """Whether every producer delivered it. True if there were no producers."""
+        return all(result.ok for result in self._by_id.values())
+
+    @property
+    def failed(self) -> dict[str, ForwardResult]:
+        """The results that are not DELIVERED: failed, dropped, cancelled, or still pending."""
+        return {name: result for name, result in self._by_id.items() if not result.ok}
+
+    def check(self) -> Results:
+        """
+        Return these results if every producer delivered the message.
+
+        Raises:
+            ExceptionGroup: of one DeliveryError for each producer that did not.
+        """
+        errors = []
+        for result in self._by_id.values():
+            try:
+                result.check()
+            except DeliveryError as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"not delivered to {len(errors)} of {len(self)} producers", errors)
+        return self

@@ -1,0 +1,132 @@
+"""The rules of delivery, as frozen values with their arithmetic."""
+# Rule: nothing here reads a clock or draws a random number. Callers pass both in.
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final
+
+from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.outcomes import Ack
+
+__all__ = ["BATCH_OVERHEAD", "DEFAULT_TIMEOUT", "DeliveryPolicy", "Limits", "Overflow", "Retry"]
+
+MiB: Final = 1024 * 1024
+
+DEFAULT_TIMEOUT: Final = 10.0
+"""Seconds that one attempt may take, connect plus reaching the level, unless ``timeout=`` says otherwise."""
+
+BATCH_OVERHEAD: Final = 512
+"""Bytes counted for each batch in every bound, on top of its payload: what it costs in memory."""
+
+
+class Overflow(enum.Enum):
+    """What a full outbox does with one batch more."""
+
+    REJECT = "reject"
+    """The new batch is FAILED with Full."""
+    BLOCK = "block"
+    """The source has to wait, and so has everyone behind the same source."""
+    DROP_OLDEST = "drop-oldest"
+    """The oldest *waiting* batches are DROPPED until the new one fits; what is in flight stays."""
+    DROP_NEWEST = "drop-newest"
+    """The new batch is DROPPED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often, and how soon, a consumer that failed is tried again."""
+
+    attempts: int | None = None
+    """
+    How often a message is handed to a client at the most; None: until its deadline.
+
+    With 1 there is no retry at all, and a message that finds its consumer unreachable fails with
+    that. With more, or None, an unreachable consumer uses up no attempt: it only takes time.
+    """
+    backoff: float = 0.1
+    """Seconds: the first reconnect waits a random time below this; each further one, below twice as much."""
+    max_backoff: float = 30.0
+    """Seconds: no reconnect waits longer."""
+    stable: float = 10.0
+    """Seconds: a connection that lasted this long makes the backoff start anew."""
+
+    def __post_init__(self) -> None:
+        if self.attempts is not None and self.attempts < 1:
+            raise ConfigurationError("retry-attempts must be at least 1; leave it out for no limit")
+        if not 0 < self.backoff <= self.max_backoff:
+            raise ConfigurationError("retry-backoff must be above 0 and not above retry-max-backoff")
+
+    @property
+    def holds(self) -> bool:
+        """Whether messages wait for a consumer that cannot be reached."""
+        return self.attempts != 1
+
+    def ceiling(self, failures: int) -> float:
+        """Return the longest wait, in seconds, after this many failures in a row."""
+        return min(self.max_backoff, self.backoff * 2.0 ** min(max(failures, 1) - 1, 60))
+
+    def delay(self, failures: int, draw: float) -> float:
+        """
+        Return the seconds to wait before the next connect: full jitter.
+
+        *draw* is a random number in [0, 1). Spreading over the whole range keeps many producers
+        from knocking at one reviving host in the same instant.
+        """
+        return self.ceiling(failures) * draw
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """How one producer treats its messages. Start from ``direct()`` or ``relay()``."""
+
+    buffer: int = 64 * MiB
+    """Bytes that may wait or be in flight, each batch counted with BATCH_OVERHEAD on top."""
+    overflow: Overflow = Overflow.REJECT
+    ack: Ack | None = Ack.WRITTEN
+    """The level at which a message counts as delivered; None: the best of the transport below APP."""
+    deadline: float | None = None
+    """Seconds from acceptance to a terminal outcome; None: the client's timeout."""
+    retry: Retry = field(default_factory=Retry)
+
+    def __post_init__(self) -> None:
+        if self.buffer < 1:
+            raise ConfigurationError("buffer must be at least 1 byte")
+        if self.deadline is not None and self.deadline <= 0:
+            raise ConfigurationError("deadline must be above 0 seconds")
+
+    @classmethod
+    def direct(cls) -> DeliveryPolicy:
+        """
+        Return the library's default: one attempt, the answer comes now, nothing happens later.
+
+        A full outbox rejects; delivered means WRITTEN; the deadline is the client's timeout.
+        """
+        return cls(retry=Retry(attempts=1))
+
+    @classmethod
+    def relay(cls) -> DeliveryPolicy:
+        """
+        Return the daemon's default: queued while the consumer is down, retried for 24 hours.
+
+        A full outbox drops its oldest waiting batch, counted and logged; delivered means the best
+        level that the transport reaches without the consumer's help beyond the protocol.
+        """
+        return cls(overflow=Overflow.DROP_OLDEST, ack=None, deadline=24 * 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of a whole pool."""
+
+    buffer: int = 256 * MiB
+    """Bytes of all batches together, each counted once however many producers hold it."""
+    drain: float = 10.0
+    """Seconds that closing may wait for what is queued."""
+
+    def __post_init__(self) -> None:
+        if self.buffer < 1:
+            raise ConfigurationError("the pool's buffer must be at least 1 byte")
+        if self.drain < 0:
+            raise ConfigurationError("drain must not be negative")

@@ -1,0 +1,102 @@
+"""Counters and states: plain numbers and words, named once, explained once."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from producer_pool.model.errors import DeliveryError
+
+__all__ = ["Health", "ListenerStats", "PoolStats", "ProducerStats", "State"]
+
+
+@dataclass(slots=True)
+class ProducerStats:
+    """
+    One producer's counters since it was added, in messages unless it says bytes.
+
+    At every moment ``accepted == delivered + failed + dropped + cancelled + pending``.
+    """
+
+    accepted: int = 0
+    """All that was meant for it, including what a bound then refused."""
+    delivered: int = 0
+    failed: int = 0
+    dropped: int = 0
+    cancelled: int = 0
+    resent: int = 0
+    """Handed to a client once more after a connection broke; these may have arrived twice."""
+    connects: int = 0
+    """Connections made."""
+    breaks: int = 0
+    """Connections lost, and attempts to connect that failed."""
+    pending_bytes: int = 0
+    """Bytes that wait or are in flight, with BATCH_OVERHEAD for each batch."""
+    peers: int = 0
+    """Consumers connected now, for a client that serves many."""
+
+    @property
+    def pending(self) -> int:
+        """Accepted and not settled."""
+        return self.accepted - self.delivered - self.failed - self.dropped - self.cancelled
+
+
+@dataclass(slots=True)
+class ListenerStats:
+    """One listener's counters since it was started."""
+
+    connections: int = 0
+    """Open now."""
+    accepted: int = 0
+    """Connections taken since the start."""
+    refused: int = 0
+    """Connections closed at once, because as many as allowed were open."""
+    evicted: int = 0
+    """Connections closed for breaking a rule: too large a message, malformed frames, too slow, too quiet."""
+    tails: int = 0
+    """Unfinished messages at the end of a stream, discarded."""
+    messages: int = 0
+    bytes: int = 0
+    dropped: int = 0
+    """Messages that came while the intake was paused and that could not be left waiting (datagrams)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A snapshot of a whole pool."""
+
+    producers: Mapping[str, ProducerStats] = field(default_factory=dict)
+    buffered_bytes: int = 0
+    """Bytes held, each batch counted once, with BATCH_OVERHEAD for each."""
+    observer_errors: int = 0
+    """Exceptions that observers raised; they were logged and stopped nothing."""
+
+
+class State(enum.Enum):
+    """What a producer can say of its consumer, from the messages it sends and not from probes."""
+
+    IDLE = "idle"
+    """Not connected, because nothing asked for it yet."""
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+    """The last connection failed or broke; it is tried again."""
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How one consumer does, and since when. Times are in seconds of the pool's monotonic clock."""
+
+    producer_id: str
+    state: State
+    since: float
+    last_delivery: float | None = None
+    last_error: DeliveryError | None = None
+    next_retry: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the consumer is reachable as far as is known."""
+        return self.state is not State.DOWN and self.state is not State.CLOSED

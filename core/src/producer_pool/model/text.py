@@ -1,0 +1,70 @@
+"""What people write and read: durations, sizes, near misses."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from producer_pool.model.errors import ConfigurationError
+
+__all__ = ["format_duration", "format_size", "parse_duration", "parse_size", "suggestion"]
+
+_SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES: Final = {
+    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+}  # fmt: skip
+_NUMBER_UNIT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)\Z")
+
+
+def parse_duration(text: str) -> float:
+    """
+    Read a time such as ``500ms``, ``10s`` or ``24h`` and return seconds. A bare number means seconds.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    return _parse(text, _SECONDS, "s", "a duration such as 500ms, 10s or 24h")
+
+
+def parse_size(text: str) -> int:
+    """
+    Read a size such as ``64MiB``, ``10kB`` or ``4096`` and return bytes.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    return int(_parse(text, _BYTES, "B", "a size in bytes such as 4096, 64KiB or 64MiB"))
+
+
+def _parse(text: str, units: dict[str, float] | dict[str, int], default: str, wanted: str) -> float:
+    match = _NUMBER_UNIT.match(text.strip())
+    if match is None:
+        raise ConfigurationError(f"{text!r} is not {wanted}")
+    unit = match[2] or default
+    if unit not in units:
+        raise ConfigurationError(f"{text!r} is not {wanted}; units: {', '.join(units)}")
+    return float(match[1]) * units[unit]
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds as parse_duration() reads them."""
+    for unit, factor in reversed(_SECONDS.items()):
+        if seconds >= factor:
+            return f"{seconds / factor:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def format_size(size: int) -> str:
+    """Write bytes as parse_size() reads them."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return f"{size}B"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` for the nearest known word, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
