@@ -1,0 +1,66 @@
+"""What every test gets: skips for missing programs by name, and a guard against processes left behind."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REQUIRE_SYSTEM = os.environ.get("PRODUCER_POOL_REQUIRE_SYSTEM") == "1"
+"""A program that a test needs and that is not installed: an error instead of a skip."""
+
+# multiprocessing keeps these until the interpreter ends.
+LASTING = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for program in marker.args:
+            if shutil.which(program) is None:
+                reason = f"needs the program {program}, see requirements/apt.txt"
+                if REQUIRE_SYSTEM:
+                    pytest.fail(reason, pytrace=False)
+                pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    if skipped:
+        terminalreporter.section("skipped")
+    for report in sorted(skipped, key=lambda report: report.nodeid):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        terminalreporter.line(f"{report.nodeid}: {str(reason).removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(autouse=True)
+def ends_its_processes() -> Iterator[None]:
+    """Fail a test that leaves a child process running, and end that process for the tests after it."""
+    before = _children()
+    yield
+    left = {pid: name for pid in _children() - before if (name := _running(pid))}
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    if left:
+        pytest.fail(f"left running: {'; '.join(left.values())}", pytrace=False)
+
+
+def _children() -> set[int]:
+    """Return the direct children of this process; none where /proc does not tell."""
+    return {int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in _read(task).split()}
+
+
+def _running(pid: int) -> str:
+    """Return the command line of *pid*; empty for one that has ended, waited for or not."""
+    command = _read(Path(f"/proc/{pid}/cmdline"))
+    if any(name in command for name in LASTING):
+        return ""
+    return command.replace(b"\0", b" ").strip().decode(errors="replace")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it ended between two looks
+        return b""

@@ -1,0 +1,101 @@
+"""What the built wheels contain: editable installs hide what is missing from them."""
+
+import configparser
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.tree import distributions
+
+# One worker builds, once.
+pytestmark = pytest.mark.xdist_group("wheels")
+
+each_distribution = pytest.mark.parametrize("place", distributions(), ids=lambda place: place.name)
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, zipfile.ZipFile]:
+    """Build all wheels, and return them by the name of the distribution."""
+    folder = tmp_path_factory.mktemp("wheels")
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    subprocess.run([*build, "--wheel-dir", folder, *map(str, distributions())], check=True)
+    return {path.name.split("-")[0].replace("_", "-"): zipfile.ZipFile(path) for path in folder.glob("*.whl")}
+
+
+@pytest.fixture
+def wheel(wheels: dict[str, zipfile.ZipFile], place: Path) -> zipfile.ZipFile:
+    return wheels[described(place)["name"]]
+
+
+def described(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((place / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def info(wheel: zipfile.ZipFile, name: str) -> str:
+    (path,) = [path for path in wheel.namelist() if path.endswith(f".dist-info/{name}")]
+    return wheel.read(path).decode()
+
+
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    return Parser().parsestr(info(wheel, "METADATA"))
+
+
+@each_distribution
+def test_wheel_holds_the_sources_and_nothing_else(wheel: zipfile.ZipFile, place: Path) -> None:
+    """Every file of src/ is in it, with py.typed; no tests, no stray folders."""
+    sources = {
+        path.relative_to(place / "src").as_posix()
+        for path in (place / "src").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    packed = {path for path in wheel.namelist() if ".dist-info/" not in path}
+
+    assert packed == sources
+    assert any(path.endswith("/py.typed") for path in packed)
+
+
+@each_distribution
+def test_wheel_tells_licence_and_readme(wheel: zipfile.ZipFile, place: Path) -> None:
+    """The licence travels with the wheel, and the README is its description."""
+    assert info(wheel, "licenses/LICENSE") == (place / "LICENSE").read_text()
+    assert metadata(wheel).get_payload() == (place / "README.md").read_text()
+    assert metadata(wheel)["License-Expression"] == "MIT"
+
+
+@each_distribution
+def test_wheel_has_the_entry_points(wheel: zipfile.ZipFile, place: Path) -> None:
+    """Each scheme and command of pyproject.toml is there, and its module is in the wheel."""
+    parser = configparser.ConfigParser(delimiters=("=",))
+    parser.read_string(info(wheel, "entry_points.txt"))
+    found = {group: dict(parser[group]) for group in parser.sections()}
+    wanted = dict(described(place)["entry-points"])
+    if "scripts" in described(place):
+        wanted["console_scripts"] = described(place)["scripts"]
+
+    assert found == wanted
+    for value in (value for group in found.values() for value in group.values()):
+        path = value.partition(":")[0].replace(".", "/")
+        assert {f"{path}.py", f"{path}/__init__.py"} & set(wheel.namelist()), value
+
+
+@each_distribution
+def test_wheels_are_of_one_version(wheel: zipfile.ZipFile, wheels: dict[str, zipfile.ZipFile]) -> None:
+    """All wheels of a build carry core's version."""
+    assert metadata(wheel)["Version"] == metadata(wheels["producer-pool"])["Version"]
