@@ -3,7 +3,7 @@ The hooks: how plugins and core are wired together. None is called for a message
 
 Each docstring says when the hook is called and holds a whole plugin.
 """
-# Rule: hooks only grow. A parameter may be added (pluggy passes each plugin only what it names); none is removed.
+# Rule: hooks only grow. A parameter may be added (pluggy passes a plugin what it names); none is removed.
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def producer_pool_transports() -> Iterable[Transport]:  # type: ignore[empty-body]
-    """
+    r"""
     Offer transports. Called when a scheme is first asked for, on the plugin that owns it only.
 
     A whole plugin, registered by the entry point ``fifo = my_fifo`` in ``producer_pool.transports``::
@@ -56,7 +56,7 @@ def producer_pool_transports() -> Iterable[Transport]:  # type: ignore[empty-bod
             async def send(self, message):
                 try:
                     with open(self._path, "ab", buffering=0) as pipe:
-                        pipe.write(message + b"\\n")
+                        pipe.write(message + b"\n")
                 except OSError as error:
                     raise SendError(f"{self.address}: {error.strerror}") from error
 

@@ -1,4 +1,6 @@
-"""From a URL's query to a frozen dataclass: types, units, secrets and suggestions, the same for every plugin."""
+"""From a URL's query to a frozen dataclass: types, units, secrets and suggestions, alike for every plugin."""
+
+# ruff: noqa: RUF009 - option() makes a field of a dataclass, as field() does.
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from typing import Annotated, Any, Final, TypeVar, cast
 from producer_pool.model.endpoint import is_secret_option
 from producer_pool.model.errors import ConfigurationError, InvalidOption
 from producer_pool.model.framing import Framing, framing_named
-from producer_pool.model.policies import DeliveryPolicy, Overflow
 from producer_pool.model.outcomes import Ack
+from producer_pool.model.policies import DeliveryPolicy, Overflow
 from producer_pool.model.text import format_duration, format_size, parse_duration, parse_size, suggestion
 
 __all__ = [
@@ -54,7 +56,7 @@ def option(default: T, help: str, *, secret: bool = False) -> T:
     *secret* hides its value wherever the URL is shown; names that speak of passwords, tokens or
     secrets are hidden anyway.
     """
-    return cast("T", dataclasses.field(default=default, metadata={"help": help, "secret": secret}))
+    return dataclasses.field(default=default, metadata={"help": help, "secret": secret})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Client(ABC):
     address: str = ""
     """Where it sends to, for people. **It never shows a secret.**"""
     timeout: float = DEFAULT_TIMEOUT
-    """Seconds that one attempt may take. The Producer keeps that time; a client used alone keeps it itself."""
+    """Seconds that one attempt may take. The Producer keeps that time; a client used alone does it itself."""
     ack: Ack = Ack.WRITTEN
     """The level that is reached when send() returns."""
     max_message: int | None = None
@@ -46,7 +46,7 @@ class Client(ABC):
         """The levels that it can be asked for, on this platform."""
         return frozenset({self.ack})
 
-    async def connect(self) -> None:
+    async def connect(self) -> None:  # noqa: B027 - there may be nothing to connect.
         """
         Reach the consumer. Called before the first send, and again after aclose().
 
@@ -104,7 +104,7 @@ class Client(ABC):
             if len(message) > limit
         }
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - there may be nothing to close.
         """Let go of the connection, if there is one. May be called twice; connect() may follow."""
 
     async def __aenter__(self) -> Self:
@@ -142,12 +142,16 @@ class ClientSignals(Protocol):
         """Say that the connection is gone. Once for each connect(); nothing else follows."""
 
     def rejected(self, number: int, error: Rejected) -> None:
-        """Say that the consumer will never take message *number*, counted from 0 since connect(). It is settled too."""
+        """
+        Say that the consumer will never take message *number*, counted from 0 since connect().
+
+        It counts as settled too.
+        """
 
 
 class PipelinedClient(Client):
     """
-    A client with many batches in flight: start() takes them without waiting, settled() tells how far they got.
+    A client with many batches in flight: start() takes them at once, settled() tells how far they got.
 
     The Producer keeps every batch until it is settled; the client keeps at most one partly written
     buffer, and counts messages, never bytes. `settled()` stays readable after broken() until aclose().
@@ -171,11 +175,11 @@ class PipelinedClient(Client):
         """Return how far the messages since connect() have got. Cheap: called for each batch."""
 
     async def send(self, message: bytes) -> None:
-        """Connect if need be, hand over *message*, and wait until it reached `ack`. For use without a Producer."""
+        """Connect if need be, hand over *message*, wait until it reached `ack`: without a Producer."""
         await self.send_batch(Batch.of([message]))
 
     async def send_batch(self, batch: Batch, start: int = 0) -> None:
-        """Connect if need be, hand over *batch*, and wait until all of it reached `ack`. For use without a Producer."""
+        """Connect if need be, hand over *batch*, wait until all of it reached `ack`: without a Producer."""
         for error in self.misfits(batch).values():
             raise error
         if self._alone is None or self._alone.lost is not None:
@@ -293,10 +297,14 @@ class Listener(ABC):
 
 
 class Stage(Protocol):
-    """A callable before one producer: it gets a batch and returns it, or one made from it, or None for nothing."""
+    """A callable before one producer: it returns the batch it gets, one made from it, or None for nothing."""
 
     def __call__(self, batch: Batch, /) -> Batch | None:
-        """Return *batch*, or ``batch.select(...)``, or ``batch.replace(...)``, or None. What is left out is DROPPED."""
+        """
+        Return *batch*, ``batch.select(...)``, ``batch.replace(...)``, or None.
+
+        What is left out is DROPPED.
+        """
 
 
 class Observer(Protocol):

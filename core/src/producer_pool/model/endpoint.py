@@ -35,16 +35,10 @@ def redact(text: str) -> str:
     before, question, query = rest.partition("?")
     if "@" in before and colon == "://":
         before = "***@" + before.rpartition("@")[2]
-    elif (
-        (host_port := before.partition("/")[0].rpartition(":"))
-        and host_port[1]
-        and not host_port[2].isdigit()
-    ):
-        before = (
-            host_port[0] + ":***"
-            if not host_port[0].startswith("[") or host_port[0].endswith("]")
-            else before
-        )
+    else:
+        host, after_host, port = before.partition("/")[0].rpartition(":")
+        if after_host and not port.isdigit() and (not host.startswith("[") or host.endswith("]")):
+            before = host + ":***"
     if not question:
         return scheme + colon + before
     shown = []
@@ -175,7 +169,7 @@ class Endpoint:
             raise InvalidEndpoint(f"{self}: {self.scheme} has no path; leave out what stands after the port")
 
     def at(self, host: str, port: int) -> Endpoint:
-        """Return this endpoint at another address, such as the real one of a listener that asked for port 0."""
+        """Return this endpoint at another address, such as that of a listener which asked for port 0."""
         shown = f"[{quote(host)}]" if ":" in host else host
         split = self._split._replace(netloc=f"{shown}:{port}")
         return replace(self, _split=split, raw=split.geturl())

@@ -1,4 +1,4 @@
-"""How messages are marked off on a wire: the framings, and the decoders that find whole frames in a stream."""
+"""How messages are marked off on a wire: framings, and decoders that find whole frames in a stream."""
 # Rule: bytes in, bytes out. No socket, no batch. A decoder keeps nothing but the unfinished tail.
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ class Framing(ABC):
 
     @abstractmethod
     def encode(self, messages: Sequence[bytes]) -> bytes:
-        """Return the wire form of *messages*, without asking whether each can be represented: see misfits()."""
+        """Return the wire form of *messages*, without asking whether it can carry each: see misfits()."""
 
     @abstractmethod
     def misfits(self, messages: Sequence[bytes], wire: bytes) -> tuple[int, ...]:
-        """Return the indexes of messages that this framing cannot carry unchanged. *wire* is ``encode(messages)``."""
+        """
+        Return the indexes of messages that this framing cannot carry unchanged.
+
+        *wire* is ``encode(messages)``.
+        """
 
     @abstractmethod
     def why_misfit(self) -> str:
@@ -255,7 +259,10 @@ class _OctetCounting(Framing):
         return tuple(i for i, message in enumerate(messages) if not message)
 
     def why_misfit(self) -> str:
-        return "framing=octet-counting cannot carry an empty message (RFC 6587 has no length 0); use framing=length4"
+        return (
+            "framing=octet-counting cannot carry an empty message (RFC 6587 has no length 0); "
+            "use framing=length4"
+        )
 
     def split(self, wire: bytes) -> list[bytes]:
         messages = []

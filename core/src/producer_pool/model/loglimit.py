@@ -16,7 +16,7 @@ class LogLimit:
         self._causes: dict[object, tuple[float, int]] = {}
 
     def allow(self, cause: object, now: float) -> int | None:
-        """Return how many lines of this cause were left out since the last one, or None to leave this one out."""
+        """Return how many lines of this cause were left out since the last, or None to leave this one out."""
         last = self._causes.get(cause)
         if last is not None and now - last[0] < self._interval:
             self._causes[cause] = (last[0], last[1] + 1)
