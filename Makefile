@@ -45,7 +45,7 @@ sabotage: .venv/.dev .venv/.editable ## Test the tests: each listed change to th
 
 clean:                           ## Remove what the targets made, except .venv
 	rm -rf build dist docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find core plugins tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean                 ## Remove .venv, too
 	rm -rf .venv
