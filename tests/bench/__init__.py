@@ -1,0 +1,1 @@
+"""Side by side measurements of throughput, cost and memory: `python tests/bench`."""

@@ -1,0 +1,520 @@
+/*
+ * Load generator and verifying consumers in one process and one thread, so that a relay has the other core to itself.
+ *
+ *   stdout  {"event": "listening", "ports": [...]}      one port a consumer; stalled ones come last
+ *   stdin   relay HOST:PORT PID                          where producers connect, and whose CPU clock is read
+ *   stdout  {"event": "start"}                           the first message is about to be written
+ *   stdout  {"event": "end"}                             nothing is under way any more, or the bound of time is reached
+ *   stdout  {"event": "result", ...}                     what each consumer got, and what it cost
+ *
+ * --ceiling and --consume skip the line on stdin: the first sends straight to its own consumers, the second
+ * only consumes what some other process sends.
+ */
+#define _GNU_SOURCE
+#include "message.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { READ_SIZE = 256 * 1024, EVENTS = 256, BUCKETS = 64 * 32 };
+
+static struct {
+    unsigned producers, consumers, stall, batch;
+    size_t size;
+    uint64_t count, window;
+    double rate, duration, bound, idle, linger;
+    bool ceiling, consume;
+} options = {.producers = 1, .consumers = 1, .batch = 1, .size = 128, .bound = 60, .idle = 5, .linger = 0.1};
+
+enum kind { LISTENER, CONNECTION, PRODUCER, TIMER };
+
+struct consumer {
+    enum kind kind;
+    int listening;
+    unsigned connections;
+    uint64_t lines, torn;
+    double last;
+    bool stalled;
+    struct ledger ledger;
+};
+
+struct connection {
+    enum kind kind;
+    int fd;
+    struct consumer *consumer;
+    char *tail;
+    size_t tail_size;
+    bool overlong; /* inside a line that is too long already: drop it up to its newline */
+};
+
+struct producer {
+    enum kind kind;
+    int fd;
+    unsigned conn;
+    bool writable, broken;
+    uint64_t made, limit;
+    char *out;
+    size_t out_size, out_sent;
+};
+
+struct timer {
+    enum kind kind;
+    int fd;
+};
+
+static int ep;
+static struct timer timer = {.kind = TIMER};
+static struct consumer *consumers;
+static struct producer *producers;
+static unsigned producer_count;
+static char *chunk;                 /* a tail, then what was read after it: shared by all connections */
+static uint64_t made, batches, latencies[BUCKETS];
+static double started, last_progress;
+static bool stopped;                /* the duration is over: what was made must still arrive */
+static unsigned resets;
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static uint64_t nanoseconds(clockid_t clock)
+{
+    struct timespec at;
+    if (clock_gettime(clock, &at))
+        return 0;
+    return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
+}
+
+static double seconds(void) { return (double)nanoseconds(CLOCK_MONOTONIC) / 1e9; }
+
+static void watch(int fd, uint32_t events, void *source)
+{
+    struct epoll_event event = {.events = events, .data.ptr = source};
+    if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event))
+        die("epoll_ctl");
+}
+
+/* ---- consumers ---- */
+
+static void note_latency(const char *message, uint64_t since_start)
+{
+    uint64_t sent = decode_digits(message + 8, 8), value = since_start > sent ? since_start - sent : 1;
+    int top = 63 - __builtin_clzll(value | 32);
+    latencies[(size_t)(top - 5) * 32 + ((value >> (top - 5)) & 31)]++;
+}
+
+static double latency_at(double share)
+{
+    uint64_t total = 0, seen = 0;
+    for (int i = 0; i < BUCKETS; i++)
+        total += latencies[i];
+    for (int i = 0; i < BUCKETS; i++)
+        if ((seen += latencies[i]) && (double)seen >= share * (double)total)
+            return (double)((uint64_t)(32 + i % 32) << (i / 32)) / 1e3;
+    return 0;
+}
+
+static void enter_line(struct consumer *consumer, const char *line, size_t size, uint64_t since_start)
+{
+    consumer->lines++;
+    if (size != message_size) {
+        consumer->ledger.corrupt++;
+        return;
+    }
+    ledger_enter(&consumer->ledger, line);
+    if (since_start)
+        note_latency(line, since_start);
+}
+
+static void consume(struct connection *connection)
+{
+    struct consumer *consumer = connection->consumer;
+    size_t kept = connection->tail_size;
+    memcpy(chunk, connection->tail, kept);
+    ssize_t got = recv(connection->fd, chunk + kept, READ_SIZE, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0) {
+        consumer->torn += kept > 0;
+        close(connection->fd);
+        free(connection->tail);
+        free(connection);
+        return;
+    }
+    double now = seconds();
+    uint64_t since_start = options.rate > 0 && head_size == TIMED_HEAD ? (uint64_t)((now - started) * 1e9) : 0;
+    const char *at = chunk, *end = chunk + kept + got;
+    while (at < end) {
+        const char *newline = at + message_size;
+        if (newline >= end || *newline != '\n') {
+            newline = memchr(at, '\n', (size_t)(end - at));
+            if (!newline)
+                break;
+        }
+        if (connection->overlong)
+            connection->overlong = false;
+        else
+            enter_line(consumer, at, (size_t)(newline - at), since_start);
+        at = newline + 1;
+    }
+    size_t left = (size_t)(end - at);
+    if (left > message_size && !connection->overlong) {
+        consumer->ledger.corrupt++;
+        connection->overlong = true;
+    }
+    connection->tail_size = connection->overlong ? 0 : left;
+    memcpy(connection->tail, at, connection->tail_size);
+    consumer->last = last_progress = now;
+}
+
+static void take_connection(struct consumer *consumer)
+{
+    int fd = accept4(consumer->listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    consumer->connections++;
+    if (consumer->stalled)
+        return; /* open, and never read */
+    struct connection *connection = calloc(1, sizeof *connection);
+    *connection = (struct connection){.kind = CONNECTION, .fd = fd, .consumer = consumer};
+    connection->tail = malloc(message_size + 1);
+    watch(fd, EPOLLIN, connection);
+}
+
+static struct sockaddr_in loopback(int port)
+{
+    return (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+static int listen_anywhere(int *port)
+{
+    struct sockaddr_in address = loopback(0);
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) || listen(fd, 128) ||
+        getsockname(fd, (struct sockaddr *)&address, &length))
+        die("listen");
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+/* ---- producers ---- */
+
+static void open_producer(struct producer *producer, unsigned conn, int port, uint64_t limit)
+{
+    struct sockaddr_in address = loopback(port);
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
+        die("connect to the relay");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    *producer = (struct producer){.kind = PRODUCER, .fd = fd, .conn = conn, .writable = true, .limit = limit};
+    producer->out = malloc(options.batch * (message_size + 1));
+    watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, producer);
+}
+
+static void fill_batch(struct producer *producer, uint64_t since_start)
+{
+    uint64_t room = producer->limit - producer->made;
+    unsigned count = room < options.batch ? (unsigned)room : options.batch;
+    char *at = producer->out;
+    for (unsigned i = 0; i < count; i++) {
+        encode_message(at, producer->conn, producer->made + i, since_start);
+        at[message_size] = '\n';
+        at += message_size + 1;
+    }
+    producer->made += count;
+    made += count;
+    producer->out_size = (size_t)(at - producer->out);
+    producer->out_sent = 0;
+}
+
+static void push(struct producer *producer)
+{
+    ssize_t sent = send(producer->fd, producer->out + producer->out_sent,
+                        producer->out_size - producer->out_sent, MSG_NOSIGNAL);
+    if (sent >= 0)
+        producer->out_sent += (size_t)sent;
+    if (sent < 0 && errno != EAGAIN && errno != EINTR && !producer->broken) {
+        producer->broken = true;
+        resets++;
+    }
+    if (producer->out_sent < producer->out_size)
+        producer->writable = false;
+}
+
+static uint64_t slowest(void)
+{
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < options.consumers; i++)
+        if (!consumers[i].stalled && consumers[i].ledger.unique < least)
+            least = consumers[i].ledger.unique;
+    return least == UINT64_MAX ? made : least;
+}
+
+/* Write one batch for each producer that can; true if there is more to write at once. */
+static bool pump_flat_out(uint64_t since_start)
+{
+    bool more = false;
+    uint64_t arrived = options.window ? slowest() : 0;
+    for (unsigned i = 0; i < producer_count; i++) {
+        struct producer *producer = &producers[i];
+        if (!producer->writable || producer->broken)
+            continue;
+        if (producer->out_sent == producer->out_size) {
+            bool full = options.window && made - arrived + options.batch > options.window && made > arrived;
+            if (stopped || full || producer->made == producer->limit)
+                continue;
+            fill_batch(producer, since_start);
+        }
+        push(producer);
+        more |= producer->writable;
+    }
+    return more;
+}
+
+/* Write what is due by the clock. A late batch keeps the time it was due: its wait counts as latency. */
+static void pump_on_schedule(uint64_t since_start)
+{
+    double gap = options.batch / options.rate * 1e9;
+    for (unsigned i = 0; i < producer_count; i++)
+        if (producers[i].out_sent < producers[i].out_size && producers[i].writable)
+            push(&producers[i]);
+    for (unsigned passed = 0; !stopped && passed < producer_count;) {
+        struct producer *producer = &producers[batches % producer_count];
+        uint64_t due = (uint64_t)((double)batches * gap);
+        if (due > since_start)
+            break;
+        if (producer->broken || producer->made == producer->limit) {
+            batches++;
+            passed++;
+            continue;
+        }
+        if (producer->out_sent < producer->out_size)
+            return; /* woken by EPOLLOUT */
+        passed = 0;
+        fill_batch(producer, due);
+        push(producer);
+        batches++;
+    }
+    uint64_t next = (uint64_t)(started * 1e9) + (uint64_t)((double)batches * gap);
+    struct itimerspec at = {.it_value = {(time_t)(next / 1000000000u), (long)(next % 1000000000u)}};
+    timerfd_settime(timer.fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+/* ---- the run ---- */
+
+static void serve(int timeout)
+{
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(ep, events, EVENTS, timeout);
+    for (int i = 0; i < count; i++) {
+        enum kind *kind = events[i].data.ptr;
+        if (*kind == LISTENER) {
+            take_connection(events[i].data.ptr);
+        } else if (*kind == CONNECTION) {
+            consume(events[i].data.ptr);
+        } else if (*kind == PRODUCER) {
+            struct producer *producer = events[i].data.ptr;
+            producer->writable = true;
+            if (events[i].events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP) && !producer->broken) {
+                producer->broken = true;
+                resets++;
+            }
+        } else {
+            uint64_t expirations;
+            if (read(timer.fd, &expirations, sizeof expirations) < 0)
+                continue;
+        }
+    }
+}
+
+static bool all_connected(void)
+{
+    for (unsigned i = 0; i < options.consumers; i++)
+        if (!consumers[i].connections)
+            return false;
+    return true;
+}
+
+static bool complete(void)
+{
+    for (unsigned i = 0; i < producer_count; i++)
+        if (producers[i].out_sent < producers[i].out_size || (!stopped && producers[i].made < producers[i].limit))
+            return false;
+    uint64_t wanted = options.consume ? options.count : options.ceiling ? made / options.consumers : made;
+    return slowest() >= wanted;
+}
+
+static const char *run(void)
+{
+    for (;;) {
+        double now = seconds();
+        if (options.duration > 0 && now - started >= options.duration)
+            stopped = true;
+        uint64_t since_start = (uint64_t)((now - started) * 1e9);
+        bool more = false;
+        if (options.rate > 0)
+            pump_on_schedule(since_start);
+        else
+            more = pump_flat_out(since_start);
+        if (!more && complete())
+            return "complete";
+        serve(more ? 0 : 20);
+        now = seconds();
+        if (now - last_progress > options.idle)
+            return "idle";
+        if (now - started > options.bound)
+            return "bound";
+    }
+}
+
+static void report(const char *end, double elapsed, uint64_t relay_cpu, uint64_t own_cpu)
+{
+    bool intact = resets == 0;
+    printf("{\"event\": \"result\", \"end\": \"%s\", \"sent\": %llu, \"elapsed\": %.6f, \"relay_cpu\": %.6f, "
+           "\"generator_cpu\": %.6f, \"resets\": %u, \"consumers\": [",
+           end, (unsigned long long)(options.ceiling ? made / options.consumers : made), elapsed,
+           (double)relay_cpu / 1e9, (double)own_cpu / 1e9, resets);
+    for (unsigned i = 0; i < options.consumers; i++) {
+        struct consumer *consumer = &consumers[i];
+        struct ledger *ledger = &consumer->ledger;
+        uint64_t wanted = options.consume ? options.count : options.ceiling ? made / options.consumers : made;
+        uint64_t lost = wanted > ledger->unique ? wanted - ledger->unique : 0;
+        if (!consumer->stalled)
+            intact &= !lost && !ledger->doubled && !ledger->reordered && !ledger->corrupt && !consumer->torn;
+        printf("%s{\"received\": %llu, \"lost\": %llu, \"doubled\": %llu, \"reordered\": %llu, \"corrupt\": %llu, "
+               "\"torn\": %llu, \"connections\": %u, \"stalled\": %s, \"finished\": %.6f}",
+               i ? ", " : "", (unsigned long long)ledger->unique, (unsigned long long)lost,
+               (unsigned long long)ledger->doubled, (unsigned long long)ledger->reordered,
+               (unsigned long long)ledger->corrupt, (unsigned long long)consumer->torn, consumer->connections,
+               consumer->stalled ? "true" : "false", consumer->last > started ? consumer->last - started : 0);
+    }
+    printf("], \"latency_us\": ");
+    if (options.rate > 0 && head_size == TIMED_HEAD)
+        printf("{\"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f}", latency_at(0.5), latency_at(0.99),
+               latency_at(0.999), latency_at(1));
+    else
+        printf("null");
+    printf(", \"intact\": %s}\n", intact ? "true" : "false");
+    fflush(stdout);
+}
+
+static void read_options(int argc, char **argv)
+{
+    static const struct option known[] = {
+        {"producers", 1, 0, 'p'}, {"consumers", 1, 0, 'c'}, {"stall", 1, 0, 's'},    {"batch", 1, 0, 'b'},
+        {"size", 1, 0, 'z'},      {"count", 1, 0, 'n'},     {"window", 1, 0, 'w'},   {"rate", 1, 0, 'r'},
+        {"duration", 1, 0, 'd'},  {"bound", 1, 0, 'B'},     {"idle", 1, 0, 'i'},     {"linger", 1, 0, 'l'},
+        {"ceiling", 0, 0, 'C'},   {"consume", 0, 0, 'K'},   {0, 0, 0, 0}};
+    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        switch (option) {
+        case 'p': options.producers = (unsigned)atoi(optarg); break;
+        case 'c': options.consumers = (unsigned)atoi(optarg); break;
+        case 's': options.stall = (unsigned)atoi(optarg); break;
+        case 'b': options.batch = (unsigned)atoi(optarg); break;
+        case 'z': options.size = (size_t)atoll(optarg); break;
+        case 'n': options.count = (uint64_t)atoll(optarg); break;
+        case 'w': options.window = (uint64_t)atoll(optarg); break;
+        case 'r': options.rate = atof(optarg); break;
+        case 'd': options.duration = atof(optarg); break;
+        case 'B': options.bound = atof(optarg); break;
+        case 'i': options.idle = atof(optarg); break;
+        case 'l': options.linger = atof(optarg); break;
+        case 'C': options.ceiling = true; break;
+        case 'K': options.consume = true; break;
+        default: exit(2);
+        }
+    }
+    if (options.size < UNTIMED_HEAD || !options.consumers || options.consumers <= options.stall ||
+        !options.producers || options.producers > CONNECTIONS_MAX || !options.batch ||
+        (!options.count && (options.consume || options.duration <= 0)) || (options.ceiling && options.stall)) {
+        fprintf(stderr, "size >= 10, consumers > stall, 1..4096 producers, and a count or a duration, please\n");
+        exit(2);
+    }
+}
+
+static void open_consumers(int *ports)
+{
+    consumers = calloc(options.consumers, sizeof *consumers);
+    printf("{\"event\": \"listening\", \"ports\": [");
+    for (unsigned i = 0; i < options.consumers; i++) {
+        struct consumer *consumer = &consumers[i];
+        consumer->kind = LISTENER;
+        consumer->listening = listen_anywhere(&ports[i]);
+        consumer->stalled = i >= options.consumers - options.stall;
+        ledger_open(&consumer->ledger, options.producers);
+        watch(consumer->listening, EPOLLIN, consumer);
+        printf("%s%d", i ? ", " : "", ports[i]);
+    }
+    printf("]}\n");
+    fflush(stdout);
+}
+
+static void open_producers(const int *ports, int relay)
+{
+    unsigned each = options.ceiling ? options.consumers : 1;
+    producer_count = options.consume ? 0 : options.producers * each;
+    producers = calloc(producer_count + 1, sizeof *producers);
+    for (unsigned i = 0; i < producer_count; i++) {
+        unsigned conn = i / each;
+        uint64_t share = options.count / options.producers + (conn < options.count % options.producers);
+        open_producer(&producers[i], conn, options.ceiling ? ports[i % each] : relay,
+                      options.count ? share : UINT64_MAX);
+    }
+    if (options.ceiling)
+        options.window = 0; /* the sockets bound it */
+}
+
+int main(int argc, char **argv)
+{
+    read_options(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
+    message_format(options.size);
+    chunk = malloc(message_size + 1 + READ_SIZE);
+    ep = epoll_create1(EPOLL_CLOEXEC);
+    timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    int ports[options.consumers], relay = 0, pid = 0;
+    open_consumers(ports);
+    if (!options.ceiling && !options.consume && scanf("relay 127.0.0.1:%d %d", &relay, &pid) < 1)
+        return 0; /* the runner gave up */
+    if (options.rate > 0)
+        watch(timer.fd, EPOLLIN, &timer);
+    open_producers(ports, relay);
+    double wait_until = seconds() + 1; /* a relay may also connect with the first message */
+    while (!options.consume && !all_connected() && seconds() < wait_until)
+        serve(20);
+
+    printf("{\"event\": \"start\"}\n");
+    fflush(stdout);
+    clockid_t relay_clock = (clockid_t)(~(unsigned)pid << 3 | 2); /* CPU time of that process, all its threads */
+    uint64_t relay_before = pid ? nanoseconds(relay_clock) : 0;
+    uint64_t own_before = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+    started = last_progress = seconds();
+    const char *end = run();
+    uint64_t relay_cpu = pid ? nanoseconds(relay_clock) - relay_before : 0;
+    uint64_t own_cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - own_before;
+    double elapsed = last_progress - started;
+    unsigned cut_off = resets;
+    printf("{\"event\": \"end\"}\n");
+    fflush(stdout);
+    for (double until = seconds() + options.linger; seconds() < until;)
+        serve(10); /* what arrives now is doubled */
+    resets = cut_off; /* what the relay does after the end is its own affair */
+    report(end, elapsed, relay_cpu, own_cpu);
+    return 0;
+}

@@ -1,0 +1,62 @@
+"""What is measured side by side: the product with its defaults, the naive control, the C reference."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import build
+from bench.process import Child
+
+HERE = Path(__file__).resolve().parent
+LISTENS = re.compile(r"listen.*?tcp://127\.0\.0\.1:([1-9]\d*)", re.IGNORECASE)
+START_WAIT = 20.0
+
+
+class UnavailableError(Exception):
+    """This relay cannot run here; its text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Relay:
+    """One contestant. `command` takes the consumers' ports; it prints `listen` and its URL on stderr."""
+
+    name: str
+    command: Callable[[Sequence[int]], list[str]]
+
+    def start(self, ports: Sequence[int], *, core: int | None, bound: float) -> tuple[Child, int]:
+        """Start it towards *ports*; the process and the port on which it listens."""
+        child = Child(self.command(ports), core=core, bound=bound, talks=False)
+        try:
+            return child, int(child.wait_for(LISTENS, START_WAIT)[1])
+        except BaseException:
+            child.__exit__(None, None, None)
+            raise
+
+
+def _product(ports: Sequence[int]) -> list[str]:
+    program = Path(sys.executable).parent / "producer-pool"
+    if not program.exists():
+        raise UnavailableError("producer-pool is not installed beside this Python; use make bench")
+    targets = [part for port in ports for part in ("--to", f"tcp://127.0.0.1:{port}")]
+    return [str(program), "run", "--listen", "tcp://127.0.0.1:0", *targets]
+
+
+def _naive(ports: Sequence[int]) -> list[str]:
+    return [sys.executable, str(HERE / "naive.py"), *(f"127.0.0.1:{port}" for port in ports)]
+
+
+def _reference(ports: Sequence[int]) -> list[str]:
+    program = build.binary("relay")
+    if program is None:
+        raise UnavailableError("no C compiler; install gcc or set CC")
+    return [str(program), *(f"127.0.0.1:{port}" for port in ports)]
+
+
+RELAYS = {
+    relay.name: relay
+    for relay in (Relay("product", _product), Relay("naive", _naive), Relay("C", _reference))
+}
