@@ -95,16 +95,17 @@ def coerce(options: type[T], query: Mapping[str, str], *, where: str) -> T:
         InvalidOption: one is unknown (names the nearest), or its value cannot be read.
     """
     hints = typing.get_type_hints(options, include_extras=True)
-    fields = {_kebab(field.name): field.name for field in dataclasses.fields(cast("Any", options))}
+    fields = {_kebab(field.name): field for field in dataclasses.fields(cast("Any", options))}
     values = {}
     for name, text in query.items():
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise InvalidOption(f"{where} has no option {name}; known: {known}{suggestion(name, fields)}")
         try:
-            values[fields[name]] = _reader(hints[fields[name]]).read(text)
+            values[fields[name].name] = _reader(hints[fields[name].name]).read(text)
         except (ConfigurationError, ValueError) as error:
-            shown = "its value" if is_secret_option(name) else f"{error}"
+            secret = is_secret_option(name) or fields[name].metadata.get("secret")
+            shown = "its value cannot be read, and is not shown" if secret else f"{error}"
             raise InvalidOption(f"{where}: option {name}: {shown}") from None
     try:
         return options(**values)

@@ -23,28 +23,33 @@ def is_secret_option(name: str) -> bool:
     return any(word in name for word in _SECRET_WORDS) and not name.endswith("-file")
 
 
-def redact(text: str) -> str:
+def redact(text: str, hidden: Iterable[str] = ()) -> str:
     """
     Return a URL with its userinfo and the values of secret options hidden, however malformed it is.
 
-    What cannot be told apart from a secret is hidden too.
+    *hidden* names options that are secret besides those that is_secret_option() knows. What cannot be
+    told apart from a secret is hidden too.
     """
     scheme, colon, rest = text.partition("://")
     if not colon:
         scheme, colon, rest = text.partition(":")
     before, question, query = rest.partition("?")
-    if "@" in before and colon == "://":
+    if "@" in before and (colon == "://" or before[0] not in "@/"):
         before = "***@" + before.rpartition("@")[2]
     else:
         host, after_host, port = before.partition("/")[0].rpartition(":")
         if after_host and not port.isdigit() and (not host.startswith("[") or host.endswith("]")):
             before = host + ":***"
+        if "@" in query and before[:1] not in ("@", "/"):
+            # Perhaps a password with a '?' in it.
+            return scheme + colon + before.partition(":")[0] + ":***"
     if not question:
         return scheme + colon + before
     shown = []
     for pair in query.split("&"):
         name, equals, value = pair.partition("=")
-        if "@" in value or (equals and is_secret_option(name.lower())):
+        word = unquote(name).lower()
+        if equals and (is_secret_option(word) or word in hidden):
             value = "***"
         shown.append(name + equals + value)
     return scheme + colon + before + question + "&".join(shown)
@@ -65,6 +70,7 @@ class Endpoint:
     _split: SplitResult = field(compare=False)
     raw: str
     """The URL as it was written. **It may hold a password: never print it.**"""
+    _hidden: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:
@@ -90,9 +96,9 @@ class Endpoint:
             )
             raise InvalidEndpoint(f"{shown!r} has no scheme{hint}")
         if "#" in url:
-            raise InvalidEndpoint(
-                f"{redact(url.partition('#')[0])}...: a URL here has no fragment; write '#' as %23"
-            )
+            before, _, after = url.partition("#")
+            shown = shown if "@" in after else redact(before) + "..."
+            raise InvalidEndpoint(f"{shown}: a URL here has no fragment; write '#' as %23")
         try:
             split = urlsplit(url)
         except ValueError:
@@ -105,7 +111,7 @@ class Endpoint:
         return cls(scheme.lower(), dict(_query(split.query, shown)), split, url)
 
     def __str__(self) -> str:
-        return redact(self.raw)
+        return redact(self.raw, self._hidden)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self}>"
@@ -153,6 +159,22 @@ class Endpoint:
     def path(self) -> str:
         """What stands after the host, or after the scheme where there is no host, decoded."""
         return unquote(self._split.path)
+
+    def hiding(self, names: Iterable[str]) -> Endpoint:
+        """Return this endpoint, which hides these options too: those that a transport declares as secret."""
+        return replace(self, _hidden=self._hidden.union(names))
+
+    def scrub(self, text: str) -> str:
+        """Return *text*, from whatever source, with the secrets of this endpoint hidden in it."""
+        userinfo = self._split.netloc.rpartition("@")[0]
+        secrets = {userinfo, userinfo.partition(":")[2] or userinfo, self.password or self.username or ""}
+        for name, value in self.options.items():
+            if is_secret_option(name.lower()) or name in self._hidden:
+                secrets |= {value, quote(value), quote(value, safe="")}
+        text = text.replace(self.raw, str(self))
+        for secret in sorted(secrets - {""}, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
     def no_more_than_host_and_port(self) -> None:
         """

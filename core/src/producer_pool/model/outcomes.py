@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from producer_pool.model.errors import DeliveryError
+from producer_pool.model.errors import ConfigurationError, DeliveryError
 
-__all__ = ["Ack", "ForwardResult", "Outcome", "Results"]
+__all__ = ["Ack", "ForwardResult", "Outcome", "Results", "resolve_ack"]
 
 
 class Ack(enum.IntEnum):
@@ -34,6 +34,30 @@ class Ack(enum.IntEnum):
     def label(self) -> str:
         """Its name in URLs, tables and logs."""
         return self.name.lower()
+
+
+def resolve_ack(asked: Ack | None, offered: Iterable[Ack]) -> Ack:
+    """
+    Return the level of those *offered* that meets what is *asked*: the lowest that is at least as high.
+
+    None asks for the best that comes without the application's help: the highest below APP, or APP
+    where there is nothing else.
+
+    Raises:
+        ConfigurationError: *asked* is more than any of them. Nothing is downgraded silently.
+    """
+    levels = sorted(offered)
+    if not levels:
+        raise ConfigurationError("no level of acknowledgement is offered")
+    if asked is None:
+        return max((level for level in levels if level < Ack.APP), default=Ack.APP)
+    for level in levels:
+        if level >= asked:
+            return level
+    reached = ", ".join(level.label for level in levels)
+    raise ConfigurationError(
+        f"ack={asked.label} cannot be reached here, only {reached}; use ack=best or less"
+    )
 
 
 class Outcome(enum.Enum):
