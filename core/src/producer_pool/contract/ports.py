@@ -182,13 +182,9 @@ class PipelinedClient(Client):
         """Connect if need be, hand over *batch*, wait until all of it reached `ack`: without a Producer."""
         for error in self.misfits(batch).values():
             raise error
-        if self._alone is None or self._alone.lost is not None:
-            await self.aclose()
-            self._alone = _Alone(self.ack)
-            self.attach(self._alone)
-            await self._in_time(self.connect(), ConnectError)
+        alone = await self._connected_alone()
         try:
-            await self._in_time(self._alone.hand_over(self, batch, start), SendError)
+            await self._in_time(alone.hand_over(self, batch, start), SendError)
         except BaseException as error:
             self._alone = None
             await self.aclose()
@@ -196,7 +192,22 @@ class PipelinedClient(Client):
                 error.index = start
             raise
 
+    async def __aenter__(self) -> Self:
+        await self._connected_alone()
+        return self
+
     _alone: _Alone | None = None
+
+    async def _connected_alone(self) -> _Alone:
+        """Return the signals of a connection that works, a new one if need be."""
+        if self._alone is None or self._alone.lost is not None:
+            await self.aclose()
+            self._alone = None
+            alone = _Alone(self.ack)
+            self.attach(alone)
+            await self._in_time(self.connect(), ConnectError)
+            self._alone = alone
+        return self._alone
 
     async def _in_time(self, work: object, late: type[DeliveryError]) -> None:
         try:

@@ -1,0 +1,380 @@
+"""The pool for asyncio programs: the engine, with a factory for URLs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from producer_pool.contract.ports import Client, Intake
+from producer_pool.contract.wiring import Wiring
+from producer_pool.delivery.engine import Engine
+from producer_pool.delivery.producer import Producer
+from producer_pool.delivery.roster import Roster
+from producer_pool.delivery.submitlog import AsyncReceipt, OpenPage, SubmitLog
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import Full, PoolClosed, UsageError
+from producer_pool.model.outcomes import ForwardResult, Results
+from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.model.stats import Health, PoolStats
+
+if TYPE_CHECKING:
+    from producer_pool.discovery.factory import ClientFactory
+
+__all__ = ["AsyncProducerPool", "Entrance"]
+
+log = logging.getLogger(__name__)
+
+
+class Entrance:
+    """
+    What every kind of pool does before anything waits: ids, URLs, text to bytes, a place in the log.
+
+    Safe to call from any thread.
+    """
+
+    def __init__(self, log: SubmitLog, policy: DeliveryPolicy | None, factory: ClientFactory | None) -> None:
+        self.log = log
+        self.roster = Roster()
+        self.policy = policy or DeliveryPolicy.direct()
+        self._factory = factory
+        self._warned = False
+
+    @property
+    def factory(self) -> ClientFactory:
+        """What makes clients from URLs; made when the first URL comes."""
+        if self._factory is None:
+            from producer_pool.discovery.factory import ClientFactory
+
+            self._factory = ClientFactory()
+        return self._factory
+
+    @property
+    def wiring(self) -> Wiring:
+        """What plugins add to the pool; nothing as long as no URL asked for plugins."""
+        return self._factory.wiring() if self._factory is not None else _NO_WIRING
+
+    def producer(
+        self, producer_id: str, to: str | Client, policy: DeliveryPolicy | None, timeout: float | None
+    ) -> Producer:
+        """Make the producer that add_producer() adds."""
+        policy = policy or self.policy
+        if not isinstance(to, str):
+            if timeout is not None:
+                raise UsageError(
+                    "timeout= goes with a URL; set the timeout of an injected client on the client"
+                )
+            stages = self.wiring.stages(producer_id, None)
+            return Producer(producer_id, to, policy, stages=stages)
+        plan = self.factory.plan(to, policy, timeout=timeout)
+        stages = self.wiring.stages(producer_id, plan.endpoint)
+        return Producer(producer_id, plan.client, plan.policy, stages=stages)
+
+    def append(self, targets: Sequence[str], message: bytes | str) -> tuple[OpenPage, int]:
+        """Put one message in the log. Without targets there is nothing to do, but to say so once."""
+        if type(message) is not bytes:
+            message = Batch.of((message,)).messages[0]
+        if targets:
+            return self.log.append(targets, message)
+        if self.log.refusal is not None:
+            raise self.log.refusal
+        if not self._warned:
+            self._warned = True
+            log.warning("a message was submitted to a pool without producers: it went nowhere")
+        return OpenPage(targets), 0
+
+    def targets(self, to: str | Iterable[str] | None) -> tuple[str, ...]:
+        """Return the producers that *to* names: one id, several, or None for all."""
+        if to is None:
+            return self.roster.all
+        return self.roster.one(to) if isinstance(to, str) else self.roster.many(to)
+
+    def process(self, engine: Engine) -> None:
+        """Hand all that lies in the log to the engine. On the loop."""
+        for entry in self.log.swap():
+            if isinstance(entry, OpenPage):
+                engine.take(entry, Batch.of(entry.messages))
+            else:
+                entry()
+
+
+_NO_WIRING = Wiring()
+
+
+class AsyncProducerPool:
+    """
+    Forwards messages to many consumers, on the running event loop.
+
+    ::
+
+        async with AsyncProducerPool() as pool:
+            await pool.add_producer("database-writer", "tcp://127.0.0.1:9000")
+            results = await pool.forward_to_all("hello")
+
+    Not thread-safe: threads use ProducerPool. A failed delivery is never raised: it is in the results,
+    and in the log.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: DeliveryPolicy | None = None,
+        limits: Limits | None = None,
+        factory: ClientFactory | None = None,
+    ) -> None:
+        """
+        Make a pool. Nothing happens until something is added or submitted.
+
+        *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``.
+        """
+        self.limits = limits or Limits()
+        self._entrance = Entrance(SubmitLog(self._wake), policy, factory)
+        self._engine: Engine | None = None
+        self._closed = False
+
+    @classmethod
+    async def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        policy: DeliveryPolicy | None = None,
+        factory: ClientFactory | None = None,
+    ) -> Self:
+        """
+        Make a pool with the producers that ``PRODUCER_<ID>=url`` variables name.
+
+        Raises:
+            ConfigurationError: a variable cannot be used; the text names it and says what to write.
+        """
+        from producer_pool.discovery.config import Settings
+
+        settings = Settings.from_env(environ)
+        pool = cls(policy=policy or settings.policy, limits=settings.limits, factory=factory)
+        for producer in settings.producers:
+            await pool.add_producer(producer.id, producer.url)
+        return pool
+
+    # -- producers ---------------------------------------------------------------------------------
+
+    async def add_producer(
+        self,
+        producer_id: str,
+        to: str | Client,
+        *,
+        policy: DeliveryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """
+        Add a producer for a URL or for a client of your own. Does not wait for its consumer.
+
+        Raises:
+            DuplicateProducer: the id is taken.
+            ConfigurationError, PluginError: the URL, or a client that cannot do what the policy asks.
+            UsageError: the client cannot be driven.
+        """
+        engine = self._running()
+        roster = self._entrance.roster
+        roster.reserve(producer_id)
+        try:
+            producer = self._entrance.producer(producer_id, to, policy, timeout)
+        except BaseException:
+            roster.free(producer_id)
+            raise
+        self._entrance.process(engine)
+        engine.add(producer)
+        roster.publish(producer_id)
+
+    async def remove_producer(self, producer_id: str, *, drain: bool = True) -> None:
+        """
+        Remove a producer. What it has is delivered first, within the pool's drain time, or CANCELLED.
+
+        Raises:
+            UnknownProducer: there is none of this id.
+        """
+        engine = self._running()
+        self._entrance.roster.discard(producer_id)
+        self._entrance.process(engine)
+        try:
+            await engine.remove(producer_id, self.limits.drain if drain else 0.0)
+        finally:
+            self._entrance.roster.free(producer_id)
+
+    @property
+    def factory(self) -> ClientFactory:
+        """What makes clients and listeners from URLs."""
+        return self._entrance.factory
+
+    @property
+    def producers(self) -> tuple[str, ...]:
+        """The ids of the producers, in the order of adding."""
+        return self._entrance.roster.all
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    async def forward_to_all(self, message: bytes | str, *, wait: float | None = None) -> Results:
+        """Forward a message to every producer, return the results: PENDING if *wait* seconds were too few."""
+        return await (await self.submit(message)).results(wait)
+
+    async def forward_to(
+        self, producer_id: str, message: bytes | str, *, wait: float | None = None
+    ) -> ForwardResult:
+        """
+        Forward a message to one producer and return its result.
+
+        Raises:
+            UnknownProducer: there is none of this id.
+        """
+        return (await (await self.submit(message, to=producer_id)).results(wait))[producer_id]
+
+    async def forward_to_many(
+        self, producer_ids: Iterable[str], message: bytes | str, *, wait: float | None = None
+    ) -> Results:
+        """
+        Forward a message to some producers and return the results.
+
+        Raises:
+            UnknownProducer: one of the ids does not exist; nothing was sent to any.
+        """
+        return await (await self.submit(message, to=tuple(producer_ids))).results(wait)
+
+    async def submit(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> AsyncReceipt:
+        """
+        Enqueue a message and return its receipt. Waits for no consumer, unless Overflow.BLOCK asks for it.
+
+        Raises:
+            Full: a producer with Overflow.BLOCK had no room within its deadline; nothing was accepted.
+            UnknownProducer: nothing was accepted.
+        """
+        targets = self._entrance.targets(to)
+        if self._entrance.log.blocked or self._engine is None:
+            await self._room(targets)
+        return AsyncReceipt(*self._entrance.append(targets, message))
+
+    def submit_nowait(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> AsyncReceipt:
+        """
+        Enqueue a message and return its receipt at once.
+
+        Raises:
+            Full: a producer with Overflow.BLOCK has no room; nothing was accepted.
+            UnknownProducer: nothing was accepted.
+        """
+        targets = self._entrance.targets(to)
+        self._running()
+        if self._entrance.log.stuck(targets):
+            raise Full(f"{', '.join(sorted(self._entrance.log.blocked))}: no room (overflow=block)")
+        return AsyncReceipt(*self._entrance.append(targets, message))
+
+    async def submit_many(
+        self, messages: Iterable[bytes | str], *, to: str | Iterable[str] | None = None
+    ) -> list[AsyncReceipt]:
+        """Enqueue messages in their order and return a receipt for each."""
+        targets = self._entrance.targets(to)
+        receipts = []
+        for message in messages:
+            if self._entrance.log.crowded or self._entrance.log.blocked or self._engine is None:
+                await self._room(targets)
+            receipts.append(AsyncReceipt(*self._entrance.append(targets, message)))
+        return receipts
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    async def stats(self) -> PoolStats:
+        """Return a copy of all counters, taken at one moment."""
+        engine = self._running()
+        self._entrance.process(engine)
+        return engine.stats()
+
+    async def health(self) -> dict[str, Health]:
+        """Return how each consumer does, as its messages tell."""
+        return self._running().health()
+
+    async def check(self, *, wait: float = 5.0) -> dict[str, Health]:
+        """Try to reach every consumer now; return how each does after at most *wait* seconds."""
+        return await self._running().check(wait)
+
+    @property
+    def intake(self) -> Intake:
+        """What a listener pours into; see bind_transport()."""
+        return self._running()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def drain(self, *, wait: float | None = None) -> bool:
+        """Wait until everything submitted is settled, at most *wait* seconds; say whether it is."""
+        engine = self._running()
+        self._entrance.process(engine)
+        return await engine.drain(wait)
+
+    async def aclose(self, *, drain: float | None = None) -> None:
+        """
+        Close the pool. What is queued gets *drain* seconds (None: the pool's limit); the rest is CANCELLED.
+
+        May be called twice.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        seconds = self.limits.drain if drain is None else drain
+        engine = self._engine
+        self._entrance.log.close(PoolClosed("the pool is closed"))
+        if engine is None:
+            return
+        self._entrance.wiring.stopping(self, seconds)
+        self._entrance.process(engine)
+        await engine.aclose(seconds)
+
+    async def __aenter__(self) -> Self:
+        self._running()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(self.producers) or 'without producers'}>"
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _running(self) -> Engine:
+        """Return the engine, started on the running loop when first asked for."""
+        refusal = self._entrance.log.refusal
+        if refusal is not None:
+            raise refusal
+        if self._engine is None:
+            self._engine = Engine(self.limits)
+            self._engine.on_blocked.append(self._tell_blocked)
+            wiring = self._entrance.wiring
+            self._engine.observers.extend(wiring.observers(self))
+            wiring.started(self)
+        return self._engine
+
+    def _tell_blocked(self) -> None:
+        assert self._engine is not None
+        self._entrance.log.blocked = frozenset(self._engine.blocked)
+
+    def _wake(self) -> None:
+        asyncio.get_running_loop().call_soon(self._process)
+
+    def _process(self) -> None:
+        if self._engine is not None:
+            self._entrance.process(self._engine)
+
+    async def _room(self, targets: Sequence[str]) -> None:
+        """Wait until there is room for *targets*, at most the shortest of their deadlines."""
+        engine = self._running()
+        submits = self._entrance.log
+        if submits.crowded:
+            await asyncio.sleep(0)
+        if not submits.stuck(targets):
+            return
+        wait = engine.patience(targets)
+        try:
+            async with asyncio.timeout(wait):
+                await engine.room_for(targets)
+        except TimeoutError:
+            names = ", ".join(sorted(submits.blocked.intersection(targets)))
+            raise Full(f"{names}: no room within {wait:g} s (overflow=block); nothing was accepted") from None

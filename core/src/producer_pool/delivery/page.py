@@ -1,0 +1,182 @@
+"""One accepted batch: who holds it, what became of it at each producer, and who waits to know."""
+# Rule: only the pool's own thread records; any thread may read and wait. The order is: a writer records
+# and then looks for waiters, a waiter registers and then looks at the record. So no wake-up is lost.
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import UsageError
+from producer_pool.model.outcomes import ForwardResult, Outcome, Results
+from producer_pool.model.policies import BATCH_OVERHEAD
+
+__all__ = ["BatchReceipt", "Budget", "Page", "Track"]
+
+
+class Budget:
+    """The bytes that a pool holds: each page counts once, however many producers hold it."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+
+class Track:
+    """What became of one page's messages at one producer: runs from the front, and exceptions to them."""
+
+    __slots__ = ("_ends", "_odd", "_runs", "left")
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        """Messages without a terminal outcome."""
+        self._ends: list[int] = []
+        self._runs: list[ForwardResult] = []
+        self._odd: dict[int, ForwardResult] = {}
+
+    def run(self, end: int, count: int, result: ForwardResult) -> None:
+        """Record *result* for all messages before *end* that have none yet; they are *count*."""
+        self._runs.append(result)
+        self._ends.append(end)
+        self.left -= count
+
+    def odd(self, indexes: Iterable[int], result: ForwardResult) -> None:
+        """Record *result* for single messages, wherever they stand."""
+        for index in indexes:
+            self._odd[index] = result
+            self.left -= 1
+
+    def at(self, index: int) -> ForwardResult | None:
+        """Return the terminal result of one message, if it has one."""
+        result = self._odd.get(index)
+        if result is None:
+            position = bisect_right(self._ends, index)
+            # _runs is appended to first: whoever sees the end sees the run.
+            result = self._runs[position] if position < len(self._ends) else None
+        return result
+
+
+class Page:
+    """One batch that was accepted for some producers."""
+
+    __slots__ = ("_waiters", "batch", "budget", "cost", "holders", "targets", "tracks")
+
+    def __init__(self, batch: Batch | None, targets: Sequence[str], *, tracked: bool) -> None:
+        self.batch = batch
+        self.targets = targets
+        self.tracks: dict[str, Track] | None = {} if tracked else None
+        """By producer, from when the pool looked at the page; None if nobody will ask."""
+        self.holders = 0
+        """Outboxes that hold it."""
+        self.cost = 0
+        self.budget: Budget | None = None
+        self._waiters: list[tuple[int | None, Callable[[], None]]] = []
+
+    def open(self, budget: Budget, batch: Batch) -> None:
+        """Get ready to be offered."""
+        self.batch = batch
+        self.cost = batch.nbytes + BATCH_OVERHEAD
+        self.budget = budget
+        if self.tracks is not None:
+            count = len(batch)
+            self.tracks = {producer_id: Track(count) for producer_id in self.targets}
+
+    def hold(self) -> None:
+        """Note that one more outbox holds it."""
+        if not self.holders and self.budget is not None:
+            self.budget.used += self.cost
+        self.holders += 1
+
+    def release(self) -> None:
+        """Note that one outbox less holds it."""
+        self.holders -= 1
+        if not self.holders and self.budget is not None:
+            self.budget.used -= self.cost
+
+    def track(self, producer_id: str) -> Track | None:
+        """Return where this producer's outcomes are recorded, if anybody will ask."""
+        return self.tracks.get(producer_id) if self.tracks is not None else None
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    def done(self, index: int | None) -> bool:
+        """Whether one message, or every one (None), has a terminal result at each producer."""
+        tracks = self.tracks
+        if tracks is None or len(tracks) < len(self.targets):
+            return False
+        if index is None:
+            return not any(track.left for track in tracks.values())
+        return all(track.at(index) is not None for track in tracks.values())
+
+    def results(self, index: int) -> Results:
+        """Return what is known of one message now."""
+        found = {}
+        tracks = self.tracks
+        for producer_id in self.targets:
+            track = tracks.get(producer_id) if tracks else None
+            result = track.at(index) if track is not None else None
+            found[producer_id] = result or ForwardResult(producer_id, Outcome.PENDING)
+        return Results(found)
+
+    def when_done(self, index: int | None, wake: Callable[[], None]) -> Callable[[], None]:
+        """
+        Call *wake* once when done(index), perhaps at once, perhaps on another thread.
+
+        Returns a callable that withdraws the wish.
+        """
+        waiter = (index, wake)
+        self._waiters.append(waiter)
+        if self.done(index) and self._take(waiter):
+            wake()
+
+        def withdraw() -> None:
+            self._take(waiter)
+
+        return withdraw
+
+    def settled(self) -> None:
+        """Wake whoever waits for what has been recorded."""
+        for waiter in self._waiters[:] if self._waiters else ():
+            if self.done(waiter[0]) and self._take(waiter):
+                waiter[1]()
+
+    def _take(self, waiter: tuple[int | None, Callable[[], None]]) -> bool:
+        """Take *waiter* off the list, and say whether it was this call that did."""
+        try:
+            self._waiters.remove(waiter)
+        except ValueError:
+            return False
+        return True
+
+
+class BatchReceipt:
+    """What a listener needs to acknowledge a batch to the one who sent it."""
+
+    __slots__ = ("_page",)
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    stored: bool | None = None
+    """Whether the batch is in durable storage; None: this pool has none."""
+
+    @property
+    def done(self) -> bool:
+        """Whether every message has a terminal outcome at each producer."""
+        return self._page.done(None)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether every message was delivered to each producer."""
+        if not self.done or self._page.batch is None:
+            return False
+        return all(self._page.results(index).ok for index in range(len(self._page.batch)))
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, on the pool's loop, when `done`; at once if it is."""
+        if self._page.tracks is None:
+            raise UsageError("this batch was fed, not accepted: nobody keeps what becomes of it")
+        self._page.when_done(None, callback)

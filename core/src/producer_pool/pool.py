@@ -1,0 +1,449 @@
+"""The pool for threads: the same verbs as for asyncio, over one loop thread of its own."""
+# Rule: the thread holds the worker, never the pool. A pool that is forgotten can be collected: its worker
+# then drains, closes, and logs what was cancelled; at exit the program waits for that, within the bound.
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from producer_pool.aio import Entrance
+from producer_pool.contract.ports import Client
+from producer_pool.delivery.engine import Engine
+from producer_pool.delivery.producer import Producer
+from producer_pool.delivery.submitlog import Receipt, SubmitLog
+from producer_pool.model.errors import ForkedPool, Full, PoolClosed
+from producer_pool.model.outcomes import ForwardResult, Results
+from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.model.stats import Health, PoolStats
+
+if TYPE_CHECKING:
+    from producer_pool.discovery.factory import ClientFactory
+
+__all__ = ["ProducerPool", "Worker"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+GRACE: Final = 5.0
+"""Seconds beyond the drain time that closing may take, clients that hang included."""
+
+
+class Worker:
+    """The loop thread of one pool, and what lives on it."""
+
+    def __init__(self, limits: Limits, policy: DeliveryPolicy | None, factory: ClientFactory | None) -> None:
+        self.limits = limits
+        self.entrance = Entrance(SubmitLog(self._wake), policy, factory)
+        self.engine: Engine | None = None
+        self._drain = limits.drain
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    # -- from any thread ---------------------------------------------------------------------------
+
+    def start(self, pool: ProducerPool) -> None:
+        """Start the thread, once."""
+        refusal = self.entrance.log.refusal
+        if refusal is not None:
+            raise refusal
+        if self._ready.is_set():
+            return
+        with self._starting:
+            if self._thread is None:
+                name = f"producer-pool-{id(self):x}"
+                # A daemon: a consumer that hangs must not keep the program from ending. See _at_exit().
+                self._thread = threading.Thread(
+                    target=self._run, args=(weakref.ref(pool),), name=name, daemon=True
+                )
+                self._thread.start()
+                _LIVE.add(self)
+        self._ready.wait()
+
+    def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """Run *work* on the loop after all that was submitted before, and wait for it."""
+        self.entrance.log.check_may_wait()
+        refusal = self.entrance.log.refusal
+        if refusal is not None:
+            raise refusal
+
+        async def in_order() -> T:
+            assert self.engine is not None
+            self.entrance.process(self.engine)
+            return await work(self.engine)
+
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(in_order(), self._loop).result()
+
+    def ask_to_stop(self, drain: float) -> None:
+        """Have the thread drain for *drain* seconds, close and end. Does not wait."""
+        if isinstance(self.entrance.log.refusal, ForkedPool):
+            return
+        self.entrance.log.close(PoolClosed("the pool is closed"))
+        self._drain = drain
+        if self._loop is not None and self._stop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._stop.set)
+            except RuntimeError:
+                return  # The loop is closed: it has stopped already.
+
+    def join(self, wait: float) -> bool:
+        """Wait for the thread to end; say whether it did."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(wait)
+        return not thread.is_alive()
+
+    def _wake(self) -> None:
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._process)
+            except RuntimeError:
+                return  # The loop is closed, and so is the log.
+
+    # -- on the loop -------------------------------------------------------------------------------
+
+    def _run(self, pool: weakref.ref[ProducerPool]) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._live(pool))
+        finally:
+            self.entrance.log.close(PoolClosed("the pool is closed"))
+            _LIVE.discard(self)
+            self._ready.set()
+
+    async def _live(self, pool: weakref.ref[ProducerPool]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        submits = self.entrance.log
+        submits.owner = threading.get_ident()
+        engine = self.engine = Engine(self.limits)
+        engine.on_blocked.append(self._tell_blocked)
+        wiring = self.entrance.wiring
+        engine.observers.extend(wiring.observers(pool()))
+        wiring.started(pool())
+        self._ready.set()
+        self._process()
+        await self._stop.wait()
+        wiring.stopping(pool(), self._drain)
+        self._process()
+        await engine.aclose(self._drain)
+        self._process()
+
+    def add(self, producer: Producer) -> None:
+        """Have the engine take on a producer."""
+        assert self.engine is not None
+        self.engine.add(producer)
+
+    def _process(self) -> None:
+        if self.engine is not None:
+            self.entrance.process(self.engine)
+
+    def _tell_blocked(self) -> None:
+        assert self.engine is not None
+        self.entrance.log.blocked = frozenset(self.engine.blocked)
+        self.entrance.log.notify()
+
+
+_LIVE: Final[set[Worker]] = set()
+"""The workers whose threads run. In a forked child they stay for ever: nothing of theirs may be touched."""
+
+
+def _at_exit() -> None:
+    """Give what programs forgot to close its bounded drain."""
+    workers = [worker for worker in _LIVE if not isinstance(worker.entrance.log.refusal, ForkedPool)]
+    for worker in workers:
+        worker.ask_to_stop(worker.limits.drain)
+    give_up = time.monotonic() + max((worker.limits.drain for worker in workers), default=0.0) + GRACE
+    for worker in workers:
+        worker.join(max(give_up - time.monotonic(), 0.0))
+
+
+atexit.register(_at_exit)
+
+
+class ProducerPool:
+    """
+    Forwards messages to many consumers, from any thread.
+
+    ::
+
+        with ProducerPool() as pool:
+            pool.add_producer("database-writer", "tcp://127.0.0.1:9000")
+            results = pool.forward_to_all("hello")
+
+    A failed delivery is never raised: it is in the results, and in the log. One thread of the pool's
+    own does all sending; it starts when the first producer is added. asyncio programs use
+    AsyncProducerPool.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: DeliveryPolicy | None = None,
+        limits: Limits | None = None,
+        factory: ClientFactory | None = None,
+    ) -> None:
+        """
+        Make a pool. Nothing happens until something is added.
+
+        *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``.
+        """
+        self.limits = limits or Limits()
+        self._worker = Worker(self.limits, policy, factory)
+        self._entrance = self._worker.entrance
+        self._log = self._entrance.log
+        self._forgotten = weakref.finalize(self, self._worker.ask_to_stop, self.limits.drain)
+        self._forgotten.atexit = False
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        policy: DeliveryPolicy | None = None,
+        factory: ClientFactory | None = None,
+    ) -> Self:
+        """
+        Make a pool with the producers that ``PRODUCER_<ID>=url`` variables name.
+
+        Raises:
+            ConfigurationError: a variable cannot be used; the text names it and says what to write.
+        """
+        from producer_pool.discovery.config import Settings
+
+        settings = Settings.from_env(environ)
+        pool = cls(policy=policy or settings.policy, limits=settings.limits, factory=factory)
+        for producer in settings.producers:
+            pool.add_producer(producer.id, producer.url)
+        return pool
+
+    # -- producers ---------------------------------------------------------------------------------
+
+    def add_producer(
+        self,
+        producer_id: str,
+        to: str | Client,
+        *,
+        policy: DeliveryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """
+        Add a producer for a URL or for a client of your own. Does not wait for its consumer.
+
+        Raises:
+            DuplicateProducer: the id is taken.
+            ConfigurationError, PluginError: the URL, or a client that cannot do what the policy asks.
+            UsageError: the client cannot be driven.
+        """
+        worker = self.worker()
+        roster = self._entrance.roster
+        roster.reserve(producer_id)
+        try:
+            producer = self._entrance.producer(producer_id, to, policy, timeout)
+            self._log.call(lambda: worker.add(producer))
+        except BaseException:
+            roster.free(producer_id)
+            raise
+        roster.publish(producer_id)
+
+    def remove_producer(self, producer_id: str, *, drain: bool = True) -> None:
+        """
+        Remove a producer. What it has is delivered first, within the pool's drain time, or CANCELLED.
+
+        Raises:
+            UnknownProducer: there is none of this id.
+            WrongThread: called on the pool's own thread.
+        """
+        self._log.check_may_wait()
+        worker = self.worker()
+        self._entrance.roster.discard(producer_id)
+
+        async def remove(engine: Engine) -> None:
+            await engine.remove(producer_id, self.limits.drain if drain else 0.0)
+
+        try:
+            worker.run(remove)
+        finally:
+            self._entrance.roster.free(producer_id)
+
+    @property
+    def factory(self) -> ClientFactory:
+        """What makes clients and listeners from URLs."""
+        return self._entrance.factory
+
+    @property
+    def producers(self) -> tuple[str, ...]:
+        """The ids of the producers, in the order of adding."""
+        return self._entrance.roster.all
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes nothing any more: it was closed, or belongs to the parent of a forked child."""
+        return self._log.refusal is not None
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def forward_to_all(self, message: bytes | str, *, wait: float | None = None) -> Results:
+        """
+        Forward a message to every producer and return the results; PENDING if *wait* seconds were too few.
+
+        Raises:
+            WrongThread: called on the pool's own thread.
+        """
+        self._log.check_may_wait()
+        return self.submit(message).results(wait)
+
+    def forward_to(
+        self, producer_id: str, message: bytes | str, *, wait: float | None = None
+    ) -> ForwardResult:
+        """
+        Forward a message to one producer and return its result.
+
+        Raises:
+            UnknownProducer: there is none of this id.
+            WrongThread: called on the pool's own thread.
+        """
+        self._log.check_may_wait()
+        return self.submit(message, to=producer_id).results(wait)[producer_id]
+
+    def forward_to_many(
+        self, producer_ids: Iterable[str], message: bytes | str, *, wait: float | None = None
+    ) -> Results:
+        """
+        Forward a message to some producers and return the results.
+
+        Raises:
+            UnknownProducer: one of the ids does not exist; nothing was sent to any.
+            WrongThread: called on the pool's own thread.
+        """
+        self._log.check_may_wait()
+        return self.submit(message, to=self._entrance.roster.many(producer_ids)).results(wait)
+
+    def submit(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> Receipt:
+        """
+        Enqueue a message and return its receipt. Waits for no consumer, unless Overflow.BLOCK asks for it.
+
+        Raises:
+            Full: a producer with Overflow.BLOCK had no room within its deadline; nothing was accepted.
+            UnknownProducer: nothing was accepted.
+        """
+        targets = self._entrance.roster.all if to is None else self._entrance.targets(to)
+        submits = self._log
+        if submits.blocked or submits.crowded:
+            self._room(targets)
+        return Receipt(submits, *self._entrance.append(targets, message))
+
+    def submit_nowait(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> Receipt:
+        """
+        Enqueue a message and return its receipt at once.
+
+        Raises:
+            Full: a producer with Overflow.BLOCK has no room; nothing was accepted.
+            UnknownProducer: nothing was accepted.
+        """
+        targets = self._entrance.targets(to)
+        if self._log.stuck(targets):
+            raise Full(f"{', '.join(sorted(self._log.blocked))}: no room (overflow=block)")
+        return Receipt(self._log, *self._entrance.append(targets, message))
+
+    def submit_many(
+        self, messages: Iterable[bytes | str], *, to: str | Iterable[str] | None = None
+    ) -> list[Receipt]:
+        """Enqueue messages in their order and return a receipt for each."""
+        targets = self._entrance.targets(to)
+        receipts = []
+        for message in messages:
+            if self._log.blocked or self._log.crowded:
+                self._room(targets)
+            receipts.append(Receipt(self._log, *self._entrance.append(targets, message)))
+        return receipts
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    def stats(self) -> PoolStats:
+        """Return a copy of all counters, taken at one moment."""
+
+        async def ask(engine: Engine) -> PoolStats:
+            return engine.stats()
+
+        return self.worker().run(ask)
+
+    def health(self) -> dict[str, Health]:
+        """Return how each consumer does, as its messages tell."""
+
+        async def ask(engine: Engine) -> dict[str, Health]:
+            return engine.health()
+
+        return self.worker().run(ask)
+
+    def check(self, *, wait: float = 5.0) -> dict[str, Health]:
+        """Try to reach every consumer now; return how each does after at most *wait* seconds."""
+
+        async def ask(engine: Engine) -> dict[str, Health]:
+            return await engine.check(wait)
+
+        return self.worker().run(ask)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def drain(self, *, wait: float | None = None) -> bool:
+        """Wait until everything submitted is settled, at most *wait* seconds; say whether it is."""
+
+        async def ask(engine: Engine) -> bool:
+            return await engine.drain(wait)
+
+        return self.worker().run(ask)
+
+    def close(self, *, drain: float | None = None) -> None:
+        """
+        Close the pool. What is queued gets *drain* seconds (None: the pool's limit); the rest is CANCELLED.
+
+        May be called twice.
+
+        Raises:
+            WrongThread: called on the pool's own thread.
+            ForkedPool: called in a forked child.
+        """
+        self._log.check_may_wait()
+        seconds = self.limits.drain if drain is None else drain
+        if self._forgotten.detach() is not None:
+            self._worker.ask_to_stop(seconds)
+        if not self._worker.join(seconds + GRACE):
+            log.error("the pool's thread did not end within %g s; it is left behind", seconds + GRACE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(self.producers) or 'without producers'}>"
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def worker(self) -> Worker:
+        """Return the loop thread, started. For the modules of this package."""
+        self._worker.start(self)
+        return self._worker
+
+    def _room(self, targets: tuple[str, ...]) -> None:
+        """Wait until there is room for *targets*, at most the shortest of their deadlines."""
+        engine = self._worker.engine
+        if engine is not None:
+            self._log.wait_for_room(targets, engine.patience(targets) or self.limits.drain)
