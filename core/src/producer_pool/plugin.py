@@ -34,6 +34,12 @@ from producer_pool.model.errors import (
 from producer_pool.model.framing import LENGTH4, LINES, NUL, OCTET_COUNTING, Decoder, Framing
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.stats import Health, ListenerStats, State
+from producer_pool.toolkit.binding import Binding, TcpBinding
+from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
+from producer_pool.toolkit.progress import TCP_ACKS, Progress
+from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions
+from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
+from producer_pool.toolkit.stream_listener import StreamListener
 
 __all__ = [
     "API",
@@ -41,14 +47,18 @@ __all__ = [
     "LINES",
     "NUL",
     "OCTET_COUNTING",
+    "TCP_ACKS",
     "Ack",
     "Batch",
+    "Binding",
     "Client",
     "ClientSignals",
     "ConfigurationError",
     "ConnectError",
+    "Connection",
     "Decoder",
     "DeliveryError",
+    "Dialer",
     "Duration",
     "Endpoint",
     "Framing",
@@ -64,12 +74,21 @@ __all__ = [
     "Observer",
     "Outcome",
     "PipelinedClient",
+    "Progress",
     "Rejected",
     "SendError",
     "Settled",
     "Size",
     "Stage",
     "State",
+    "StreamClient",
+    "StreamClientOptions",
+    "StreamListener",
+    "StreamListenerOptions",
+    "Tail",
+    "TcpBinding",
+    "TcpDialer",
+    "TcpOptions",
     "Transport",
     "hookimpl",
     "option",

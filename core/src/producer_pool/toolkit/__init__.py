@@ -1,0 +1,3 @@
+"""Building blocks for protocols over sockets: clients, listeners, TLS, name lookups, blocking libraries."""
+
+__all__: list[str] = []

@@ -1,0 +1,152 @@
+"""Sockets that are listened at: where they may be bound, and what to do when they cannot."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import ListenError
+from producer_pool.toolkit.resolver import Address, resolve
+from producer_pool.toolkit.sockets import shown_address, why
+
+__all__ = ["Binding", "TcpBinding", "is_loopback"]
+
+_BACKLOG: Final = 1024
+_PORT_TRIES: Final = 20
+"""A name with several addresses gets one free port for all of them; one may have it taken."""
+
+
+class Binding(ABC):
+    """Makes the listening sockets of one endpoint, and knows who connected to them."""
+
+    address: str
+    """Where it listens, for people; without options and secrets."""
+
+    @abstractmethod
+    async def bind(self) -> Sequence[socket.socket]:
+        """
+        Return non-blocking sockets that listen.
+
+        Raises:
+            ListenError: there are none; the text says what to do.
+        """
+
+    @abstractmethod
+    def endpoint(self, sockets: Sequence[socket.socket]) -> Endpoint:
+        """Return the endpoint with the address that it really has."""
+
+    def admit(self, sock: socket.socket, peer: object) -> str | None:
+        """Return the origin of what this connection will bring, or None to refuse it."""
+        return ""
+
+    def release(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Let go of what bind() made besides sockets."""
+
+
+class TcpBinding(Binding):
+    """
+    Listens at every address of a host name, on one port.
+
+    What can be reached from other machines has to be protected or allowed: *allow_remote*.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, allow_remote: bool) -> None:
+        self._endpoint = endpoint
+        self._allow_remote = allow_remote
+        self._host = endpoint.host
+        self._port = endpoint.port
+        self.address = f"{endpoint.scheme}://{shown_address(self._host, self._port)}"
+
+    async def bind(self) -> Sequence[socket.socket]:
+        try:
+            addresses = await resolve(self._host, self._port, listening=True)
+        except OSError as error:
+            raise ListenError(f"{self.address}: cannot look up {self._host}: {why(error)}") from None
+        far = [address.host for address in addresses if not is_loopback(address.host)]
+        if far and not self._allow_remote:
+            raise ListenError(
+                f"{self.address}: {far[0]} can be reached from other machines, and nothing here asks who "
+                "they are; listen at 127.0.0.1, use TLS, or say allow-remote=yes"
+            )
+        for _ in range(_PORT_TRIES):
+            sockets = self._bind_all(addresses)
+            if sockets:
+                return sockets
+        raise ListenError(f"{self.address}: no port is free at all addresses of {self._host}; name a port")
+
+    def _bind_all(self, addresses: Sequence[Address]) -> list[socket.socket]:
+        """Return a socket for each address; none if the port that the first one got is taken at another."""
+        sockets: list[socket.socket] = []
+        failure: OSError | None = None
+        port = self._port
+        try:
+            for address in addresses:
+                sockaddr = (address.sockaddr[0], port, *address.sockaddr[2:])
+                try:
+                    sockets.append(_listen(address.family, sockaddr, alone=len(addresses) == 1))
+                except OSError as error:
+                    if error.errno == errno.EADDRINUSE and port != self._port:
+                        _close_all(sockets)
+                        return []
+                    # A name may have addresses that this machine does not have, such as ::1.
+                    if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                        raise
+                    failure = error
+                else:
+                    port = port or sockets[0].getsockname()[1]
+            if not sockets and failure is not None:
+                raise failure
+        except OSError as error:
+            _close_all(sockets)
+            raise ListenError(f"{self.address}: {why(error)}{_next_step(error)}") from None
+        return sockets
+
+    def endpoint(self, sockets: Sequence[socket.socket]) -> Endpoint:
+        return self._endpoint.at(self._host, sockets[0].getsockname()[1])
+
+    def admit(self, sock: socket.socket, peer: object) -> str:
+        assert isinstance(peer, tuple)
+        return f"{self._endpoint.scheme}://{shown_address(peer[0], peer[1])}"
+
+
+def _listen(family: int, sockaddr: tuple[str | int, ...], *, alone: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        # Else the port stays taken for a minute after a restart.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and not alone:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _close_all(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _next_step(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "; stop who has it (`ss -ltnp` names it), choose another port, or 0 for any free one"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "; choose a port from 1024 up, or run with the capability CAP_NET_BIND_SERVICE"
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return "; choose an address of this machine (`ip address` lists them), such as 127.0.0.1"
+    return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a numeric address can be reached from this machine only. 0.0.0.0 and :: are all addresses."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

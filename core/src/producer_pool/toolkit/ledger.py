@@ -1,0 +1,119 @@
+"""Which message lies where in the bytes of one connection."""
+# Rule: no socket and no clock. Callers say how many bytes were taken, sent and acknowledged.
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from producer_pool.model.batch import Batch
+from producer_pool.model.framing import Framing
+
+__all__ = ["Ledger"]
+
+
+class _Taken(NamedTuple):
+    """One batch in the stream."""
+
+    end: int
+    """The position after its last byte."""
+    size: int
+    messages: int
+    """Messages taken up to here, with its own."""
+    batch: Batch
+    offset: int
+    """Its messages before this one are not part of this connection."""
+
+
+Inside = Callable[[int, int, int], int]
+"""(reached, size on the wire, size before encryption) -> bytes before encryption that are whole."""
+
+
+def _same(reached: int, size: int, plain: int) -> int:
+    return reached
+
+
+class Ledger:
+    """
+    Counts messages by the positions of their last bytes, from the beginning of a connection.
+
+    A batch is referred to, not copied, and only as long as somebody may ask about its inside: until
+    it is confirmed, or with *keeps* false until it is written. The position of a message inside a
+    batch is looked for only when it is asked for, which is after a break.
+    """
+
+    __slots__ = ("_entries", "_framing", "_inside", "_keeps", "confirmed", "position", "taken", "written")
+
+    position: int
+    """Bytes taken, whether the kernel has them or not."""
+    taken: int
+    """Messages taken."""
+    written: int
+    """Messages of batches that the kernel has wholly."""
+    confirmed: int
+    """Messages of batches that are acknowledged wholly."""
+
+    def __init__(self, framing: Framing, *, keeps: bool, inside: Inside = _same) -> None:
+        self._framing = framing
+        self._keeps = keeps
+        self._inside = inside
+        self._entries: deque[_Taken] = deque()
+        self.position = self.taken = self.written = self.confirmed = 0
+
+    def take(self, batch: Batch, offset: int, size: int, rest: int) -> None:
+        """Take *batch* from message *offset* on: *size* bytes, *rest* of them not sent yet."""
+        self.position += size
+        self.taken += len(batch) - offset
+        if rest or self._keeps:
+            self._entries.append(_Taken(self.position, size, self.taken, batch, offset))
+        if not rest:
+            self.written = self.taken
+
+    def skip(self, size: int) -> None:
+        """Take bytes that belong to no message."""
+        self.position += size
+
+    def flushed(self) -> None:
+        """Be told that the kernel has all that was taken."""
+        self.written = self.taken
+        if not self._keeps:
+            self._entries.clear()
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is unconfirmed."""
+        return bool(self._entries)
+
+    def advance(self, reached: int) -> None:
+        """Confirm the batches that end within the first *reached* bytes."""
+        entries = self._entries
+        while entries and entries[0].end <= reached:
+            self.confirmed = entries.popleft().messages
+
+    def within(self, reached: int) -> int:
+        """Return how many messages lie wholly in the first *reached* bytes. *reached* never goes back."""
+        for entry in self._entries:
+            if entry.end > reached:
+                before = entry.messages - len(entry.batch) + entry.offset
+                return before + self._whole(entry, reached)[0]
+        return self.taken
+
+    def splits(self, reached: int) -> bool:
+        """Whether position *reached* lies inside a frame."""
+        for entry in self._entries:
+            if entry.end > reached:
+                return self._whole(entry, reached)[1]
+        return False
+
+    def _whole(self, entry: _Taken, reached: int) -> tuple[int, bool]:
+        """Return how many frames of a batch are whole at *reached*, and whether one is not."""
+        start = entry.end - entry.size
+        if reached <= start:
+            return 0, False
+        wire = entry.batch.wire(self._framing, entry.offset)
+        plain = self._inside(reached - start, entry.size, len(wire))
+        frames = self._framing.index(wire, plain)
+        # Part of an encrypted record is part of a frame, though it is nothing to the other side yet.
+        whole = plain == self._framing.offset(wire, frames) and self._inside is _same
+        return frames, not whole

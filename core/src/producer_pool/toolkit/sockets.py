@@ -1,0 +1,228 @@
+"""TCP connections to others: reaching them, the options they get, and the two ways to end one."""
+# ruff: noqa: RUF009 - option() is how a field of an options dataclass is declared.
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Final
+
+from producer_pool.contract.options import Duration, option
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import ConnectError
+from producer_pool.toolkit.progress import Progress, TcpProgress
+from producer_pool.toolkit.resolver import Address, resolve
+
+__all__ = ["Dialer", "TcpDialer", "TcpOptions", "part", "reset", "shown_address", "why"]
+
+KEEPALIVE_IDLE: Final = 10
+KEEPALIVE_INTERVAL: Final = 3
+KEEPALIVE_PROBES: Final = 3
+"""A quiet connection whose other side is gone is found out after 10 + 3 * 3 = 19 seconds."""
+
+_ABORT: Final = struct.pack("ii", 1, 0)
+_SCRATCH: Final = bytearray(64 * 1024)
+"""What is read only to be thrown away goes here, whoever reads it."""
+
+
+@dataclass(frozen=True)
+class TcpOptions:
+    """The options of a TCP connection that we make."""
+
+    nodelay: bool = option(True, "send at once instead of collecting small segments (TCP_NODELAY)")
+    keepalive: bool = option(True, "find out within 19 seconds that a quiet consumer is gone")
+    user_timeout: Duration = option(
+        20.0,
+        "how long sent bytes may stay unacknowledged, or a consumer with full buffers may read nothing, "
+        "before the connection is given up (TCP_USER_TIMEOUT); 0: the system's default, about 15 minutes",
+    )
+
+    def apply(self, sock: socket.socket) -> None:
+        """Set these options on *sock*, as far as the platform has them."""
+        if self.nodelay:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.keepalive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in (
+                ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
+                ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
+                ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+            ):
+                if hasattr(socket, name):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if self.user_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):
+            milliseconds = max(1, int(self.user_timeout * 1000))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+class Dialer(ABC):
+    """Makes connected, non-blocking stream sockets to one consumer."""
+
+    address: str
+    """Where it leads, for people; without options and secrets."""
+    name: str = ""
+    """The host's name, which its certificate has to hold."""
+
+    @abstractmethod
+    async def dial(self, timeout: float) -> socket.socket:
+        """
+        Connect, and return the socket, which belongs to the caller. If cancelled, none is left open.
+
+        Raises:
+            ConnectError: it cannot be reached; *timeout* seconds are shared by all that is tried.
+        """
+
+    def progress(self, sock: socket.socket) -> Progress | None:
+        """Return what tells how far a connection got; None: nothing does on this platform."""
+        return None
+
+
+class TcpDialer(Dialer):
+    """Connects over TCP to each address of a name in turn, until one answers."""
+
+    def __init__(self, endpoint: Endpoint, options: TcpOptions) -> None:
+        self.name = endpoint.host
+        self._port = endpoint.port
+        self._options = options
+        self.address = f"{endpoint.scheme}://{shown_address(self.name, self._port)}"
+
+    async def dial(self, timeout: float) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        addresses = await self._addresses(timeout)
+        failures = []
+        for number, address in enumerate(addresses):
+            # One that swallows every packet leaves an equal share of the time to each of the others.
+            share = (end - loop.time()) / (len(addresses) - number)
+            try:
+                async with asyncio.timeout(share):
+                    return await _connect(address, self._options)
+            except TimeoutError:
+                failures.append((address.host, f"no answer within {share:.3g} s"))
+            except OSError as error:
+                failures.append((address.host, why(error)))
+        if len(failures) == 1:
+            hint = "; is it running?" if failures[0][1] == why(errno.ECONNREFUSED) else ""
+            raise ConnectError(f"{self.address}: {failures[0][1]}{hint}")
+        tried = ", ".join(f"{host}: {reason}" for host, reason in failures)
+        raise ConnectError(f"{self.address}: none of its addresses answers ({tried})")
+
+    async def _addresses(self, timeout: float) -> list[Address]:
+        try:
+            async with asyncio.timeout(timeout):
+                return await resolve(self.name, self._port)
+        except TimeoutError:
+            reason = f"no answer within {timeout:.3g} s"
+        except OSError as error:
+            reason = why(error)
+        raise ConnectError(f"{self.address}: cannot look up {self.name}: {reason}") from None
+
+    def progress(self, sock: socket.socket) -> Progress:
+        return TcpProgress(sock)
+
+
+async def _connect(address: Address, options: TcpOptions) -> socket.socket:
+    """Connect to one address. loop.sock_connect() will not do: it may ask the loop's own resolver."""
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        options.apply(sock)
+        code = sock.connect_ex(address.sockaddr)
+        if code == errno.EINPROGRESS:
+            await _writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        if sock.getsockname() == sock.getpeername():
+            # TCP connects to itself if the port we get is the one we look for (RFC 9293, simultaneous
+            # open): nobody is listening there, and nobody could while we hold it.
+            reset(sock)
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock, _finish, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(sock)
+
+
+def _finish(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+def reset(sock: socket.socket) -> None:
+    """
+    Close by a reset: the other side gets an error instead of a clean end, and both sides forget unsent bytes.
+
+    This is how to stop inside a frame, so that half a message cannot be taken for a whole one.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+    except OSError:
+        pass  # it is gone already
+    finally:
+        sock.close()
+
+
+async def part(sock: socket.socket, linger: float) -> None:
+    """
+    Close in good order: all that was written still goes out, then the other side sees a clean end.
+
+    Bytes that come in after a close make the kernel answer with a reset, which destroys what the
+    other side has not read yet (RFC 2525, 2.17). So wait up to *linger* seconds for its end, and
+    throw away what it says until then. If cancelled, the socket is closed at once.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        ended = _discard(sock)
+        if linger and not ended:
+            end: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(sock, lambda: _finish(end) if _discard(sock) else None)
+            try:
+                async with asyncio.timeout(linger):
+                    await end
+            finally:
+                loop.remove_reader(sock)
+    except (OSError, TimeoutError):
+        pass  # it is gone already, or it does not end
+    finally:
+        sock.close()
+
+
+def _discard(sock: socket.socket) -> bool:
+    """Throw away what came in, a bounded part of it. Return whether the other side has ended."""
+    try:
+        for _ in range(64):
+            if not sock.recv_into(_SCRATCH):
+                return True
+    except (BlockingIOError, InterruptedError):
+        pass
+    except OSError:
+        return True
+    return False
+
+
+def shown_address(host: str, port: int) -> str:
+    """Write host and port as in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def why(error: OSError | int) -> str:
+    """Say what the system said, in the house's style."""
+    text = os.strerror(error) if isinstance(error, int) else error.strerror or str(error)
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

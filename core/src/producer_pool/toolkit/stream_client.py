@@ -1,0 +1,301 @@
+"""A client for protocols over stream sockets: one send a batch, and a count of how far the messages got."""
+# ruff: noqa: RUF009 - option() is how a field of an options dataclass is declared.
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import select
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from producer_pool.contract.options import Size, option
+from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import DeliveryError, InvalidOption, Rejected, SendError
+from producer_pool.model.framing import LINES, Framing
+from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.ledger import Ledger
+from producer_pool.toolkit.progress import Progress
+from producer_pool.toolkit.sockets import Dialer, part, reset, why
+
+__all__ = ["StreamClient", "StreamClientOptions"]
+
+_JOINED: Final = 64 * 1024
+"""Small batches are joined up to this size: for them one copy and one send are cheaper than sendmsg()."""
+_READS: Final = 4
+"""Reads of what a consumer says, in one turn of the loop."""
+_LINGER: Final = 1.0
+"""Seconds that closing waits for the end of a consumer that talks."""
+_GONE: Final = getattr(select, "POLLRDHUP", select.POLLIN) | select.POLLHUP | select.POLLERR
+_SCRATCH: Final = bytearray(64 * 1024)
+_NONE: Final[Mapping[int, Rejected]] = {}
+
+
+@dataclass(frozen=True)
+class StreamClientOptions:
+    """The options of every client that writes framed messages into a stream."""
+
+    framing: Framing = option(LINES, "how messages are marked off")
+    max_message: Size = option(1024 * 1024, "longer messages are rejected; most listeners have a limit, too")
+
+
+class StreamClient(PipelinedClient):
+    """
+    Sends framed messages over one stream socket, as many in flight as the kernel takes.
+
+    KERNEL is counted by batches while the connection is healthy, and by messages once it broke, so
+    that as little as possible is sent twice. What a consumer says is read and thrown away. A
+    consumer that ends its side of the connection has closed it, as far as we are concerned.
+    """
+
+    def __init__(self, dialer: Dialer, options: StreamClientOptions, *, protocol_name: str) -> None:
+        if options.max_message < 1:
+            raise InvalidOption(f"{dialer.address}: max-message must be at least 1 byte")
+        self.protocol_name = protocol_name
+        self.address = dialer.address
+        self.max_message = options.max_message
+        self._dialer = dialer
+        self._framing = options.framing
+        self._signals: ClientSignals | None = None
+        self._socket: socket.socket | None = None
+        self._open = False
+        """Whether start() may send: connected, not broken, nothing partly written."""
+        self._lost: DeliveryError | None = None
+        self._heard = False
+        self._tail = memoryview(b"")
+        self._ledger = Ledger(options.framing, keeps=False)
+        self._progress: Progress | None = None
+
+    # -- what is asked before anything is sent -----------------------------------------------------
+
+    def misfits(self, batch: Batch) -> Mapping[int, Rejected]:
+        unfit = batch.misfits(self._framing)
+        limit = self.max_message
+        if not unfit and (limit is None or batch.nbytes <= limit):
+            return _NONE
+        found = {
+            index: Rejected(
+                f"message of {len(message)} bytes, and {self.protocol_name} takes {limit}; see max-message"
+            )
+            for index, message in enumerate(batch.messages)
+            if limit is not None and len(message) > limit
+        }
+        found.update((index, Rejected(self._framing.why_misfit())) for index in unfit)
+        return found
+
+    # -- connecting --------------------------------------------------------------------------------
+
+    def attach(self, signals: ClientSignals) -> None:
+        self._signals = signals
+
+    async def connect(self) -> None:
+        await self.aclose()
+        sock = await self._dialer.dial(self.timeout)
+        self._begin(sock)
+
+    def _begin(self, sock: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._send = sock.send
+        poller = select.poll()
+        poller.register(sock, _GONE)
+        self._gone = poller.poll
+        confirms = self._signals is not None and self._signals.ack > Ack.WRITTEN
+        self._progress = self._dialer.progress(sock) if confirms else None
+        self._ledger = Ledger(self._framing, keeps=self._progress is not None)
+        self._lost = None
+        self._heard = False
+        self._tail = memoryview(b"")
+        self._watching = False
+        self._open = True
+        self._loop.add_reader(sock, self._readable)
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        # The first write after the other side's FIN succeeds, and is lost. So ask before each.
+        if not self._open or (self._gone(0) and self._has_ended()):
+            return 0
+        if len(batches) == 1:
+            return self._start_one(batches[0], offset)
+        started = 0
+        while started < len(batches) and self._open:
+            group = _group(batches, started)
+            if len(group) == 1:
+                taken = self._start_one(group[0], offset)
+            else:
+                taken = self._start_joined(group, offset)
+            started += taken
+            offset = 0
+            if taken < len(group):
+                break
+        return started
+
+    def _start_one(self, batch: Batch, offset: int) -> int:
+        wire = batch.wire(self._framing, offset)
+        size = len(wire)
+        sent = self._push(wire)
+        if sent == size:
+            self._ledger.take(batch, offset, size, 0)
+            return 1
+        if sent <= 0:
+            return 0
+        self._ledger.take(batch, offset, size, size - sent)
+        self._keep(memoryview(wire)[sent:])
+        return 1
+
+    def _start_joined(self, batches: Sequence[Batch], offset: int) -> int:
+        framing = self._framing
+        wires = [batch.wire(framing) for batch in batches]
+        if offset:
+            wires[0] = batches[0].wire(framing, offset)
+        sent = self._push(b"".join(wires))
+        if sent < 0:
+            return 0
+        for index, (batch, wire) in enumerate(zip(batches, wires, strict=True)):
+            size = len(wire)
+            if size > sent:
+                if not sent:
+                    return index
+                self._ledger.take(batch, offset, size, size - sent)
+                self._keep(memoryview(wire)[sent:])
+                return index + 1
+            self._ledger.take(batch, offset, size, 0)
+            sent -= size
+            offset = 0
+        return len(batches)
+
+    def _push(self, wire: bytes | memoryview) -> int:
+        """Give the kernel as much of *wire* as it takes, and return how much; -1: the connection broke."""
+        try:
+            sent = self._send(wire)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._open = False
+            self._loop.call_soon(self._break_with, self._socket, error)
+            return -1
+        if self._progress is not None and self._progress.note:
+            self._progress.sent(self._ledger.position - len(self._tail) + sent)
+        if sent < len(wire) and not self._watching and self._socket is not None:
+            self._watching = True
+            self._loop.add_writer(self._socket, self._writable)
+        return sent
+
+    def _keep(self, rest: memoryview) -> None:
+        self._tail = rest
+        self._open = False
+
+    def _writable(self) -> None:
+        if self._socket is None or self._lost is not None:
+            return
+        if self._tail:
+            sent = self._push(self._tail)
+            if sent < 0:
+                return
+            self._tail = self._tail[sent:]
+            if self._tail:
+                return
+            self._ledger.flushed()
+            self._open = True
+        self._watching = False
+        self._loop.remove_writer(self._socket)
+        if self._signals is not None:
+            self._signals.writable()
+
+    def settled(self) -> Settled:
+        ledger = self._ledger
+        progress = self._progress
+        if self._lost is not None or self._socket is None:
+            return self._settled_exactly()
+        if progress is None:
+            return Settled(ledger.written, ledger.written)
+        if ledger.waits:
+            ledger.advance(progress.acknowledged(ledger.position - len(self._tail)))
+        return Settled(ledger.written, ledger.confirmed)
+
+    def _settled_exactly(self) -> Settled:
+        ledger = self._ledger
+        sent = ledger.position - len(self._tail)
+        written = ledger.within(sent)
+        if self._progress is None:
+            return Settled(written, written)
+        if self._socket is None:
+            return Settled(written, ledger.confirmed)
+        return Settled(written, ledger.within(self._progress.acknowledged(sent)))
+
+    # -- listening to the other side, and ending ---------------------------------------------------
+
+    def _has_ended(self) -> bool:
+        """Whether poll() really means an end. Without POLLRDHUP it may just be something to read."""
+        if hasattr(select, "POLLRDHUP") or self._socket is None:
+            return True
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EINTR)
+
+    def _readable(self) -> None:
+        sock = self._socket
+        for _ in range(_READS):
+            if sock is None or sock is not self._socket or self._lost is not None:
+                return
+            try:
+                size = sock.recv_into(_SCRATCH)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._break_with(sock, error)
+                return
+            if not size:
+                self._break(SendError(f"{self.address}: the consumer closed the connection"))
+                return
+            self._heard = True
+            if size < len(_SCRATCH):
+                return
+
+    def _break_with(self, sock: socket.socket | None, error: OSError) -> None:
+        if sock is self._socket:
+            self._break(SendError(f"{self.address}: {why(error)}"))
+
+    def _break(self, error: DeliveryError) -> None:
+        """Tell that the connection is gone; the socket stays open, so that settled() can still ask it."""
+        if self._socket is None or self._lost is not None:
+            return
+        self._lost = error
+        self._open = False
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        if self._signals is not None:
+            self._signals.broken(error)
+
+    async def aclose(self) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        ledger = self._ledger
+        inside = bool(self._tail) and ledger.splits(ledger.position - len(self._tail))
+        lost = self._lost is not None
+        self._loop.remove_reader(sock)
+        self._loop.remove_writer(sock)
+        self._open = False
+        self._socket = None
+        if inside:
+            reset(sock)
+        elif lost:
+            sock.close()
+        else:
+            await part(sock, _LINGER if self._heard else 0.0)
+
+
+def _group(batches: Sequence[Batch], start: int) -> Sequence[Batch]:
+    """Return the batches from *start* on that go out together: one, or as many as are small together."""
+    total = 0
+    for index in range(start, len(batches)):
+        total += batches[index].nbytes
+        if total > _JOINED:
+            return batches[start : max(index, start + 1)]
+    return batches[start:] if start else batches
