@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from producer_pool.aio import AsyncProducerPool
     from producer_pool.contract.ports import Client
     from producer_pool.delivery.producer import Producer
-    from producer_pool.delivery.submitlog import AsyncReceipt, Receipt
+    from producer_pool.delivery.receipts import AsyncReceipt, Receipt
     from producer_pool.discovery.factory import ClientFactory
     from producer_pool.model.batch import Batch
     from producer_pool.model.endpoint import Endpoint
@@ -72,7 +72,7 @@ _MODULES = {
     "aio": ["AsyncProducerPool"],
     "contract.ports": ["Client"],
     "delivery.producer": ["Producer"],
-    "delivery.submitlog": ["AsyncReceipt", "Receipt"],
+    "delivery.receipts": ["AsyncReceipt", "Receipt"],
     "discovery.factory": ["ClientFactory"],
     "model.batch": ["Batch"],
     "model.endpoint": ["Endpoint"],

@@ -6,14 +6,15 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from producer_pool.contract.ports import Client, Intake
 from producer_pool.contract.wiring import Wiring
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.producer import Producer
+from producer_pool.delivery.receipts import AsyncReceipt
 from producer_pool.delivery.roster import Roster
-from producer_pool.delivery.submitlog import AsyncReceipt, OpenPage, SubmitLog
+from producer_pool.delivery.submitlog import OpenPage, SubmitLog
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Full, PoolClosed, UsageError
 from producer_pool.model.outcomes import ForwardResult, Results
@@ -27,15 +28,19 @@ __all__ = ["AsyncProducerPool", "Entrance"]
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
 
-class Entrance:
+
+class Entrance(Generic[R]):
     """
     What every kind of pool does before anything waits: ids, URLs, text to bytes, a place in the log.
 
     Safe to call from any thread.
     """
 
-    def __init__(self, log: SubmitLog, policy: DeliveryPolicy | None, factory: ClientFactory | None) -> None:
+    def __init__(
+        self, log: SubmitLog[R], policy: DeliveryPolicy | None, factory: ClientFactory | None
+    ) -> None:
         self.log = log
         self.roster = Roster()
         self.policy = policy or DeliveryPolicy.direct()
@@ -72,7 +77,7 @@ class Entrance:
         stages = self.wiring.stages(producer_id, plan.endpoint)
         return Producer(producer_id, plan.client, plan.policy, stages=stages)
 
-    def append(self, targets: Sequence[str], message: bytes | str) -> tuple[OpenPage, int]:
+    def append(self, targets: Sequence[str], message: bytes | str) -> R:
         """Put one message in the log. Without targets there is nothing to do, but to say so once."""
         if type(message) is not bytes:
             message = Batch.of((message,)).messages[0]
@@ -83,7 +88,7 @@ class Entrance:
         if not self._warned:
             self._warned = True
             log.warning("a message was submitted to a pool without producers: it went nowhere")
-        return OpenPage(targets), 0
+        return self.log.receipt(OpenPage(self.log, targets), 0)
 
     def targets(self, to: str | Iterable[str] | None) -> tuple[str, ...]:
         """Return the producers that *to* names: one id, several, or None for all."""
@@ -130,7 +135,7 @@ class AsyncProducerPool:
         *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``.
         """
         self.limits = limits or Limits()
-        self._entrance = Entrance(SubmitLog(self._wake), policy, factory)
+        self._entrance = Entrance(SubmitLog(self._wake, AsyncReceipt), policy, factory)
         self._engine: Engine | None = None
         self._closed = False
 
@@ -248,9 +253,9 @@ class AsyncProducerPool:
             UnknownProducer: nothing was accepted.
         """
         targets = self._entrance.targets(to)
-        if self._entrance.log.blocked or self._engine is None:
+        if self._entrance.log.held or self._engine is None:
             await self._room(targets)
-        return AsyncReceipt(*self._entrance.append(targets, message))
+        return self._entrance.append(targets, message)
 
     def submit_nowait(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> AsyncReceipt:
         """
@@ -262,9 +267,9 @@ class AsyncProducerPool:
         """
         targets = self._entrance.targets(to)
         self._running()
-        if self._entrance.log.stuck(targets):
-            raise Full(f"{', '.join(sorted(self._entrance.log.blocked))}: no room (overflow=block)")
-        return AsyncReceipt(*self._entrance.append(targets, message))
+        if stuck := self._entrance.log.stuck(targets):
+            raise Full(f"{stuck}: no room (overflow=block)")
+        return self._entrance.append(targets, message)
 
     async def submit_many(
         self, messages: Iterable[bytes | str], *, to: str | Iterable[str] | None = None
@@ -273,9 +278,9 @@ class AsyncProducerPool:
         targets = self._entrance.targets(to)
         receipts = []
         for message in messages:
-            if self._entrance.log.crowded or self._entrance.log.blocked or self._engine is None:
+            if self._entrance.log.held or self._engine is None:
                 await self._room(targets)
-            receipts.append(AsyncReceipt(*self._entrance.append(targets, message)))
+            receipts.append(self._entrance.append(targets, message))
         return receipts
 
     # -- asking ------------------------------------------------------------------------------------
@@ -376,5 +381,5 @@ class AsyncProducerPool:
             async with asyncio.timeout(wait):
                 await engine.room_for(targets)
         except TimeoutError:
-            names = ", ".join(sorted(submits.blocked.intersection(targets)))
-            raise Full(f"{names}: no room within {wait:g} s (overflow=block); nothing was accepted") from None
+            stuck = submits.stuck(targets)
+            raise Full(f"{stuck}: no room within {wait:g} s (overflow=block); nothing was accepted") from None

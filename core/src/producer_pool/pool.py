@@ -18,7 +18,8 @@ from producer_pool.aio import Entrance
 from producer_pool.contract.ports import Client
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.producer import Producer
-from producer_pool.delivery.submitlog import Receipt, SubmitLog
+from producer_pool.delivery.receipts import Receipt
+from producer_pool.delivery.submitlog import SubmitLog
 from producer_pool.model.errors import ForkedPool, Full, PoolClosed
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits
@@ -42,7 +43,7 @@ class Worker:
 
     def __init__(self, limits: Limits, policy: DeliveryPolicy | None, factory: ClientFactory | None) -> None:
         self.limits = limits
-        self.entrance = Entrance(SubmitLog(self._wake), policy, factory)
+        self.entrance = Entrance(SubmitLog(self._wake, Receipt), policy, factory)
         self.engine: Engine | None = None
         self._drain = limits.drain
         self._starting = threading.Lock()
@@ -154,7 +155,6 @@ class Worker:
     def _tell_blocked(self) -> None:
         assert self.engine is not None
         self.entrance.log.blocked = frozenset(self.engine.blocked)
-        self.entrance.log.notify()
 
 
 _LIVE: Final[set[Worker]] = set()
@@ -205,6 +205,7 @@ class ProducerPool:
         self._worker = Worker(self.limits, policy, factory)
         self._entrance = self._worker.entrance
         self._log = self._entrance.log
+        self._roster = self._entrance.roster
         self._forgotten = weakref.finalize(self, self._worker.ask_to_stop, self.limits.drain)
         self._forgotten.atexit = False
 
@@ -340,11 +341,13 @@ class ProducerPool:
             Full: a producer with Overflow.BLOCK had no room within its deadline; nothing was accepted.
             UnknownProducer: nothing was accepted.
         """
-        targets = self._entrance.roster.all if to is None else self._entrance.targets(to)
+        targets = self._roster.all if to is None else self._entrance.targets(to)
         submits = self._log
-        if submits.blocked or submits.crowded:
+        if submits.held:
             self._room(targets)
-        return Receipt(submits, *self._entrance.append(targets, message))
+        if type(message) is not bytes or not targets:
+            return self._entrance.append(targets, message)
+        return submits.append(targets, message)
 
     def submit_nowait(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> Receipt:
         """
@@ -355,9 +358,9 @@ class ProducerPool:
             UnknownProducer: nothing was accepted.
         """
         targets = self._entrance.targets(to)
-        if self._log.stuck(targets):
-            raise Full(f"{', '.join(sorted(self._log.blocked))}: no room (overflow=block)")
-        return Receipt(self._log, *self._entrance.append(targets, message))
+        if stuck := self._log.stuck(targets):
+            raise Full(f"{stuck}: no room (overflow=block)")
+        return self._entrance.append(targets, message)
 
     def submit_many(
         self, messages: Iterable[bytes | str], *, to: str | Iterable[str] | None = None
@@ -366,9 +369,9 @@ class ProducerPool:
         targets = self._entrance.targets(to)
         receipts = []
         for message in messages:
-            if self._log.blocked or self._log.crowded:
+            if self._log.held:
                 self._room(targets)
-            receipts.append(Receipt(self._log, *self._entrance.append(targets, message)))
+            receipts.append(self._entrance.append(targets, message))
         return receipts
 
     # -- asking ------------------------------------------------------------------------------------

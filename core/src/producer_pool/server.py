@@ -20,7 +20,7 @@ from producer_pool.model.stats import ListenerStats
 
 if TYPE_CHECKING:
     from producer_pool.aio import AsyncProducerPool
-    from producer_pool.delivery.page import BatchReceipt
+    from producer_pool.delivery.receipts import BatchReceipt
     from producer_pool.pool import ProducerPool
 
 __all__ = ["AsyncServer", "Server", "bind_transport", "bind_transport_async"]

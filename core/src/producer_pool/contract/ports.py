@@ -15,7 +15,7 @@ from producer_pool.model.policies import DEFAULT_TIMEOUT
 from producer_pool.model.stats import Health, ListenerStats
 
 if TYPE_CHECKING:
-    from producer_pool.delivery.page import BatchReceipt
+    from producer_pool.delivery.receipts import BatchReceipt
     from producer_pool.model.endpoint import Endpoint
 
 __all__ = ["Client", "ClientSignals", "Intake", "Listener", "Observer", "PipelinedClient", "Settled", "Stage"]

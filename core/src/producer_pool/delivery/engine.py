@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Final
 
 from producer_pool.contract.ports import Observer
-from producer_pool.delivery.page import BatchReceipt, Budget, Page
+from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.producer import Producer
+from producer_pool.delivery.receipts import BatchReceipt
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled
 from producer_pool.model.outcomes import ForwardResult, Outcome

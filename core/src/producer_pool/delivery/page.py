@@ -8,11 +8,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import UsageError
 from producer_pool.model.outcomes import ForwardResult, Outcome, Results
 from producer_pool.model.policies import BATCH_OVERHEAD
 
-__all__ = ["BatchReceipt", "Budget", "Page", "Track"]
+__all__ = ["Budget", "Page", "Track"]
 
 
 class Budget:
@@ -150,33 +149,3 @@ class Page:
         except ValueError:
             return False
         return True
-
-
-class BatchReceipt:
-    """What a listener needs to acknowledge a batch to the one who sent it."""
-
-    __slots__ = ("_page",)
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-
-    stored: bool | None = None
-    """Whether the batch is in durable storage; None: this pool has none."""
-
-    @property
-    def done(self) -> bool:
-        """Whether every message has a terminal outcome at each producer."""
-        return self._page.done(None)
-
-    @property
-    def delivered(self) -> bool:
-        """Whether every message was delivered to each producer."""
-        if not self.done or self._page.batch is None:
-            return False
-        return all(self._page.results(index).ok for index in range(len(self._page.batch)))
-
-    def when_done(self, callback: Callable[[], None]) -> None:
-        """Call *callback* once, on the pool's loop, when `done`; at once if it is."""
-        if self._page.tracks is None:
-            raise UsageError("this batch was fed, not accepted: nobody keeps what becomes of it")
-        self._page.when_done(None, callback)

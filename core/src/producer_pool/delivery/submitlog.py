@@ -1,23 +1,23 @@
-"""What callers append to and the pool's loop swaps out; and the receipts that they get."""
+"""What callers append to and the pool's loop swaps out."""
 # Rule: the lock is held for a few lines that neither wait nor call out. It is re-entrant, because a signal
 # handler or a __del__ may submit while the same thread is inside: such a message gets a page of its own.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from producer_pool.delivery.page import Page
 from producer_pool.model.errors import ForkedPool, Full, WrongThread
-from producer_pool.model.outcomes import Results
 from producer_pool.model.policies import BATCH_OVERHEAD
 
-__all__ = ["AsyncReceipt", "OpenPage", "Receipt", "SubmitLog", "wait_for_page"]
+__all__ = ["OpenPage", "SubmitLog"]
+
+R = TypeVar("R")
 
 PAGE_BYTES: Final = 256 * 1024
 """Bytes of messages after which a page is closed and the next one opened."""
@@ -29,27 +29,32 @@ LOG_BYTES: Final = 8 * 1024 * 1024
 class OpenPage(Page):
     """A page that messages are still appended to."""
 
-    __slots__ = ("messages", "nbytes")
+    __slots__ = ("log", "messages", "nbytes")
 
-    def __init__(self, targets: Sequence[str]) -> None:
+    def __init__(self, log: SubmitLog[Any], targets: Sequence[str]) -> None:
         super().__init__(None, targets, tracked=True)
+        self.log = log
         self.messages: list[bytes] = []
         self.nbytes = BATCH_OVERHEAD
 
 
-class SubmitLog:
+class SubmitLog(Generic[R]):
     """
     Pages of messages and calls, in the order in which they were made, by any thread.
+
+    *receipt* makes what append() returns from a page and an index; *wake* has the loop come and swap().
 
     Appending costs one lock and wakes the loop at most once until the loop comes for the lot. That
     adding and removing producers are entries of the same log makes their order exact.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], receipt: Callable[[OpenPage, int], R]) -> None:
+        self.receipt = receipt
         self.owner: int | None = None
         """The thread that swaps; it may not wait for itself."""
-        self.blocked: frozenset[str] = frozenset()
-        """Producers whose source has to wait; set by the pool, looked at by whoever submits."""
+        self.held = False
+        """Whether whoever appends should see to it that there is room: wait_for_room(), or stuck()."""
+        self._blocked: frozenset[str] = frozenset()
         self._wake = wake
         self._lock = threading.RLock()
         self._room = threading.Condition()
@@ -63,9 +68,9 @@ class SubmitLog:
 
     # -- appending ---------------------------------------------------------------------------------
 
-    def append(self, targets: Sequence[str], message: bytes) -> tuple[OpenPage, int]:
+    def append(self, targets: Sequence[str], message: bytes) -> R:
         """
-        Append *message* and return where it stands. Never waits: see wait_for_room().
+        Append *message* and return its receipt. Never waits: see wait_for_room().
 
         Raises:
             PoolClosed: the pool takes nothing any more.
@@ -74,7 +79,8 @@ class SubmitLog:
             if self._refusal is not None:
                 raise self._refusal
             if self._inside:
-                page, index = OpenPage(targets), 0
+                page = OpenPage(self, targets)
+                receipt = self.receipt(page, 0)
                 page.messages.append(message)
                 self._entries.append(page)
             else:
@@ -82,20 +88,27 @@ class SubmitLog:
                 try:
                     current = self._page
                     if current is None or current.targets is not targets or current.nbytes >= PAGE_BYTES:
-                        current = self._page = OpenPage(targets)
-                        self._entries.append(current)
-                    page = current
-                    index = len(page.messages)
-                    page.messages.append(message)
-                    page.nbytes += len(message)
-                    self._nbytes += len(message)
+                        current = self._open(targets)
+                    messages = current.messages
+                    receipt = self.receipt(current, len(messages))
+                    messages.append(message)
+                    current.nbytes += len(message)
                 finally:
                     self._inside = False
             if self._awake:
-                return page, index
+                return receipt
             self._awake = True
         self._wake()
-        return page, index
+        return receipt
+
+    def _open(self, targets: Sequence[str]) -> OpenPage:
+        """Close the open page, if there is one, and open the next."""
+        if self._page is not None:
+            self._nbytes += self._page.nbytes
+            self.held = self.held or self._nbytes > LOG_BYTES
+        page = self._page = OpenPage(self, targets)
+        self._entries.append(page)
+        return page
 
     def call(self, entry: Callable[[], None]) -> None:
         """
@@ -119,9 +132,21 @@ class SubmitLog:
         """Whether so much lies in the log that whoever appends should wait for the loop."""
         return self._nbytes > LOG_BYTES
 
-    def stuck(self, targets: Sequence[str]) -> bool:
-        """Whether one of *targets* has its source wait."""
-        return bool(self.blocked) and not self.blocked.isdisjoint(targets)
+    @property
+    def blocked(self) -> frozenset[str]:
+        """Producers whose source has to wait; set on the loop, looked at by whoever submits."""
+        return self._blocked
+
+    @blocked.setter
+    def blocked(self, producer_ids: frozenset[str]) -> None:
+        with self._lock:
+            self._blocked = producer_ids
+            self.held = bool(producer_ids) or self.crowded
+        self.notify()
+
+    def stuck(self, targets: Sequence[str]) -> str:
+        """Return which of *targets* have their source wait, as a text; empty if none has."""
+        return ", ".join(sorted(self._blocked.intersection(targets))) if self._blocked else ""
 
     def wait_for_room(self, targets: Sequence[str], deadline: float) -> None:
         """
@@ -173,6 +198,7 @@ class SubmitLog:
             self._page = None
             crowded = self.crowded
             self._nbytes = 0
+            self.held = bool(self._blocked)
             self._awake = False
         if crowded:
             self.notify()
@@ -197,103 +223,7 @@ class SubmitLog:
             raise WrongThread("this call would wait for the thread that it runs on; use submit() here")
 
 
-class Receipt:
-    """Handle on one submitted message: ask it what became of the message, now or later, from any thread."""
-
-    __slots__ = ("_index", "_log", "_page")
-
-    def __init__(self, log: SubmitLog, page: Page, index: int) -> None:
-        self._log = log
-        self._page = page
-        self._index = index
-
-    @property
-    def done(self) -> bool:
-        """Whether the message has a terminal outcome at each of its producers."""
-        return self._page.done(self._index)
-
-    @property
-    def stored(self) -> bool | None:
-        """Whether the message is in durable storage; None: this pool has none."""
-        return None
-
-    def results(self, wait: float | None = None) -> Results:
-        """
-        Return what became of the message at each producer it was meant for.
-
-        Waits until all outcomes are terminal, but at most *wait* seconds (None: as long as it takes,
-        which the producers' deadlines bound; 0: not at all). What is not settled by then is PENDING,
-        and goes on.
-
-        Raises:
-            WrongThread: it would wait on the pool's own thread.
-        """
-        page, index = self._page, self._index
-        if wait != 0 and not page.done(index):
-            self._log.check_may_wait()
-            woken = threading.Lock()
-            woken.acquire()
-            withdraw = page.when_done(index, woken.release)
-            try:
-                woken.acquire(timeout=-1 if wait is None else wait)
-            finally:
-                withdraw()
-        return page.results(index)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._page.results(self._index)!r}>"
-
-
-class AsyncReceipt:
-    """Handle on one submitted message, for asyncio: as Receipt, but results() is awaited."""
-
-    __slots__ = ("_index", "_page")
-
-    def __init__(self, page: Page, index: int) -> None:
-        self._page = page
-        self._index = index
-
-    @property
-    def done(self) -> bool:
-        """Whether the message has a terminal outcome at each of its producers."""
-        return self._page.done(self._index)
-
-    @property
-    def stored(self) -> bool | None:
-        """Whether the message is in durable storage; None: this pool has none."""
-        return None
-
-    async def results(self, wait: float | None = None) -> Results:
-        """
-        Return what became of the message at each producer it was meant for.
-
-        Waits until all outcomes are terminal, but at most *wait* seconds (None: as long as it takes,
-        which the producers' deadlines bound; 0: not at all). What is not settled by then is PENDING,
-        and goes on.
-        """
-        page, index = self._page, self._index
-        if wait != 0 and not page.done(index):
-            await wait_for_page(page, index, wait)
-        return page.results(index)
-
-    def __repr__(self) -> str:
-        return f"<AsyncReceipt {self._page.results(self._index)!r}>"
-
-
-async def wait_for_page(page: Page, index: int | None, wait: float | None) -> None:
-    """Wait on the pool's loop until done(index), at most *wait* seconds."""
-    woken = asyncio.Event()
-    withdraw = page.when_done(index, woken.set)
-    try:
-        async with asyncio.timeout(wait):
-            await woken.wait()
-    except TimeoutError:
-        pass
-    finally:
-        withdraw()
-
-
-_LOGS: Final[weakref.WeakSet[SubmitLog]] = weakref.WeakSet()
+_LOGS: Final[weakref.WeakSet[SubmitLog[Any]]] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:

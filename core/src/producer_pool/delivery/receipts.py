@@ -1,0 +1,142 @@
+"""Receipts: handles on what was submitted, for threads, for asyncio, and for listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from producer_pool.delivery.page import Page
+from producer_pool.model.errors import UsageError
+from producer_pool.model.outcomes import Results
+
+if TYPE_CHECKING:
+    from producer_pool.delivery.submitlog import OpenPage
+
+__all__ = ["AsyncReceipt", "BatchReceipt", "Receipt"]
+
+
+class Receipt:
+    """Handle on one submitted message: ask it what became of the message, now or later, from any thread."""
+
+    __slots__ = ("_index", "_page")
+
+    def __init__(self, page: OpenPage, index: int) -> None:
+        self._page = page
+        self._index = index
+
+    @property
+    def done(self) -> bool:
+        """Whether the message has a terminal outcome at each of its producers."""
+        return self._page.done(self._index)
+
+    @property
+    def stored(self) -> bool | None:
+        """Whether the message is in durable storage; None: this pool has none."""
+        return None
+
+    def results(self, wait: float | None = None) -> Results:
+        """
+        Return what became of the message at each producer it was meant for.
+
+        Waits until all outcomes are terminal, but at most *wait* seconds (None: as long as it takes,
+        which the producers' deadlines bound; 0: not at all). What is not settled by then is PENDING,
+        and goes on.
+
+        Raises:
+            WrongThread: it would wait on the pool's own thread.
+        """
+        page, index = self._page, self._index
+        if wait != 0 and not page.done(index):
+            page.log.check_may_wait()
+            woken = threading.Lock()
+            woken.acquire()
+            withdraw = page.when_done(index, woken.release)
+            try:
+                woken.acquire(timeout=-1 if wait is None else wait)
+            finally:
+                withdraw()
+        return page.results(index)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._page.results(self._index)!r}>"
+
+
+class AsyncReceipt:
+    """Handle on one submitted message, for asyncio: as Receipt, but results() is awaited."""
+
+    __slots__ = ("_index", "_page")
+
+    def __init__(self, page: OpenPage, index: int) -> None:
+        self._page = page
+        self._index = index
+
+    @property
+    def done(self) -> bool:
+        """Whether the message has a terminal outcome at each of its producers."""
+        return self._page.done(self._index)
+
+    @property
+    def stored(self) -> bool | None:
+        """Whether the message is in durable storage; None: this pool has none."""
+        return None
+
+    async def results(self, wait: float | None = None) -> Results:
+        """
+        Return what became of the message at each producer it was meant for.
+
+        Waits until all outcomes are terminal, but at most *wait* seconds (None: as long as it takes,
+        which the producers' deadlines bound; 0: not at all). What is not settled by then is PENDING,
+        and goes on.
+        """
+        page, index = self._page, self._index
+        if wait != 0 and not page.done(index):
+            await _wait_for(page, index, wait)
+        return page.results(index)
+
+    def __repr__(self) -> str:
+        return f"<AsyncReceipt {self._page.results(self._index)!r}>"
+
+
+async def _wait_for(page: OpenPage, index: int, wait: float | None) -> None:
+    """Wait on the pool's loop until done(index), at most *wait* seconds."""
+    woken = asyncio.Event()
+    withdraw = page.when_done(index, woken.set)
+    try:
+        async with asyncio.timeout(wait):
+            await woken.wait()
+    except TimeoutError:
+        pass
+    finally:
+        withdraw()
+
+
+class BatchReceipt:
+    """What a listener needs to acknowledge a batch to the one who sent it."""
+
+    __slots__ = ("_page",)
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    stored: bool | None = None
+    """Whether the batch is in durable storage; None: this pool has none."""
+
+    @property
+    def done(self) -> bool:
+        """Whether every message has a terminal outcome at each producer."""
+        return self._page.done(None)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether every message was delivered to each producer."""
+        if not self.done or self._page.batch is None:
+            return False
+        return all(self._page.results(index).ok for index in range(len(self._page.batch)))
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, on the pool's loop, when `done`; at once if it is."""
+        if self._page.tracks is None:
+            raise UsageError("this batch was fed, not accepted: nobody keeps what becomes of it")
+        self._page.when_done(None, callback)
