@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import ge
 
 from producer_pool.model.framing import Framing
-from producer_pool.model.policies import BATCH_OVERHEAD
+from producer_pool.model.policies import BATCH_OVERHEAD, MESSAGE_OVERHEAD
 
 __all__ = ["Batch"]
 
@@ -21,10 +22,11 @@ class Batch:
     __slots__ = (
         "_count",
         "_framing",
+        "_longest",
         "_messages",
-        "_misfits",
         "_other",
         "_wire",
+        "cost",
         "kept",
         "nbytes",
         "origin",
@@ -32,14 +34,19 @@ class Batch:
     )
 
     _count: int | None
-    _messages: Sequence[bytes] | None
+    _longest: int | None
+    _messages: list[bytes] | None
+    """The messages one by one: their only form, or made from _wire for whoever asks next."""
     _framing: Framing | None
     _wire: bytes
-    _other: tuple[Framing, bytes] | None
-    _misfits: tuple[Framing, tuple[int, ...]] | None
+    """All messages in _framing, if there is one."""
+    _other: tuple[Framing, bytes, tuple[int, ...]] | None
+    """The messages in one framing more, and which of them it cannot carry."""
 
     nbytes: int
     """Bytes of the messages in the form in which they came; frames included, if they had some."""
+    cost: int
+    """Bytes that it counts for in every bound: more than `nbytes`, and never changing."""
     received: float
     """When it came, in seconds of the monotonic clock; 0.0 if nobody asked."""
     origin: str
@@ -50,13 +57,21 @@ class Batch:
     @classmethod
     def of(cls, messages: Iterable[bytes | str], *, received: float = 0.0, origin: str = "") -> Batch:
         """Make a batch of *messages*. Text is encoded as UTF-8."""
-        batch = cls()
-        batch._messages = [m if type(m) is bytes else _payload(m) for m in messages]
-        batch._count = len(batch._messages)
+        if isinstance(messages, str | bytes | bytearray | memoryview):
+            raise TypeError("several messages make a batch; for a single one write Batch.of([message])")
+        batch = cls.__new__(cls)
+        batch._messages = held = [m if type(m) is bytes else _payload(m) for m in messages]
+        batch._count = count = len(held)
         batch._framing = None
         batch._wire = b""
-        batch.nbytes = sum(map(len, batch._messages))
-        return batch._finish(received, origin)
+        batch._other = None
+        batch._longest = None
+        batch.nbytes = size = sum(map(len, held))
+        batch.cost = size + BATCH_OVERHEAD + MESSAGE_OVERHEAD * max(count - 1, 0)
+        batch.received = received
+        batch.origin = origin
+        batch.kept = None
+        return batch
 
     @classmethod
     def from_wire(
@@ -69,21 +84,19 @@ class Batch:
         origin: str = "",
     ) -> Batch:
         """Make a batch of *wire*, whole frames of *framing*; *count* saves counting them again."""
-        batch = cls()
+        batch = cls.__new__(cls)
         batch._messages = None
         batch._count = count
         batch._framing = framing
         batch._wire = wire
-        batch.nbytes = len(wire)
-        return batch._finish(received, origin)
-
-    def _finish(self, received: float, origin: str) -> Batch:
-        self._other = None
-        self._misfits = None
-        self.received = received
-        self.origin = origin
-        self.kept = None
-        return self
+        batch._other = None
+        batch._longest = None
+        batch.nbytes = size = len(wire)
+        batch.cost = size + BATCH_OVERHEAD
+        batch.received = received
+        batch.origin = origin
+        batch.kept = None
+        return batch
 
     def __len__(self) -> int:
         if self._count is None:
@@ -91,13 +104,11 @@ class Batch:
             self._count = self._framing.count(self._wire)
         return self._count
 
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.messages)
+
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} messages, {self.nbytes} bytes>"
-
-    @property
-    def cost(self) -> int:
-        """Bytes that it counts for in every bound."""
-        return self.nbytes + BATCH_OVERHEAD
 
     @property
     def messages(self) -> Sequence[bytes]:
@@ -107,38 +118,76 @@ class Batch:
             self._messages = self._framing.split(self._wire)
         return self._messages
 
+    def compact(self) -> None:
+        """
+        Let go of `messages` if they can be made again.
+
+        Small messages, one by one, take many times the room that `cost` counts. So this is called for
+        a batch that may have to wait, once those are through who want its messages now.
+        """
+        if self._framing is not None:
+            self._messages = None
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest message, or 0; asked by many, found once."""
+        if self._longest is None:
+            self._longest = max(map(len, self.messages), default=0)
+        return self._longest
+
     def wire(self, framing: Framing, start: int = 0) -> bytes:
         """
         Return the messages from number *start* on as they go out in *framing*.
 
         Misfits must have been left out before: see misfits() and select().
         """
-        wire = self._form(framing)
+        wire = self._wire if framing is self._framing else self._encoded(framing)[1]
         return wire[framing.offset(wire, start) :] if start else wire
-
-    def _form(self, framing: Framing) -> bytes:
-        if framing is self._framing:
-            return self._wire
-        if self._other is None or self._other[0] is not framing:
-            self._other = (framing, framing.encode(self.messages))
-        return self._other[1]
 
     def misfits(self, framing: Framing) -> tuple[int, ...]:
         """Return the indexes of messages that *framing* cannot carry unchanged; asked by many, found once."""
-        if framing is self._framing:
-            return ()
-        if self._misfits is None or self._misfits[0] is not framing:
-            self._misfits = (framing, framing.misfits(self.messages, self._form(framing)))
-        return self._misfits[1]
+        return () if framing is self._framing else self._encoded(framing)[2]
 
-    def select(self, indexes: Sequence[int]) -> Batch:
-        """Return a batch of only these of its messages, which remembers which they were."""
+    def _encoded(self, framing: Framing) -> tuple[Framing, bytes, tuple[int, ...]]:
+        """Return the messages in a framing that is not their own, and which of them it cannot carry."""
+        other = self._other
+        if other is None or other[0] is not framing:
+            messages = self.messages
+            wire = framing.encode(messages)
+            other = (framing, wire, framing.misfits(messages, wire))
+            if self._framing is None and not other[2]:
+                # From now on this is its own form; there is room for another, and compact() works.
+                self._framing, self._wire = framing, wire
+            else:
+                self._other = other
+        return other
+
+    def select(self, indexes: Iterable[int]) -> Batch:
+        """
+        Return a batch of only these of its messages, which remembers which they were.
+
+        Raises:
+            ValueError: *indexes* do not rise, or there are no such messages.
+        """
+        chosen = tuple(indexes)
+        if chosen and (chosen[0] < 0 or chosen[-1] >= len(self) or any(map(ge, chosen, chosen[1:]))):
+            raise ValueError(f"select() takes rising indexes of its {len(self)} messages, each of them once")
+        if len(chosen) == len(self):
+            return self
         messages = self.messages
-        batch = Batch.of([messages[i] for i in indexes], received=self.received, origin=self.origin)
-        batch.kept = tuple(indexes) if self.kept is None else tuple(self.kept[i] for i in indexes)
+        batch = self._like([messages[index] for index in chosen])
+        batch.kept = chosen if self.kept is None else tuple([self.kept[index] for index in chosen])
         return batch
 
-    def replace(self, messages: Sequence[bytes | str]) -> Batch:
+    def _like(self, messages: list[bytes]) -> Batch:
+        """Return a batch of *messages*, which its own framing can carry, in the form that it has itself."""
+        framing = self._framing
+        if framing is None:
+            return Batch.of(messages, received=self.received, origin=self.origin)
+        wire = framing.encode(messages)
+        return Batch.from_wire(wire, framing, len(messages), received=self.received, origin=self.origin)
+
+    def replace(self, messages: Iterable[bytes | str]) -> Batch:
         """
         Return a batch with as many other messages in the place of its own.
 

@@ -1,23 +1,30 @@
-"""How messages are marked off on a wire: framings, and decoders that find whole frames in a stream."""
-# Rule: bytes in, bytes out. No socket, no batch. A decoder keeps nothing but the unfinished tail.
+"""How messages are marked off on a wire."""
+# Rule: bytes in, bytes out. No socket, no batch.
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
-from producer_pool.model.errors import ConfigurationError, FramingError, MessageTooLarge
+from producer_pool.model.decoders import Decoder, DelimitedDecoder, Length4Decoder, OctetCountingDecoder
+from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.text import suggestion
 
 __all__ = ["LENGTH4", "LINES", "NUL", "OCTET_COUNTING", "Decoder", "Framing", "framing_named"]
 
 
 class Framing(ABC):
-    """One way to mark off messages on a wire. A value: equal by name, shared by everybody."""
+    """
+    One way to mark off messages on a wire. A value: equal by name, shared by everybody.
+
+    Where a method takes a *wire*, it holds whole frames only, as encode() and decoders return them.
+    """
 
     name: str
+    """What it is called in URLs: ``framing=lines``."""
 
     @abstractmethod
     def encode(self, messages: Sequence[bytes]) -> bytes:
@@ -37,11 +44,11 @@ class Framing(ABC):
 
     @abstractmethod
     def split(self, wire: bytes) -> list[bytes]:
-        """Return the messages of *wire*, which holds whole frames only."""
+        """Return the messages of *wire*."""
 
     @abstractmethod
     def count(self, wire: bytes) -> int:
-        """Return the number of frames in *wire*, which holds whole frames only."""
+        """Return the number of frames in *wire*."""
 
     @abstractmethod
     def offset(self, wire: bytes, index: int) -> int:
@@ -65,188 +72,97 @@ class Framing(ABC):
         return hash(self.name)
 
 
-class Decoder(ABC):
-    """Finds whole frames in the chunks of one stream."""
-
-    error: FramingError | None = None
-    """Set once the stream broke the rules. What feed() returned before is good; nothing after is."""
-
-    @abstractmethod
-    def feed(self, data: bytes | bytearray, size: int) -> bytes:
-        """
-        Take the first *size* bytes of *data* and return all frames that are whole now, or ``b""``.
-
-        *data* may be overwritten afterwards: what is kept is copied. Look at `error` after each call.
-        """
-
-    @property
-    @abstractmethod
-    def tail(self) -> int:
-        """Bytes of an unfinished frame that are kept."""
-
-    @abstractmethod
-    def finish(self) -> bytes | None:
-        """
-        Return the unfinished message at the end of the stream, without its frame, and forget it.
-
-        None if there is none, or if what there is holds no part of a message.
-        """
-
-
-# -- delimiters ------------------------------------------------------------------------------------
-
-
 class _Delimited(Framing):
     """A byte after each message, which no message may hold."""
 
     def __init__(self, name: str, delimiter: bytes, what: str) -> None:
         self.name = name
-        self.delimiter: Final = delimiter
-        self._what = what
+        self._delimiter: Final = delimiter
+        self._what: Final = what
 
     def encode(self, messages: Sequence[bytes]) -> bytes:
-        if not messages:
-            return b""
-        return self.delimiter.join((*messages, b""))
+        return self._delimiter.join((*messages, b"")) if messages else b""
 
     def misfits(self, messages: Sequence[bytes], wire: bytes) -> tuple[int, ...]:
-        if wire.count(self.delimiter) == len(messages):
+        if self.count(wire) == len(messages):
             return ()
-        return tuple(i for i, message in enumerate(messages) if self.delimiter in message)
+        return tuple(index for index, message in enumerate(messages) if self._delimiter in message)
 
     def why_misfit(self) -> str:
         return f"framing={self.name} cannot carry a message that holds {self._what}; use framing=length4"
 
     def split(self, wire: bytes) -> list[bytes]:
-        if self.delimiter == b"\n":
-            # BytesIO.readlines() looks for the newline with memchr: twice as fast as bytes.split().
-            return [line[:-1] for line in io.BytesIO(wire).readlines()]
-        messages = wire.split(self.delimiter)
+        messages = wire.split(self._delimiter)
         messages.pop()
         return messages
 
     def count(self, wire: bytes) -> int:
-        return wire.count(self.delimiter)
+        # bytes.count() looks at each byte for itself; replace() lets memchr() find them: 4 times as fast.
+        return len(wire) - len(wire.replace(self._delimiter, b""))
 
     def offset(self, wire: bytes, index: int) -> int:
-        position = 0
-        for _ in range(index):
-            position = wire.index(self.delimiter, position) + 1
-        return position
+        return len(wire) - len(wire.split(self._delimiter, index)[index])
 
     def index(self, wire: bytes, offset: int) -> int:
-        return wire.count(self.delimiter, 0, offset)
+        return self.count(wire[:offset])
 
     def decoder(self, max_message: int) -> Decoder:
-        return _DelimitedDecoder(self.delimiter, max_message)
+        return DelimitedDecoder(self._delimiter, max_message)
 
 
-class _DelimitedDecoder(Decoder):
-    def __init__(self, delimiter: bytes, max_message: int) -> None:
-        self._delimiter = delimiter
-        self._limit = max_message
-        self._tail = bytearray()
+class _Counted(Framing):
+    """The length of each message before it. Frames are found by walking from one to the next."""
 
-    def feed(self, data: bytes | bytearray, size: int) -> bytes:
-        if self.error is not None:
-            return b""
-        end = data.rfind(self._delimiter, 0, size) + 1
-        tail = self._tail
-        wire = b""
-        with memoryview(data) as view:
-            if end:
-                wire = b"".join((tail, view[:end])) if tail else bytes(view[:end])
-                tail.clear()
-            tail += view[end:size]
-        # Only a batch longer than the limit can hold a message longer than the limit.
-        if len(wire) > self._limit + 1:
-            wire = self._checked(wire)
-        if len(tail) > self._limit and self.error is None:
-            self.error = MessageTooLarge(self._limit)
-        return wire
+    @abstractmethod
+    def _ends(self, wire: bytes) -> list[int]:
+        """Return where each frame ends."""
 
-    def _checked(self, wire: bytes) -> bytes:
-        """Return *wire* up to the first message that is too long."""
-        start = 0
-        while len(wire) - start > self._limit + 1:
-            # The last delimiter within reach: everything before it is made of short messages, or is
-            # one message alone, which may not be longer than the limit.
-            end = wire.rfind(self._delimiter, start, start + self._limit + 1) + 1
-            if not end:
-                self.error = MessageTooLarge(self._limit)
-                return wire[:start]
-            start = end
-        return wire
+    def count(self, wire: bytes) -> int:
+        return len(self._ends(wire))
 
-    @property
-    def tail(self) -> int:
-        return len(self._tail)
+    def offset(self, wire: bytes, index: int) -> int:
+        return self._ends(wire)[index - 1] if index else 0
 
-    def finish(self) -> bytes | None:
-        tail = bytes(self._tail)
-        self._tail.clear()
-        return tail or None
+    def index(self, wire: bytes, offset: int) -> int:
+        return bisect_right(self._ends(wire), offset)
 
 
-# -- lengths ---------------------------------------------------------------------------------------
-
-
-class _Length4(Framing):
-    """Each message behind its length: an unsigned 32-bit number, most significant byte first."""
+class _Length4(_Counted):
+    """An unsigned 32-bit number, most significant byte first."""
 
     name = "length4"
-    _header: Final = Struct("!I")
+    _length: Final = Struct("!I")
 
     def encode(self, messages: Sequence[bytes]) -> bytes:
-        pack = self._header.pack
-        parts: list[bytes] = []
-        for message in messages:
-            parts.append(pack(len(message)))
-            parts.append(message)
-        return b"".join(parts)
+        pack = self._length.pack
+        return b"".join([pack(len(message)) + message for message in messages])
 
     def misfits(self, messages: Sequence[bytes], wire: bytes) -> tuple[int, ...]:
-        return ()  # 4 GiB is more than any bound lets through.
+        return ()  # A message of 4 GiB fails in encode(): no buffer is meant to hold one.
 
     def why_misfit(self) -> str:
         return "framing=length4 cannot carry a message of 4 GiB or more"
 
     def split(self, wire: bytes) -> list[bytes]:
-        unpack = self._header.unpack_from
-        messages = []
+        ends = self._ends(wire)
+        return [wire[start + 4 : end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _ends(self, wire: bytes) -> list[int]:
+        unpack = self._length.unpack_from
+        ends = []
+        size = len(wire)
         position = 0
-        while position < len(wire):
-            start = position + 4
-            position = start + unpack(wire, position)[0]
-            messages.append(wire[start:position])
-        return messages
-
-    def count(self, wire: bytes) -> int:
-        return self.index(wire, len(wire))
-
-    def offset(self, wire: bytes, index: int) -> int:
-        unpack = self._header.unpack_from
-        position = 0
-        for _ in range(index):
+        while position < size:
             position += 4 + unpack(wire, position)[0]
-        return position
-
-    def index(self, wire: bytes, offset: int) -> int:
-        unpack = self._header.unpack_from
-        position = count = 0
-        while position + 4 <= offset:
-            position += 4 + unpack(wire, position)[0]
-            if position > offset:
-                break
-            count += 1
-        return count
+            ends.append(position)
+        return ends
 
     def decoder(self, max_message: int) -> Decoder:
-        return _Length4Decoder(max_message)
+        return Length4Decoder(max_message)
 
 
-class _OctetCounting(Framing):
-    """Each message behind its length in decimal digits and a space: RFC 6587, section 3.4.1."""
+class _OctetCounting(_Counted):
+    """Decimal digits and a space: RFC 6587, section 3.4.1."""
 
     name = "octet-counting"
 
@@ -256,7 +172,7 @@ class _OctetCounting(Framing):
     def misfits(self, messages: Sequence[bytes], wire: bytes) -> tuple[int, ...]:
         if all(messages):
             return ()
-        return tuple(i for i, message in enumerate(messages) if not message)
+        return tuple(index for index, message in enumerate(messages) if not message)
 
     def why_misfit(self) -> str:
         return (
@@ -265,136 +181,21 @@ class _OctetCounting(Framing):
         )
 
     def split(self, wire: bytes) -> list[bytes]:
-        messages = []
+        ends = self._ends(wire)
+        return [wire[wire.index(b" ", start) + 1 : end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _ends(self, wire: bytes) -> list[int]:
+        ends = []
+        size = len(wire)
         position = 0
-        while position < len(wire):
-            start = wire.index(b" ", position) + 1
-            position = start + int(wire[position : start - 1])
-            messages.append(wire[start:position])
-        return messages
-
-    def count(self, wire: bytes) -> int:
-        return self.index(wire, len(wire))
-
-    def offset(self, wire: bytes, index: int) -> int:
-        position = 0
-        for _ in range(index):
-            start = wire.index(b" ", position) + 1
-            position = start + int(wire[position : start - 1])
-        return position
-
-    def index(self, wire: bytes, offset: int) -> int:
-        position = count = 0
-        while position < offset:
-            start = wire.find(b" ", position, offset) + 1
-            if not start:
-                break
-            position = start + int(wire[position : start - 1])
-            if position > offset:
-                break
-            count += 1
-        return count
+        while position < size:
+            space = wire.index(b" ", position)
+            position = space + 1 + int(wire[position:space])
+            ends.append(position)
+        return ends
 
     def decoder(self, max_message: int) -> Decoder:
-        return _OctetCountingDecoder(max_message)
-
-
-class _LengthDecoder(Decoder):
-    """Walks from header to header; a header that promises too much is refused before anything is kept."""
-
-    def __init__(self, max_message: int) -> None:
-        self._limit = max_message
-        self._tail = bytearray()
-        self._need = 1
-        """The tail is looked at again when it has this many bytes."""
-
-    @abstractmethod
-    def _frame(self, data: bytes, position: int) -> tuple[int, int]:
-        """
-        Return where the message that starts its frame at *position* starts and ends.
-
-        (0, n): the header is not whole; look again when the tail has n bytes.
-
-        Raises:
-            FramingError: it is no header, or it promises a message that is too long.
-        """
-
-    def feed(self, data: bytes | bytearray, size: int) -> bytes:
-        if self.error is not None:
-            return b""
-        tail = self._tail
-        with memoryview(data) as view:
-            tail += view[:size]
-        # A message that comes in many small pieces must not be walked, or copied, at each of them.
-        if len(tail) < self._need:
-            return b""
-        wire = bytes(tail)
-        end = self._walk(wire)
-        del tail[:end]
-        return wire[:end]
-
-    def _walk(self, wire: bytes) -> int:
-        """Return the end of the last whole frame of *wire*, and remember what the next one needs."""
-        end = 0
-        while end < len(wire):
-            try:
-                start, stop = self._frame(wire, end)
-            except FramingError as error:
-                self.error = error
-                break
-            if not start:
-                self._need = stop
-                return end
-            if stop > len(wire):
-                self._need = stop - end
-                return end
-            end = stop
-        self._need = 1
-        return end
-
-    @property
-    def tail(self) -> int:
-        return len(self._tail)
-
-    def finish(self) -> bytes | None:
-        tail = bytes(self._tail)
-        self._tail.clear()
-        self._need = 1
-        if not tail or self.error is not None:
-            return None
-        start, _ = self._frame(tail, 0)
-        return tail[start:] if start else None
-
-
-class _Length4Decoder(_LengthDecoder):
-    _header: Final = Struct("!I")
-
-    def _frame(self, data: bytes, position: int) -> tuple[int, int]:
-        start = position + 4
-        if start > len(data):
-            return 0, 4
-        length: int = self._header.unpack_from(data, position)[0]
-        if length > self._limit:
-            raise MessageTooLarge(self._limit)
-        return start, start + length
-
-
-class _OctetCountingDecoder(_LengthDecoder):
-    def _frame(self, data: bytes, position: int) -> tuple[int, int]:
-        # A length within the limit has no more digits than the limit has.
-        reach = position + len(str(self._limit)) + 1
-        space = data.find(b" ", position, reach)
-        digits = data[position : space if space >= 0 else reach]
-        if (digits and not digits.isdigit()) or digits[:1] == b"0" or space == position:
-            raise FramingError("no octet count (RFC 6587: digits without a leading 0, a space, the message)")
-        if space < 0:
-            if len(data) >= reach:
-                raise MessageTooLarge(self._limit)
-            return 0, len(data) - position + 1
-        length = int(digits)
-        if length > self._limit:
-            raise MessageTooLarge(self._limit)
-        return space + 1, space + 1 + length
+        return OctetCountingDecoder(max_message)
 
 
 LINES: Final[Framing] = _Delimited("lines", b"\n", "a newline")
@@ -419,4 +220,7 @@ def framing_named(name: str) -> Framing:
     try:
         return _BY_NAME[name]
     except KeyError:
-        raise ConfigurationError(f"no framing {name!r}; there are: {', '.join(_BY_NAME)}") from None
+        known = ", ".join(_BY_NAME)
+        raise ConfigurationError(
+            f"no framing {name!r}; there are: {known}{suggestion(name, _BY_NAME)}"
+        ) from None

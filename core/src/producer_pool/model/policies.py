@@ -10,7 +10,15 @@ from typing import Final
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.outcomes import Ack
 
-__all__ = ["BATCH_OVERHEAD", "DEFAULT_TIMEOUT", "DeliveryPolicy", "Limits", "Overflow", "Retry"]
+__all__ = [
+    "BATCH_OVERHEAD",
+    "DEFAULT_TIMEOUT",
+    "MESSAGE_OVERHEAD",
+    "DeliveryPolicy",
+    "Limits",
+    "Overflow",
+    "Retry",
+]
 
 MiB: Final = 1024 * 1024
 
@@ -19,6 +27,9 @@ DEFAULT_TIMEOUT: Final = 10.0
 
 BATCH_OVERHEAD: Final = 512
 """Bytes counted for each batch in every bound, on top of its payload: what it costs in memory."""
+
+MESSAGE_OVERHEAD: Final = 48
+"""Bytes counted for each further message of a batch that came as messages one by one, and not as one wire."""
 
 
 class Overflow(enum.Enum):

@@ -1,0 +1,113 @@
+"""Framings: encode, split, count, offset, index and misfits agree with each other."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.framing import LENGTH4, LINES, NUL, OCTET_COUNTING, Framing, framing_named
+
+FRAMINGS = (LINES, NUL, LENGTH4, OCTET_COUNTING)
+each_framing = pytest.mark.parametrize("framing", FRAMINGS, ids=lambda framing: framing.name)
+
+# Bytes that mean something to one of the framings come up often.
+payloads = st.lists(st.one_of(st.binary(max_size=9), st.text("\n\0 019a", max_size=9).map(str.encode)))
+
+
+def carried(framing: Framing, messages: list[bytes]) -> list[bytes]:
+    """Return those of *messages* that *framing* can carry."""
+    misfits = framing.misfits(messages, framing.encode(messages))
+    return [message for index, message in enumerate(messages) if index not in misfits]
+
+
+@each_framing
+@given(messages=payloads)
+def test_what_fits_comes_back(framing: Framing, messages: list[bytes]) -> None:
+    """Encoding and splitting returns exactly the messages, in order."""
+    messages = carried(framing, messages)
+    wire = framing.encode(messages)
+
+    assert framing.split(wire) == messages
+    assert framing.count(wire) == len(messages)
+    assert framing.misfits(messages, wire) == ()
+
+
+@each_framing
+@given(messages=payloads)
+def test_misfits_are_those_that_do_not_come_back(framing: Framing, messages: list[bytes]) -> None:
+    """A message is a misfit if a decoder would not return it, alone, as it was. No other one is."""
+    expected = []
+    for index, message in enumerate(messages):
+        wire = framing.encode([message])
+        decoder = framing.decoder(100)
+        found = framing.split(decoder.feed(wire, len(wire)))
+        if found != [message] or decoder.error is not None:
+            expected.append(index)
+
+    assert list(framing.misfits(messages, framing.encode(messages))) == expected
+
+
+@each_framing
+@given(messages=payloads)
+def test_offset_and_index_are_inverse(framing: Framing, messages: list[bytes]) -> None:
+    """Frame n starts where the first n messages end, and so many lie wholly before each byte after that."""
+    messages = carried(framing, messages)
+    wire = framing.encode(messages)
+    starts = [len(framing.encode(messages[:index])) for index in range(len(messages) + 1)]
+
+    assert [framing.offset(wire, index) for index in range(len(messages) + 1)] == starts
+    assert [framing.index(wire, offset) for offset in range(len(wire) + 1)] == [
+        sum(start <= offset for start in starts) - 1 for offset in range(len(wire) + 1)
+    ]
+
+
+@each_framing
+def test_no_messages(framing: Framing) -> None:
+    """No messages make no bytes, in which there are no messages."""
+    assert framing.encode([]) == b""
+    assert framing.split(b"") == []
+    assert framing.count(b"") == framing.offset(b"", 0) == framing.index(b"", 0) == 0
+    assert framing.misfits([], b"") == ()
+
+
+@pytest.mark.parametrize(
+    "framing,wire",
+    [
+        (LINES, b"one\r\n\ntwo\n"),
+        (NUL, b"one\r\0\0two\0"),
+        (LENGTH4, b"\0\0\0\4one\r\0\0\0\0\0\0\0\3two"),
+    ],
+)
+def test_on_the_wire(framing: Framing, wire: bytes) -> None:
+    """This is what the other side has to speak. A carriage return belongs to the message."""
+    assert framing.encode([b"one\r", b"", b"two"]) == wire
+
+
+def test_octet_counting_on_the_wire() -> None:
+    """RFC 6587, 3.4.1: the length in decimal, a space, the message."""
+    assert OCTET_COUNTING.encode([b"<34>1 - x", b"a" * 10]) == b"9 <34>1 - x10 aaaaaaaaaa"
+
+
+@each_framing
+def test_why_misfit_names_the_framing(framing: Framing) -> None:
+    """Who reads why a message was rejected learns which option to look at."""
+    assert f"framing={framing.name} cannot carry" in framing.why_misfit()
+
+
+@each_framing
+def test_framing_is_found_by_its_name(framing: Framing) -> None:
+    """The name is what stands in URLs, and makes two framings equal."""
+    assert framing_named(framing.name) is framing
+    assert {framing: 1}[framing_named(framing.name)] == 1
+    assert framing != next(other for other in FRAMINGS if other is not framing)
+    assert repr(framing) == f"<Framing {framing.name}>"
+
+
+def test_unknown_framing() -> None:
+    """The error lists those that exist, and the nearest."""
+    with pytest.raises(ConfigurationError) as raised:
+        framing_named("line")
+
+    assert str(raised.value) == (
+        "no framing 'line'; there are: lines, nul, length4, octet-counting; did you mean lines?"
+    )
