@@ -286,14 +286,14 @@ class AsyncProducerPool:
     # -- asking ------------------------------------------------------------------------------------
 
     async def stats(self) -> PoolStats:
-        """Return a copy of all counters, taken at one moment."""
-        engine = self._running()
+        """Return a copy of all counters, taken at one moment; once the pool is closed, the last ones."""
+        engine = self._known()
         self._entrance.process(engine)
         return engine.stats()
 
     async def health(self) -> dict[str, Health]:
         """Return how each consumer does, as its messages tell."""
-        return self._running().health()
+        return self._known().health()
 
     async def check(self, *, wait: float = 5.0) -> dict[str, Health]:
         """Try to reach every consumer now; return how each does after at most *wait* seconds."""
@@ -356,6 +356,10 @@ class AsyncProducerPool:
             self._engine.observers.extend(wiring.observers(self))
             wiring.started(self)
         return self._engine
+
+    def _known(self) -> Engine:
+        """Return the engine, also when the pool is closed: it can still be asked."""
+        return self._engine if self._closed and self._engine is not None else self._running()
 
     def _tell_blocked(self) -> None:
         assert self._engine is not None

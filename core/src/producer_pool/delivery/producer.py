@@ -398,7 +398,8 @@ class Producer:
     def health(self) -> Health:
         """Return how the consumer does, as its messages tell."""
         retry = self._retry_at if self._state is State.DOWN else None
-        return Health(self.id, self._state, self._since, self._last_delivery, self._last_error, retry)
+        last = (self._last_delivery, self._last_error)
+        return Health(self.id, self._state, self._since, *last, retry, self.client.address, self.ack)
 
     async def check(self) -> Health:
         """Try to reach the consumer now, and return how that went. The caller bounds the time."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from producer_pool.model.errors import DeliveryError
+from producer_pool.model.outcomes import Ack
 
 __all__ = ["Health", "ListenerStats", "PoolStats", "ProducerStats", "State"]
 
@@ -95,6 +96,10 @@ class Health:
     last_delivery: float | None = None
     last_error: DeliveryError | None = None
     next_retry: float | None = None
+    address: str = ""
+    """Where it is, for people; never with a secret."""
+    ack: Ack = Ack.WRITTEN
+    """The level at which its messages count as delivered."""
 
     @property
     def ok(self) -> bool:
