@@ -73,6 +73,8 @@ class Link:
         """Go on: the client takes more, or has got further."""
         if not self._lost.done():
             self._open = True
+            if self._outbox.flying:
+                self.harvest()
             self.pump()
 
     def broken(self, error: DeliveryError) -> None:
