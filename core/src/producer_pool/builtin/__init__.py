@@ -1,0 +1,3 @@
+"""Sinks that are no network protocol: standard output, nowhere, and the program's own memory."""
+
+__all__: list[str] = []

@@ -1,0 +1,206 @@
+"""Command line, environment and file, in this order of precedence, to plain frozen values."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from producer_pool.discovery.environment import read_environment
+from producer_pool.discovery.layer import SETTINGS, Layer, ProducerSetting, Value, checked_id, checked_url
+from producer_pool.discovery.selection import PluginSelection
+from producer_pool.discovery.tomlfile import read_file
+from producer_pool.model.endpoint import redact
+from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.model.text import parse_duration, parse_size, suggestion
+
+__all__ = ["SETTINGS", "ListenerSetting", "ProducerSetting", "Settings"]
+
+T = TypeVar("T")
+
+_POLICIES: Final = {"direct": DeliveryPolicy.direct(), "relay": DeliveryPolicy.relay()}
+_LOG_LEVELS: Final = {name: name for name in ("debug", "info", "warning", "error")}
+_TO: Final = re.compile(r"([\w.-]+)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ListenerSetting:
+    """One listener that somebody asked for."""
+
+    url: str = field(repr=False)
+    """It may hold a password: print `shown` instead."""
+    origin: str
+
+    @property
+    def shown(self) -> str:
+        """The URL without its secrets."""
+        return redact(self.url)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that people configured, checked as far as that goes without plugins."""
+
+    listeners: tuple[ListenerSetting, ...] = ()
+    producers: tuple[ProducerSetting, ...] = ()
+    """Those of the file, then of the environment in natural order, then of the command line."""
+    limits: Limits = field(default_factory=Limits)
+    policy: DeliveryPolicy | None = None
+    """None: nobody chose one."""
+    plugins: PluginSelection = field(default_factory=PluginSelection)
+    """For the registry: ``Registry(settings.plugins)``."""
+    plugin_files: tuple[str, ...] = ()
+    """For the registry: ``registry.register_file(path)``."""
+    log_level: str = "info"
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting was found, by its name; those not in it have their defaults."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """
+        Read the environment, and the file that ``PRODUCER_POOL_CONFIG`` names.
+
+        Raises:
+            ConfigurationError: a variable or key cannot be used; the text names it and says what to write.
+        """
+        return cls.read(environ)
+
+    @classmethod
+    def read(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        to: Iterable[str] = (),
+        flags: Mapping[str, str | Sequence[str] | None] | None = None,
+    ) -> Settings:
+        """
+        Read the environment, with a command line before it and a file behind it.
+
+        *environ* is by default that of the process. *to* are ``[ID=]URL``, one a producer; *flags* are
+        settings by name (``log-level``), with None or an empty list for what was not given. Producers
+        of all sources go together; of two with one id, the one with the higher precedence counts. Of
+        listeners, only those of the highest source do.
+
+        Raises:
+            ConfigurationError: a value cannot be used; the text says where it stands and what to write.
+        """
+        command_line = _command_line(flags or {})
+        environment = read_environment(os.environ if environ is None else environ)
+        layers = [command_line, environment]
+        if found := _first(layers, "config"):
+            layers.append(read_file(Path(found[0].text)))
+        _add_consumers(command_line, to, {name for layer in layers for name in layer.producers})
+        return _merged(layers)
+
+    def for_daemon(self) -> Settings:
+        """Return these settings with a listener and the relay policy, where nobody chose others."""
+        default = ListenerSetting(SETTINGS["listen"].default, "default")
+        return replace(
+            self, listeners=self.listeners or (default,), policy=self.policy or DeliveryPolicy.relay()
+        )
+
+
+def _command_line(flags: Mapping[str, str | Sequence[str] | None]) -> Layer:
+    layer = Layer()
+    for name, given in flags.items():
+        if given is None:
+            continue
+        if name not in SETTINGS:
+            raise ConfigurationError(f"there is no setting {name}{suggestion(name, SETTINGS)}")
+        texts = [given] if isinstance(given, str) else list(given)
+        if texts:
+            layer.values[name] = tuple(Value(text, SETTINGS[name].flag) for text in texts)
+    return layer
+
+
+def _add_consumers(layer: Layer, to: Iterable[str], taken: set[str]) -> None:
+    """Add the producers of the command line; those without an id are consumer1, consumer2 and so on."""
+    taken = set(taken)
+    unnamed = []
+    for text in to:
+        match = _TO.match(text)
+        if match is None:
+            unnamed.append(text)
+            continue
+        origin = f"--to {match[1]}="
+        producer_id = checked_id(match[1], origin)
+        taken.add(producer_id)
+        layer.add(
+            ProducerSetting(producer_id, checked_url(match[2], origin, f"{origin}tcp://host:port"), "--to")
+        )
+    numbers = (
+        number for number in range(1, len(taken) + len(unnamed) + 1) if f"consumer{number}" not in taken
+    )
+    for text, number in zip(unnamed, numbers, strict=False):
+        url = checked_url(text, "--to", "--to tcp://host:port, or --to ID=tcp://host:port")
+        layer.add(ProducerSetting(f"consumer{number}", url, "--to"))
+
+
+def _merged(layers: Sequence[Layer]) -> Settings:
+    """Return what *layers* say; the first has precedence."""
+    producers: dict[str, ProducerSetting] = {}
+    plugins = PluginSelection()
+    for layer in reversed(layers):
+        plugins = layer.plugins.over(plugins)
+        for name, producer in layer.producers.items():
+            hidden = producers.get(name)
+            origin = producer.origin + (f" (instead of {hidden.origin})" if hidden else "")
+            producers[name] = replace(producer, origin=origin)
+    found = {name: values for name in SETTINGS if (values := _first(layers, name))}
+    bounds = {name: _read(found[name][0], how) for name, how in _LIMITS.items() if name in found}
+    return Settings(
+        listeners=_listeners(found.get("listen", ())),
+        producers=tuple(producers.values()),
+        limits=Limits(**bounds),
+        policy=_read(found["policy"][0], _word(_POLICIES)) if "policy" in found else None,
+        plugins=plugins,
+        plugin_files=tuple(value.text for value in found.get("plugin", ())),
+        log_level=_read(found["log-level"][0], _word(_LOG_LEVELS)) if "log-level" in found else "info",
+        origins=MappingProxyType({name: values[0].origin for name, values in found.items()}),
+    )
+
+
+def _first(layers: Iterable[Layer], name: str) -> tuple[Value, ...]:
+    return next((layer.values[name] for layer in layers if name in layer.values), ())
+
+
+def _listeners(values: Iterable[Value]) -> tuple[ListenerSetting, ...]:
+    listeners: dict[str, ListenerSetting] = {}
+    for text, origin in values:
+        url = checked_url(text, origin, "a URL such as tcp://127.0.0.1:9100")
+        listener = ListenerSetting(url, origin)
+        # Port 0 is another port each time.
+        if url in listeners and not re.search(r":0([/?]|\Z)", url):
+            raise ConfigurationError(f"{origin} names {listener.shown} twice; leave one out")
+        listeners[f"{url} {len(listeners)}" if url in listeners else url] = listener
+    return tuple(listeners.values())
+
+
+def _read(value: Value, how: Callable[[str], T]) -> T:
+    try:
+        return how(value.text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{value.origin}: {error}") from None
+
+
+def _positive(text: str) -> int:
+    return Limits(buffer=parse_size(text)).buffer
+
+
+def _word(words: Mapping[str, T]) -> Callable[[str], T]:
+    """Return what reads one of *words*."""
+
+    def read(text: str) -> T:
+        if text not in words:
+            raise ConfigurationError(f"{text!r} is none of {', '.join(words)}{suggestion(text, words)}")
+        return words[text]
+
+    return read
+
+
+_LIMITS: Final[Mapping[str, Callable[[str], Any]]] = {"buffer": _positive, "drain": parse_duration}

@@ -1,0 +1,54 @@
+"""Import a plugin, and say what is wrong if that fails."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from producer_pool.discovery.faults import faulty, spell
+from producer_pool.discovery.installed import Provided
+
+__all__ = ["import_file", "import_plugin"]
+
+
+def import_plugin(provided: Provided) -> object:
+    """
+    Import the module, or the object in a module, that an entry point names.
+
+    Raises:
+        PluginLoadError: that fails, in whatever way; the text names the distribution and what is missing.
+    """
+    module, _, attributes = provided.value.partition(":")
+    try:
+        plugin: object = importlib.import_module(module)
+        for name in filter(None, attributes.split(".")):
+            plugin = getattr(plugin, name)
+    except ImportError as error:
+        raise faulty(provided, f"is installed but cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise faulty(provided, f"is installed but cannot be imported: {spell(error)}") from error
+    return plugin
+
+
+def import_file(path: Path, provided: Provided) -> ModuleType:
+    """
+    Import one file as a module of its own.
+
+    Raises:
+        PluginLoadError: it cannot be read, or its import fails.
+    """
+    name = f"producer_pool_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise faulty(provided, "is no Python file; name one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look for their module there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise faulty(provided, f"cannot be imported: {spell(error)}") from error
+    return module

@@ -1,0 +1,187 @@
+"""One source of configuration as text values, each with where it stands; and the table of all settings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from producer_pool.discovery.selection import PluginSelection
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import ConfigurationError
+
+__all__ = [
+    "SETTINGS",
+    "Layer",
+    "ProducerSetting",
+    "Setting",
+    "Value",
+    "checked_id",
+    "checked_url",
+    "url_from_file",
+]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, under its three names, as documentation prints it."""
+
+    name: str
+    value: str
+    """What is written there, such as SIZE."""
+    default: str
+    help: str
+    several: bool = False
+    """Whether there may be more than one value."""
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "PRODUCER_POOL_" + self.name.replace("-", "_").upper()
+
+    @property
+    def flag(self) -> str:
+        """Its option on the command line; one that may be repeated, where there may be several values."""
+        return f"--{self.name}"
+
+
+SETTINGS: Final = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            "config", "FILE", "none", "a TOML file with further settings; not itself a setting in a file"
+        ),
+        Setting(
+            "listen",
+            "URL",
+            "tcp://127.0.0.1:9100",
+            "where the daemon takes messages in; the variable takes several, separated by spaces",
+            several=True,
+        ),
+        Setting("buffer", "SIZE", "256MiB", "bytes that all producers together may hold"),
+        Setting("drain", "DURATION", "10s", "how long closing waits for what is queued"),
+        Setting(
+            "policy",
+            "direct|relay",
+            "relay for the daemon, direct for a program",
+            "what producers do unless their URLs say otherwise",
+        ),
+        Setting(
+            "plugin",
+            "FILE",
+            "none",
+            "a plugin in one Python file; the variable takes several, separated by spaces",
+            several=True,
+        ),
+        Setting("log-level", "debug|info|warning|error", "info", "the least important log lines to write"),
+    )
+}
+"""By name, in their order. Each is an option, a variable, and a key in the file's ``[pool]``."""
+
+
+class Value(NamedTuple):
+    """A setting as somebody wrote it, and where."""
+
+    text: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class ProducerSetting:
+    """One producer that somebody asked for."""
+
+    id: str
+    url: str = field(repr=False)
+    """It may hold a password: print `shown` instead."""
+    origin: str
+    """Where it stands, for people: a variable, a file and table, an option."""
+
+    @property
+    def shown(self) -> str:
+        """The URL without its secrets."""
+        return str(Endpoint.parse(self.url))
+
+
+@dataclass
+class Layer:
+    """All that one source says: the command line, the environment, or a file."""
+
+    producers: dict[str, ProducerSetting] = field(default_factory=dict)
+    values: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    """By setting; one that takes a single value has one."""
+    plugins: PluginSelection = field(default_factory=PluginSelection)
+
+    def add(self, producer: ProducerSetting) -> None:
+        """
+        Add a producer.
+
+        Raises:
+            ConfigurationError: this source has one of that id already.
+        """
+        other = self.producers.setdefault(producer.id, producer)
+        if other is not producer:
+            raise ConfigurationError(
+                f"{other.origin} and {producer.origin} both name the producer {producer.id}; leave one out"
+            )
+
+
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9.-]*\Z")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+-]*:")
+_HOST_PORT: Final = re.compile(r"[\w.-]+:\d+\Z")
+_MOST: Final = 64 * 1024
+
+
+def checked_id(text: str, origin: str) -> str:
+    """
+    Return *text* as an id: in small letters, with ``-`` for ``_``.
+
+    Raises:
+        ConfigurationError: it cannot be one.
+    """
+    name = text.lower().replace("_", "-")
+    if not _ID.match(name):
+        raise ConfigurationError(
+            f"{origin}: an id starts with a letter or digit; it has letters, digits, '.', '-' and '_'"
+        )
+    if name.endswith("-file"):
+        # Elsewhere the same name would mean: the URL of the producer before "-file" is in a file.
+        raise ConfigurationError(f"{origin}: the id of a producer does not end in -file; choose another one")
+    return name
+
+
+def checked_url(text: str, origin: str, write: str) -> str:
+    """
+    Return *text*, a URL. *write* says what to write, in the error.
+
+    Raises:
+        ConfigurationError: it is none. What might be a secret is not shown.
+    """
+    text = text.strip()
+    if not _SCHEME.match(text) and not _HOST_PORT.match(text):
+        what = "is no URL" if text else "is empty"
+        raise ConfigurationError(f"{origin} {what}; write {write}")
+    try:
+        Endpoint.parse(text)
+    except ConfigurationError as error:
+        shown = "://" in text or _HOST_PORT.match(text)
+        raise ConfigurationError(f"{origin}: {error if shown else f'is no URL; write {write}'}") from None
+    return text
+
+
+def url_from_file(path: Path, origin: str) -> str:
+    """
+    Return the URL that a file holds.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds something else.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MOST)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ConfigurationError(
+            f"{origin} should name a file that holds a URL; that file cannot be read: {reason}"
+        ) from None
+    return checked_url(text, f"the file that {origin} names", "a URL into it, such as tcp://127.0.0.1:9000")
