@@ -11,7 +11,15 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from producer_pool.discovery.environment import read_environment
-from producer_pool.discovery.layer import SETTINGS, Layer, ProducerSetting, Value, checked_id, checked_url
+from producer_pool.discovery.layer import (
+    SETTINGS,
+    Faults,
+    Layer,
+    ProducerSetting,
+    Value,
+    checked_id,
+    checked_url,
+)
 from producer_pool.discovery.selection import PluginSelection
 from producer_pool.discovery.tomlfile import read_file
 from producer_pool.model.endpoint import redact
@@ -25,6 +33,7 @@ T = TypeVar("T")
 
 _POLICIES: Final = {"direct": DeliveryPolicy.direct(), "relay": DeliveryPolicy.relay()}
 _LOG_LEVELS: Final = {name: name for name in ("debug", "info", "warning", "error")}
+_YES_NO: Final = {"yes": True, "no": False}
 _TO: Final = re.compile(r"([\w.-]+)=(.*)", re.DOTALL)
 
 
@@ -57,6 +66,7 @@ class Settings:
     plugin_files: tuple[str, ...] = ()
     """For the registry: ``registry.register_file(path)``."""
     log_level: str = "info"
+    json: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting was found, by its name; those not in it have their defaults."""
 
@@ -77,6 +87,7 @@ class Settings:
         *,
         to: Iterable[str] = (),
         flags: Mapping[str, str | Sequence[str] | None] | None = None,
+        faults: list[ConfigurationError] | None = None,
     ) -> Settings:
         """
         Read the environment, with a command line before it and a file behind it.
@@ -84,18 +95,22 @@ class Settings:
         *environ* is by default that of the process. *to* are ``[ID=]URL``, one a producer; *flags* are
         settings by name (``log-level``), with None or an empty list for what was not given. Producers
         of all sources go together; of two with one id, the one with the higher precedence counts. Of
-        listeners, only those of the highest source do.
+        listeners, only those of the highest source do. With a list for *faults*, all errors go there, and
+        what is returned lacks what they concern.
 
         Raises:
             ConfigurationError: a value cannot be used; the text says where it stands and what to write.
         """
+        noted = Faults(faults)
         command_line = _command_line(flags or {})
-        environment = read_environment(os.environ if environ is None else environ)
+        environment = read_environment(os.environ if environ is None else environ, noted)
         layers = [command_line, environment]
         if found := _first(layers, "config"):
-            layers.append(read_file(Path(found[0].text)))
-        _add_consumers(command_line, to, {name for layer in layers for name in layer.producers})
-        return _merged(layers)
+            with noted.noted():
+                layers.append(read_file(Path(found[0].text), noted))
+        taken = {name for layer in layers for name in layer.producers}
+        _add_consumers(command_line, to, taken, noted)
+        return _merged(layers, noted)
 
     def for_daemon(self) -> Settings:
         """Return these settings with a listener and the relay policy, where nobody chose others."""
@@ -118,7 +133,7 @@ def _command_line(flags: Mapping[str, str | Sequence[str] | None]) -> Layer:
     return layer
 
 
-def _add_consumers(layer: Layer, to: Iterable[str], taken: set[str]) -> None:
+def _add_consumers(layer: Layer, to: Iterable[str], taken: set[str], faults: Faults) -> None:
     """Add the producers of the command line; those without an id are consumer1, consumer2 and so on."""
     taken = set(taken)
     unnamed = []
@@ -128,20 +143,21 @@ def _add_consumers(layer: Layer, to: Iterable[str], taken: set[str]) -> None:
             unnamed.append(text)
             continue
         origin = f"--to {match[1]}="
-        producer_id = checked_id(match[1], origin)
-        taken.add(producer_id)
-        layer.add(
-            ProducerSetting(producer_id, checked_url(match[2], origin, f"{origin}tcp://host:port"), "--to")
-        )
+        with faults.noted():
+            producer_id = checked_id(match[1], origin)
+            taken.add(producer_id)
+            url = checked_url(match[2], origin, f"{origin}tcp://host:port")
+            layer.add(ProducerSetting(producer_id, url, "--to"))
     numbers = (
         number for number in range(1, len(taken) + len(unnamed) + 1) if f"consumer{number}" not in taken
     )
     for text, number in zip(unnamed, numbers, strict=False):
-        url = checked_url(text, "--to", "--to tcp://host:port, or --to ID=tcp://host:port")
-        layer.add(ProducerSetting(f"consumer{number}", url, "--to"))
+        with faults.noted():
+            url = checked_url(text, "--to", "--to tcp://host:port, or --to ID=tcp://host:port")
+            layer.add(ProducerSetting(f"consumer{number}", url, "--to"))
 
 
-def _merged(layers: Sequence[Layer]) -> Settings:
+def _merged(layers: Sequence[Layer], faults: Faults) -> Settings:
     """Return what *layers* say; the first has precedence."""
     producers: dict[str, ProducerSetting] = {}
     plugins = PluginSelection()
@@ -152,15 +168,20 @@ def _merged(layers: Sequence[Layer]) -> Settings:
             origin = producer.origin + (f" (instead of {hidden.origin})" if hidden else "")
             producers[name] = replace(producer, origin=origin)
     found = {name: values for name in SETTINGS if (values := _first(layers, name))}
-    bounds = {name: _read(found[name][0], how) for name, how in _LIMITS.items() if name in found}
+    read: dict[str, Any] = {}
+    for name, how in _READERS.items():
+        if name in found:
+            with faults.noted():
+                read[name] = _read(found[name][0], how)
     return Settings(
-        listeners=_listeners(found.get("listen", ())),
+        listeners=_listeners(found.get("listen", ()), faults),
         producers=tuple(producers.values()),
-        limits=Limits(**bounds),
-        policy=_read(found["policy"][0], _word(_POLICIES)) if "policy" in found else None,
+        limits=Limits(**{name: read[name] for name in ("buffer", "drain") if name in read}),
+        policy=read.get("policy"),
         plugins=plugins,
         plugin_files=tuple(value.text for value in found.get("plugin", ())),
-        log_level=_read(found["log-level"][0], _word(_LOG_LEVELS)) if "log-level" in found else "info",
+        log_level=read.get("log-level", "info"),
+        json=read.get("json", False),
         origins=MappingProxyType({name: values[0].origin for name, values in found.items()}),
     )
 
@@ -169,15 +190,16 @@ def _first(layers: Iterable[Layer], name: str) -> tuple[Value, ...]:
     return next((layer.values[name] for layer in layers if name in layer.values), ())
 
 
-def _listeners(values: Iterable[Value]) -> tuple[ListenerSetting, ...]:
+def _listeners(values: Iterable[Value], faults: Faults) -> tuple[ListenerSetting, ...]:
     listeners: dict[str, ListenerSetting] = {}
     for text, origin in values:
-        url = checked_url(text, origin, "a URL such as tcp://127.0.0.1:9100")
-        listener = ListenerSetting(url, origin)
-        # Port 0 is another port each time.
-        if url in listeners and not re.search(r":0([/?]|\Z)", url):
-            raise ConfigurationError(f"{origin} names {listener.shown} twice; leave one out")
-        listeners[f"{url} {len(listeners)}" if url in listeners else url] = listener
+        with faults.noted():
+            url = checked_url(text, origin, "a URL such as tcp://127.0.0.1:9100")
+            listener = ListenerSetting(url, origin)
+            # Port 0 is another port each time.
+            if url in listeners and not re.search(r":0([/?]|\Z)", url):
+                raise ConfigurationError(f"{origin} names {listener.shown} twice; leave one out")
+            listeners[f"{url} {len(listeners)}" if url in listeners else url] = listener
     return tuple(listeners.values())
 
 
@@ -203,4 +225,11 @@ def _word(words: Mapping[str, T]) -> Callable[[str], T]:
     return read
 
 
-_LIMITS: Final[Mapping[str, Callable[[str], Any]]] = {"buffer": _positive, "drain": parse_duration}
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "buffer": _positive,
+    "drain": parse_duration,
+    "policy": _word(_POLICIES),
+    "log-level": _word(_LOG_LEVELS),
+    "json": _word(_YES_NO),
+}
+"""How the settings are read that are not lists of texts."""

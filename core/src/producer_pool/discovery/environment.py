@@ -10,6 +10,7 @@ from typing import Final
 
 from producer_pool.discovery.layer import (
     SETTINGS,
+    Faults,
     Layer,
     ProducerSetting,
     Value,
@@ -37,7 +38,7 @@ _CONTAINER: Final = re.compile(r"NAME|ENV_\w+")
 _SEPARATOR: Final = re.compile(r",?\s+|,(?=[A-Za-z][A-Za-z0-9+-]*://)")
 
 
-def read_environment(environ: Mapping[str, str]) -> Layer:
+def read_environment(environ: Mapping[str, str], faults: Faults | None = None) -> Layer:
     """
     Read ``PRODUCER_<ID>=url``, ``PRODUCER_<ID>_FILE=path`` and ``PRODUCER_POOL_*``.
 
@@ -57,12 +58,16 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
     ours = {
         name: value for name, value in environ.items() if name.startswith(_PREFIX) and name not in ignored
     }
-    layer = Layer(plugins=PluginSelection.from_env(ours))
+    faults = faults or Faults()
+    layer = Layer()
+    with faults.noted():
+        layer.plugins = PluginSelection.from_env(ours)
     for name in sorted(ours, key=natural):
-        if name == _RESERVED or name.startswith(f"{_RESERVED}_"):
-            _setting(layer, name, ours[name])
-        else:
-            layer.add(_producer(name, ours))
+        with faults.noted():
+            if name == _RESERVED or name.startswith(f"{_RESERVED}_"):
+                _setting(layer, name, ours[name])
+            else:
+                layer.add(_producer(name, ours))
     return layer
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,6 +15,7 @@ from producer_pool.model.errors import ConfigurationError
 
 __all__ = [
     "SETTINGS",
+    "Faults",
     "Layer",
     "ProducerSetting",
     "Setting",
@@ -75,9 +78,29 @@ SETTINGS: Final = {
             several=True,
         ),
         Setting("log-level", "debug|info|warning|error", "info", "the least important log lines to write"),
+        Setting(
+            "json", "yes|no", "no", "write what programs read to stdout, as JSON; the log goes to stderr"
+        ),
     )
 }
 """By name, in their order. Each is an option, a variable, and a key in the file's ``[pool]``."""
+
+
+class Faults:
+    """What is wrong with a configuration: the first fault is raised, or all are put into a list."""
+
+    def __init__(self, into: list[ConfigurationError] | None = None) -> None:
+        self._into = into
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Go on after an error in the body, where faults are collected."""
+        try:
+            yield
+        except ConfigurationError as error:
+            if self._into is None:
+                raise
+            self._into.append(error)
 
 
 class Value(NamedTuple):

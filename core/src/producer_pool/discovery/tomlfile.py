@@ -11,6 +11,7 @@ from urllib.parse import quote
 from producer_pool.contract.options import DELIVERY_OPTIONS
 from producer_pool.discovery.layer import (
     SETTINGS,
+    Faults,
     Layer,
     ProducerSetting,
     Value,
@@ -28,7 +29,7 @@ _OPTIONS: Final = ("timeout", *(option.name for option in DELIVERY_OPTIONS))
 """Options that every scheme has: in a file they may stand as keys, instead of in the URL."""
 
 
-def read_file(path: Path) -> Layer:
+def read_file(path: Path, faults: Faults | None = None) -> Layer:
     """
     Read a configuration file::
 
@@ -59,20 +60,31 @@ def read_file(path: Path) -> Layer:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # no TOML, or no UTF-8
         raise ConfigurationError(f"{path}: {error}") from None
-    _check(tables, ("pool", "producers", "plugins"), f"{path}:")
+    faults = faults or Faults()
     layer = Layer()
-    pool = _table(tables, "pool", str(path))
-    _check(pool, [name for name in SETTINGS if name != "config"], f"{path}: [pool]")
-    for name, value in pool.items():
-        origin = f"{path}: [pool] {name}"
-        texts = [value] if not isinstance(value, list) else value
-        if len(texts) != 1 and not SETTINGS[name].several:
-            raise ConfigurationError(f"{origin} takes one value")
-        layer.values[name] = tuple(Value(_text(text, origin), origin) for text in texts)
-    for name, table in _table(tables, "producers", str(path)).items():
-        layer.add(_producer(name, table, path))
-    layer.plugins = _plugins(_table(tables, "plugins", str(path)), f"{path}: [plugins]")
+    with faults.noted():
+        _check(tables, ("pool", "producers", "plugins"), f"{path}:")
+    with faults.noted():
+        _pool(layer, _table(tables, "pool", str(path)), f"{path}: [pool]", faults)
+    with faults.noted():
+        for name, table in _table(tables, "producers", str(path)).items():
+            with faults.noted():
+                layer.add(_producer(name, table, path))
+    with faults.noted():
+        layer.plugins = _plugins(_table(tables, "plugins", str(path)), f"{path}: [plugins]")
     return layer
+
+
+def _pool(layer: Layer, table: Mapping[str, Any], where: str, faults: Faults) -> None:
+    known = [name for name in SETTINGS if name != "config"]
+    for name, value in table.items():
+        with faults.noted():
+            _check([name], known, where)
+            origin = f"{where} {name}"
+            texts = [value] if not isinstance(value, list) else value
+            if len(texts) != 1 and not SETTINGS[name].several:
+                raise ConfigurationError(f"{origin} takes one value")
+            layer.values[name] = tuple(Value(_text(text, origin), origin) for text in texts)
 
 
 def _producer(name: str, table: object, path: Path) -> ProducerSetting:
