@@ -10,8 +10,6 @@ Producer Pool: messages in, many consumers out, and the outcome of each known.
 Every name is imported when it is first used, so that a program pays only for what it needs.
 """
 
-# ruff: noqa: F401 - what stands under TYPE_CHECKING is for type checkers and editors; _MODULES says it again.
-
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -67,7 +65,7 @@ if TYPE_CHECKING:
     )
     from producer_pool.toolkit.blocking import BlockingClient
 
-# By the module they come from: the one list that is needed at run time.
+# By the module they come from. What __all__ and the block above say again is for type checkers, which run nothing.
 _MODULES = {
     "aio": ["AsyncProducerPool"],
     "contract.ports": ["Client"],
@@ -120,7 +118,82 @@ _MODULES = {
 }
 _HOMES = {name: f"producer_pool.{module}" for module, names in _MODULES.items() for name in names}
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "__version__",
+    # aio
+    "AsyncProducerPool",
+    # contract.ports
+    "Client",
+    # delivery.producer
+    "Producer",
+    # delivery.receipts
+    "AsyncReceipt",
+    "Receipt",
+    # discovery.factory
+    "ClientFactory",
+    # model.batch
+    "Batch",
+    # model.endpoint
+    "Endpoint",
+    # model.errors
+    "Cancelled",
+    "ConfigurationError",
+    "ConnectError",
+    "DeadlineExceeded",
+    "DeliveryError",
+    "DuplicateProducer",
+    "Filtered",
+    "ForkedPool",
+    "FramingError",
+    "Full",
+    "InvalidEndpoint",
+    "InvalidOption",
+    "ListenError",
+    "MessageTooLarge",
+    "PluginError",
+    "PluginLoadError",
+    "PoolClosed",
+    "ProducerPoolError",
+    "Rejected",
+    "SchemeConflict",
+    "SendError",
+    "UnknownProducer",
+    "UnknownScheme",
+    "UsageError",
+    "WrongThread",
+    # model.outcomes
+    "Ack",
+    "ForwardResult",
+    "Outcome",
+    "Results",
+    # model.policies
+    "DeliveryPolicy",
+    "Limits",
+    "Overflow",
+    "Retry",
+    # model.stats
+    "Health",
+    "ListenerStats",
+    "PoolStats",
+    "ProducerStats",
+    "State",
+    # pool
+    "ProducerPool",
+    # server
+    "AsyncServer",
+    "Server",
+    "bind_transport",
+    "bind_transport_async",
+    # shortcuts
+    "add_producer",
+    "add_tcp_producer",
+    "forward_to_all_producers",
+    "forward_to_producer",
+    "get_producer_pool",
+    "open_client",
+    # toolkit.blocking
+    "BlockingClient",
+]
 
 
 def __getattr__(name: str) -> object:
