@@ -58,7 +58,8 @@ class Registry:
     The plugins of this process, loaded when asked for. Safe to use from several threads.
 
     A plugin that cannot be used is an error for whoever asks for its scheme, and for nobody else. What
-    is loaded stays loaded; what is installed while the program runs is found when it is asked for.
+    is loaded stays loaded. A scheme that nobody handled is looked for anew each time it is asked for, so
+    that what is installed while the program runs is found.
     """
 
     def __init__(self, selection: PluginSelection | None = None) -> None:
@@ -71,17 +72,19 @@ class Registry:
         self._registered: dict[str, Loaded] = {}
         self._wired: list[tuple[Provided, object]] | None = None
         self._pluggy: pluggy.PluginManager | None = None
+        self._scanned: tuple[list[str], tuple[Provided, ...]] | None = None
 
     # -- what is there -------------------------------------------------------------------------
 
     def installed(self) -> tuple[Provided, ...]:
         """Return what is installed or registered, also what may not be used. Imports no plugin."""
-        entries = {*_entries(), *(loaded.provided for loaded in self._registered.values())}
+        self._scanned = None
+        entries = {*self._entries(), *(loaded.provided for loaded in self._registered.values())}
         return tuple(sorted(entries, key=lambda entry: (entry.group != TRANSPORTS, entry)))
 
     def schemes(self) -> list[str]:
         """Return the schemes that can be asked for. Imports no plugin."""
-        return self._schemes(_entries())
+        return self._schemes(self._entries())
 
     def _schemes(self, entries: Iterable[Provided]) -> list[str]:
         usable = {
@@ -90,6 +93,13 @@ class Registry:
             if entry.group == TRANSPORTS and not self.selection.refusal(entry)
         }
         return sorted(usable | self._registered.keys())
+
+    def _entries(self) -> tuple[Provided, ...]:
+        """Return the entry points of all installed distributions, the cheap way where that is sure."""
+        if self._scanned is None or self._scanned[0] != sys.path:
+            found = scan(sys.path)
+            self._scanned = (sys.path.copy(), _ask_importlib_metadata() if found is None else found)
+        return self._scanned[1]
 
     # -- from a scheme to its transport --------------------------------------------------------
 
@@ -115,7 +125,7 @@ class Registry:
 
     def _claim(self, scheme: str) -> tuple[Provided, tuple[Provided, ...]]:
         """Return the one entry point that serves *scheme*, and all of its distribution."""
-        entries = _entries()
+        entries = self._entries()
         claims = _claims(entries, scheme)
         if len(claims) != 1:
             entries = _ask_importlib_metadata()
@@ -314,7 +324,9 @@ class Registry:
         if self._wired is None:
             self._wired = []
             entries = [
-                entry for entry in _entries() if entry.group == PLUGINS and not self.selection.refusal(entry)
+                entry
+                for entry in self._entries()
+                if entry.group == PLUGINS and not self.selection.refusal(entry)
             ]
             # pluggy calls the last one that was registered first.
             for entry in sorted(entries, key=lambda entry: (entry.distribution, entry.name), reverse=True):
@@ -332,12 +344,6 @@ class Registry:
 def default_registry() -> Registry:
     """Return the registry of the process, for whoever brings none."""
     return Registry()
-
-
-def _entries() -> tuple[Provided, ...]:
-    """Return the entry points of all installed distributions, the cheap way where that is sure."""
-    found = scan(sys.path)
-    return _ask_importlib_metadata() if found is None else found
 
 
 def _ask_importlib_metadata() -> tuple[Provided, ...]:

@@ -1,0 +1,1 @@
+"""Discovery; a package because it has a conftest.py of its own."""

@@ -1,0 +1,567 @@
+"""Each way from a scheme to a transport, and each way in which that goes wrong, on real metadata."""
+
+import shutil
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from producer_pool.discovery.registry import Registry
+from producer_pool.discovery.selection import PluginSelection
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import ConfigurationError, PluginLoadError, SchemeConflict, UnknownScheme
+from support.distributions import Site, transports_module
+
+
+def registry(**selection: object) -> Registry:
+    return Registry(PluginSelection.of(**selection))  # type: ignore[arg-type]
+
+
+# -- finding -------------------------------------------------------------------------------------------
+
+
+def test_scheme_of_an_installed_plugin(site: Site) -> None:
+    """Its module is imported, and registered under distribution and value."""
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+
+    loaded = registry().load("fifo")
+
+    assert tuple(loaded.transport.schemes) == ("fifo",)
+    assert loaded.provided.title == "acme-fifo 1.0"
+    assert loaded.plugin is sys.modules["acme_fifo"]
+
+
+def test_scheme_with_a_plus(site: Site) -> None:
+    """It stands in the entry point's name as a dot."""
+    site.install(
+        "acme-fifo",
+        transports={"fifo.tls": "acme_fifo"},
+        modules={"acme_fifo": transports_module("fifo+tls")},
+    )
+
+    assert "fifo+tls" in registry().transport("fifo+tls").schemes
+    with pytest.raises(UnknownScheme):
+        registry().transport("fifo")
+
+
+def test_entry_point_that_names_an_object(site: Site) -> None:
+    """``module:object`` works too, with the hooks as its methods."""
+    source = """
+    from producer_pool.plugin import Client, Transport, hookimpl
+
+    class Plugin:
+        @hookimpl
+        def producer_pool_transports(self):
+            return [Transport(schemes=["fifo"], client=lambda endpoint, options: None)]
+
+    plugin = Plugin()
+    """
+    site.install("acme-fifo", transports={"fifo": "acme_fifo:plugin"}, modules={"acme_fifo": source})
+
+    assert "fifo" in registry().transport("fifo").schemes
+
+
+def test_one_module_with_two_schemes(site: Site) -> None:
+    """Each can be asked for; the module is registered once."""
+    site.install(
+        "acme-ws",
+        transports={"ews": "acme_ws", "ewss": "acme_ws"},
+        modules={"acme_ws": transports_module("ews", "ewss")},
+    )
+    plugins = registry()
+
+    assert plugins.transport("ews") is not None
+    assert plugins.load("ewss").plugin is plugins.load("ews").plugin
+
+
+def test_only_the_plugin_that_is_asked_for_is_imported(site: Site) -> None:
+    """The other one is broken, and nobody notices."""
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+    site.install("acme-bad", transports={"bad": "acme_bad"}, modules={"acme_bad": "raise RuntimeError"})
+
+    assert "fifo" in registry().transport("fifo").schemes
+    assert "acme_bad" not in sys.modules
+
+
+def test_listing(site: Site) -> None:
+    """It reads metadata, tells where things come from, and imports nothing."""
+    metadata = site.install(
+        "acme-bad", "2.1", transports={"bad.tls": "acme_bad"}, modules={"acme_bad": "1/0"}
+    )
+    (metadata / "direct_url.json").write_text('{"url": "file:///src", "dir_info": {"editable": true}}')
+    site.install("acme-metrics", plugins={"metrics": "acme_metrics"})
+
+    found = {entry.name: entry for entry in registry().installed()}
+
+    assert found["bad.tls"].scheme == "bad+tls"
+    assert found["bad.tls"].title == "acme-bad 2.1"
+    assert found["bad.tls"].location == str(site.folder)
+    assert found["bad.tls"].editable
+    assert not found["metrics"].editable
+    assert found["stdout"].distribution == "producer-pool"
+    assert "acme_bad" not in sys.modules
+
+
+def test_two_copies_of_one_distribution(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first on sys.path counts, as with imports; that is no conflict."""
+    site.install(
+        "acme-fifo", "2.0", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+    later = tmp_path / "later"
+    later.mkdir()
+    Site(later).install("Acme.Fifo", "1.0", transports={"fifo": "old", "old": "old"})
+    monkeypatch.setattr(sys, "path", [*sys.path, str(later)])
+
+    assert registry().load("fifo").provided.version == "2.0"
+    with pytest.raises(UnknownScheme):
+        registry().transport("old")
+
+
+def test_distribution_in_a_zip_file(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the cheap scan cannot read is found all the same."""
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+    archive = tmp_path / "acme.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in site.folder.rglob("*"):
+            file.write(path, path.relative_to(site.folder))
+    monkeypatch.setattr(sys, "path", [str(archive), *sys.path[1:]])
+
+    loaded = registry().load("fifo")
+    del sys.modules["acme_fifo"]
+
+    assert loaded.provided.title == "acme-fifo 1.0"
+
+
+def test_distribution_with_damaged_metadata(site: Site) -> None:
+    """It hides no other one."""
+    (site.install("acme-bad", transports={"bad": "acme_bad"}) / "METADATA").unlink()
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+
+    assert "fifo" in registry().transport("fifo").schemes
+
+
+def test_installed_while_the_program_runs(site: Site) -> None:
+    """It is found when it is asked for again."""
+    plugins = registry()
+    with pytest.raises(UnknownScheme):
+        plugins.transport("fifo")
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+
+    assert "fifo" in plugins.transport("fifo").schemes
+
+
+def test_removed_while_the_program_runs(site: Site) -> None:
+    """What is loaded stays loaded."""
+    metadata = site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+    plugins = registry()
+    plugins.transport("fifo")
+    shutil.rmtree(metadata)
+
+    assert "fifo" in plugins.transport("fifo").schemes
+
+
+def test_many_threads_ask_at_once(site: Site) -> None:
+    """The plugin is loaded once, and all get the same."""
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+    plugins, found = registry(), []
+    threads = [threading.Thread(target=lambda: found.append(plugins.load("fifo"))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 16
+    assert len(set(map(id, found))) == 1
+
+
+# -- unknown schemes -----------------------------------------------------------------------------------
+
+
+def test_unknown_scheme_of_a_published_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the line that installs it."""
+    monkeypatch.setattr(sys, "path", [])
+
+    with pytest.raises(UnknownScheme, match=r"try: pip install producer-pool-tcp$") as caught:
+        registry().transport("tcp")
+
+    assert caught.value.scheme == "tcp"
+
+
+def test_scheme_with_a_typo(site: Site) -> None:
+    """The nearest scheme is suggested, and what is installed is listed."""
+    site.install("acme-fifo", transports={"fifo": "acme_fifo"})
+
+    with pytest.raises(UnknownScheme, match=r"handles fiof://; installed: .*fifo.*; did you mean fifo\?"):
+        registry().transport("fiof")
+
+
+def test_scheme_that_nobody_is_known_to_serve(site: Site) -> None:
+    """No distribution is invented: the error says how to look for one."""
+    with pytest.raises(UnknownScheme) as caught:
+        registry().transport("amqp")
+
+    assert "no installed plugin handles amqp://; installed: " in str(caught.value)
+    assert "package index" in str(caught.value)
+    assert "pip install" not in str(caught.value)
+    assert "producer-pool-amqp" not in str(caught.value)
+
+
+# -- two distributions ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rivals(site: Site) -> Site:
+    site.install(
+        "acme-fifo",
+        "3.1",
+        transports={"fifo": "acme_fifo", "fast": "acme_fifo"},
+        modules={"acme_fifo": transports_module("fifo", "fast")},
+    )
+    site.install(
+        "other-fifo",
+        "1.2",
+        transports={"fifo": "other_fifo"},
+        modules={"other_fifo": transports_module("fifo")},
+    )
+    return site
+
+
+def test_two_distributions_for_one_scheme(rivals: Site) -> None:
+    """An error that names both, with versions, and how to choose."""
+    with pytest.raises(SchemeConflict) as caught:
+        registry().transport("fifo")
+
+    assert str(caught.value) == (
+        "2 installed plugins handle fifo://: acme-fifo 3.1 (acme_fifo), other-fifo 1.2 (other_fifo); "
+        "uninstall all but one, or choose one: PRODUCER_POOL_PLUGIN_FIFO=acme-fifo"
+    )
+    assert caught.value.distributions == ("acme-fifo", "other-fifo")
+
+
+def test_two_distributions_with_one_of_them_loaded_before(rivals: Site) -> None:
+    """That another scheme of its module was asked for decides nothing."""
+    plugins = registry()
+    plugins.transport("fast")
+
+    with pytest.raises(SchemeConflict):
+        plugins.transport("fifo")
+
+
+def test_chosen_distribution(rivals: Site) -> None:
+    """The choice decides, however its name is spelt."""
+    plugins = Registry(PluginSelection.from_env({"PRODUCER_POOL_PLUGIN_FIFO": "Other_Fifo"}))
+
+    assert plugins.load("fifo").provided.distribution == "other-fifo"
+    assert "acme_fifo" not in sys.modules
+
+
+def test_chosen_distribution_that_does_not_serve_the_scheme(rivals: Site) -> None:
+    """The error names those that do."""
+    plugins = registry(chosen={"fifo": "third-fifo"})
+
+    with pytest.raises(
+        ConfigurationError,
+        match=r"PRODUCER_POOL_PLUGIN_FIFO=third-fifo, but fifo:// .* acme-fifo 3.1, other-fifo 1.2",
+    ):
+        plugins.transport("fifo")
+
+
+def test_rival_of_a_built_in_sink(site: Site) -> None:
+    """It takes over only where it is chosen."""
+    site.install(
+        "acme-null", transports={"null": "acme_null"}, modules={"acme_null": transports_module("null")}
+    )
+
+    with pytest.raises(SchemeConflict, match=r"acme-null 1.0 .*, producer-pool "):
+        registry().transport("null")
+    assert registry(chosen={"null": "acme-null"}).load("null").provided.distribution == "acme-null"
+
+
+# -- which may be used ---------------------------------------------------------------------------------
+
+
+def test_denied_distribution(rivals: Site) -> None:
+    """It is as good as not installed, and takes part in no conflict."""
+    plugins = Registry(PluginSelection.from_env({"PRODUCER_POOL_DISABLE_PLUGINS": "acme_fifo, x"}))
+
+    assert plugins.load("fifo").provided.distribution == "other-fifo"
+    with pytest.raises(PluginLoadError, match=r"acme-fifo 3.1 handles fast://, but it is disabled"):
+        plugins.transport("fast")
+    assert "fast" not in plugins.schemes()
+
+
+def test_list_of_allowed_distributions(rivals: Site) -> None:
+    """No other one is used."""
+    plugins = Registry(PluginSelection.from_env({"PRODUCER_POOL_PLUGINS": "other-fifo"}))
+
+    assert plugins.load("fifo").provided.distribution == "other-fifo"
+    with pytest.raises(PluginLoadError, match="not among those allowed"):
+        plugins.transport("fast")
+
+
+def test_empty_list_of_allowed_distributions(rivals: Site) -> None:
+    """It allows none; the sinks of core are no plugins and stay."""
+    plugins = Registry(PluginSelection.from_env({"PRODUCER_POOL_PLUGINS": ""}))
+
+    with pytest.raises(PluginLoadError):
+        plugins.transport("fifo")
+    assert "null" in plugins.transport("null").schemes
+    assert plugins.schemes() == ["memory", "null", "stdout"]
+
+
+# -- plugins that are wrong ----------------------------------------------------------------------------
+
+WRONG = {
+    "missing module": (
+        "import not_there",
+        "is installed but cannot be imported: No module named 'not_there'",
+    ),
+    "fails when imported": ("1/0", r"cannot be imported: ZeroDivisionError: .* \(.*acme_bad.py, line 1\)"),
+    "exits when imported": ("import sys; sys.exit('no')", "cannot be imported: SystemExit: no"),
+    "does not parse": ("def", "cannot be imported: SyntaxError"),
+    "misspelt hook": (
+        transports_module("bad", more="@hookimpl\ndef producer_pool_stages(producer_id): ..."),
+        r"implements producer_pool_stages, which is no hook; did you mean producer_pool_stage\?",
+    ),
+    "parameter with a default": (
+        transports_module("bad", more="@hookimpl\ndef producer_pool_stage(producer_id, endpoint=None): ..."),
+        r"gives a default to endpoint in producer_pool_stage\(\); .* leave the default out",
+    ),
+    "parameter that the hook does not have": (
+        transports_module("bad", more="@hookimpl\ndef producer_pool_stage(producer): ..."),
+        r"cannot be registered: PluginValidationError: .*producer_pool_stage.*'producer'",
+    ),
+    "wraps what cannot be wrapped": (
+        transports_module("bad", more="@hookimpl(wrapper=True)\ndef producer_pool_stage(): return (yield)"),
+        r"wraps producer_pool_stage\(\); only producer_pool_make_client and producer_pool_make_listener",
+    ),
+    "hook that is not marked": (
+        transports_module("bad").replace("@hookimpl", ""),
+        "has an entry point for bad, but acme_bad offers no transport; .* needs @hookimpl",
+    ),
+    "scheme that is not offered": (
+        transports_module("worse"),
+        r'offers worse, which are no entry points of it; .*\.transports"\]: "worse" = "acme_bad"',
+    ),
+    "another scheme than the entry point": (
+        transports_module("other"),
+        "has an entry point for bad, but acme_bad offers other",
+    ),
+    "scheme offered twice": (transports_module("bad", "bad"), "has the scheme bad, which it offers twice"),
+    "scheme offered by two transports": (
+        transports_module("bad") + "    yield Transport(schemes=['bad'], client=FakeClient)",
+        "has the scheme bad, which it offers twice",
+    ),
+    "no scheme": (transports_module(), "has no scheme"),
+    "no ends": (
+        transports_module("bad").replace("client=FakeClient", "client=None"),
+        "has neither a client nor a listener",
+    ),
+    "no level": (transports_module("bad").replace("FakeClient)", "FakeClient, acks=())"), "reaches no level"),
+    "newer contract": (
+        transports_module("bad").replace("FakeClient)", "FakeClient, api=2)"),
+        "speaks version 2 of the plugin contract, and .* version 1; upgrade this producer-pool",
+    ),
+    "older contract": (
+        transports_module("bad").replace("FakeClient)", "FakeClient, api=0)"),
+        "speaks version 0 of the plugin contract, and .* version 1; upgrade acme-bad",
+    ),
+    "not a transport": (
+        transports_module("bad").replace("yield Transport", "yield dict"),
+        r"offers a dict as a transport; offer Transport\(",
+    ),
+    "options that are no dataclass": (
+        transports_module("bad").replace("FakeClient)", "FakeClient, options=dict)"),
+        "for options, which is no dataclass",
+    ),
+    "options of an unknown type": (
+        "import dataclasses\n@dataclasses.dataclass\nclass Options:\n    x: complex = 0\n"
+        + transports_module("bad").replace("FakeClient)", "FakeClient, options=Options)"),
+        "has options that cannot be read from a URL: .*complex",
+    ),
+    "hook that fails": (
+        transports_module("bad").replace("yield Transport", "1/0; yield Transport"),
+        r"fails in producer_pool_transports\(\): ZeroDivisionError",
+    ),
+    "hook that returns no list": (
+        transports_module("bad").replace("yield Transport", "return Transport"),
+        r"fails in producer_pool_transports\(\): TypeError",
+    ),
+}
+
+
+@pytest.mark.parametrize("source, message", WRONG.values(), ids=WRONG)
+def test_plugin_that_is_wrong(site: Site, source: str, message: str) -> None:
+    """The error names distribution, version and fault, and nothing of the plugin stays registered."""
+    transports = {"bad": "acme_bad"} | ({"other": "acme_bad"} if "offers other" in message else {})
+    site.install("acme-bad", "0.1", transports=transports, modules={"acme_bad": source})
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+    plugins = registry()
+
+    with pytest.raises(PluginLoadError, match=message) as caught:
+        plugins.transport("bad")
+
+    assert str(caught.value).startswith("acme-bad 0.1 ")
+    assert caught.value.distribution == "acme-bad"
+    assert not any("acme" in one.plugin for one in plugins.implementations("producer_pool_stage"))
+    assert not any("acme" in one.plugin for one in plugins.implementations("producer_pool_transports"))
+    assert "fifo" in plugins.transport("fifo").schemes, "one broken plugin never disturbs another"
+
+
+def test_plugin_that_was_wrong_and_is_repaired(site: Site) -> None:
+    """The next one who asks for it gets it."""
+    site.install("acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": "import not_there"})
+    plugins = registry()
+    with pytest.raises(PluginLoadError):
+        plugins.transport("fifo")
+    (site.folder / "acme_fifo.py").unlink()
+    shutil.rmtree(site.folder / "__pycache__", ignore_errors=True)
+    (site.folder / "acme_fifo.py").write_text(transports_module("fifo"))
+
+    assert "fifo" in plugins.transport("fifo").schemes
+
+
+def test_second_scheme_of_a_good_plugin_is_wrong(site: Site) -> None:
+    """The first one, loaded before, stays as it is."""
+    site.install(
+        "acme-fifo",
+        transports={"fifo": "acme_fifo", "fast": "acme_fifo"},
+        modules={"acme_fifo": transports_module("fifo")},
+    )
+    plugins = registry()
+    before = plugins.transport("fifo")
+    with pytest.raises(PluginLoadError):
+        plugins.transport("fast")
+
+    assert plugins.transport("fifo") is before
+    assert any("acme" in one.plugin for one in plugins.implementations("producer_pool_transports"))
+
+
+# -- making ----------------------------------------------------------------------------------------------
+
+
+def test_hooks_of_other_transports_are_not_asked(site: Site) -> None:
+    """The plugin that came last, and answers for every scheme, is not asked for those of others."""
+    greedy = "@hookimpl\ndef producer_pool_make_client(endpoint): return FakeClient(endpoint, None)"
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+    site.install(
+        "acme-greedy",
+        transports={"greedy": "acme_greedy"},
+        modules={"acme_greedy": transports_module("greedy", more=greedy)},
+    )
+    plugins = registry()
+    plugins.transport("fifo")
+    plugins.transport("greedy")
+
+    made = plugins.make_client(Endpoint.parse("fifo://h"), None)
+
+    assert made.protocol_name == "acme_fifo"
+    assert plugins.make_client(Endpoint.parse("greedy://h"), None).protocol_name == "acme_greedy"
+
+
+def test_factory_that_makes_something_else(site: Site) -> None:
+    """The error names the distribution and what it made."""
+    source = transports_module("fifo").replace("client=FakeClient", "client=lambda endpoint, options: 42")
+    site.install("acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": source})
+
+    with pytest.raises(PluginLoadError, match=r"acme-fifo 1.0 made a int for fifo://h, not a Client"):
+        registry().make_client(Endpoint.parse("fifo://h"), None)
+
+
+# -- what the program registers itself -----------------------------------------------------------------
+
+
+def test_registered_file(tmp_path: Path) -> None:
+    """A plugin in one file needs no package and no entry point."""
+    path = tmp_path / "my_fifo.py"
+    path.write_text(transports_module("fifo"))
+    plugins = registry()
+
+    (transport,) = plugins.register_file(path)
+
+    assert plugins.transport("fifo") is transport
+    assert plugins.load("fifo").provided.title == str(path)
+    assert "fifo" in plugins.schemes()
+    assert any(entry.scheme == "fifo" for entry in plugins.installed())
+    del sys.modules["producer_pool_file_my_fifo"]
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("a.txt", "", "is no Python file; name one that ends in .py"),
+        ("none.py", None, "cannot be imported: FileNotFoundError"),
+        (
+            "bad.py",
+            "import not_there",
+            "cannot be imported: ModuleNotFoundError: No module named 'not_there'",
+        ),
+    ],
+)
+def test_registered_file_that_cannot_be_used(
+    tmp_path: Path, name: str, text: str | None, message: str
+) -> None:
+    """The error names the file."""
+    if text is not None:
+        (tmp_path / name).write_text(text)
+
+    with pytest.raises(PluginLoadError, match=message) as caught:
+        registry().register_file(tmp_path / name)
+
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert "producer_pool_file_bad" not in sys.modules
+
+
+class Own:
+    """A plugin as an object in a program."""
+
+    def __init__(self, *schemes: str) -> None:
+        self.module: dict[str, object] = {"__name__": "own"}
+        exec(transports_module(*schemes), self.module)
+        self.producer_pool_transports = self.module["producer_pool_transports"]
+
+
+def test_registered_object_before_an_installed_plugin(site: Site) -> None:
+    """What the program itself registers comes first."""
+    site.install(
+        "acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": transports_module("fifo")}
+    )
+    plugins = registry()
+    plugins.transport("fifo")
+    plugins.register(Own("fifo"), "mine")
+
+    assert plugins.load("fifo").provided.title == "mine"
+
+
+def test_registered_twice() -> None:
+    """The second of two for one scheme is refused, and so is the same one again; the first one stays."""
+    plugins, first = registry(), Own("fifo")
+    plugins.register(first, "first")
+
+    with pytest.raises(SchemeConflict, match=r"first \(first\), second \(second\)"):
+        plugins.register(Own("fast", "fifo"), "second")
+    with pytest.raises(PluginLoadError, match="again is registered already"):
+        plugins.register(first, "again")
+    assert plugins.load("fifo").plugin is first
+    with pytest.raises(UnknownScheme):
+        plugins.transport("fast")
