@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     )
     from producer_pool.toolkit.blocking import BlockingClient
 
-# By the module they come from. What __all__ and the block above say again is for type checkers, which run nothing.
+# By the module they come from. Type checkers, which run nothing, need __all__ and the block above in full.
 _MODULES = {
     "aio": ["AsyncProducerPool"],
     "contract.ports": ["Client"],
