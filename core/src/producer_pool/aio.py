@@ -77,12 +77,12 @@ class Entrance(Generic[R]):
         stages = self.wiring.stages(producer_id, plan.endpoint)
         return Producer(producer_id, plan.client, plan.policy, stages=stages)
 
-    def append(self, targets: Sequence[str], message: bytes | str) -> R:
+    def append(self, targets: Sequence[str], message: bytes | str, *, wake: bool = True) -> R:
         """Put one message in the log. Without targets there is nothing to do, but to say so once."""
         if type(message) is not bytes:
             message = Batch.of((message,)).messages[0]
         if targets:
-            return self.log.append(targets, message)
+            return self.log.append(targets, message, wake=wake)
         if self.log.refusal is not None:
             raise self.log.refusal
         if not self._warned:
@@ -96,9 +96,9 @@ class Entrance(Generic[R]):
             return self.roster.all
         return self.roster.one(to) if isinstance(to, str) else self.roster.many(to)
 
-    def process(self, engine: Engine) -> None:
-        """Hand all that lies in the log to the engine. On the loop."""
-        for entry in self.log.swap():
+    def process(self, engine: Engine, *, pages_only: bool = False) -> None:
+        """Hand all that lies in the log to the engine. On the loop, or with *pages_only* in its place."""
+        for entry in self.log.swap(pages_only=pages_only):
             if isinstance(entry, OpenPage):
                 engine.take(entry, Batch.of(entry.messages))
             else:

@@ -50,8 +50,8 @@ class SubmitLog(Generic[R]):
 
     def __init__(self, wake: Callable[[], None], receipt: Callable[[OpenPage, int], R]) -> None:
         self.receipt = receipt
-        self.owner: int | None = None
-        """The thread that swaps; it may not wait for itself."""
+        self.insiders: set[int] = set()
+        """The threads that do the loop's work now; they may not wait for it."""
         self.held = False
         """Whether whoever appends should see to it that there is room: wait_for_room(), or stuck()."""
         self._blocked: frozenset[str] = frozenset()
@@ -63,14 +63,17 @@ class SubmitLog(Generic[R]):
         self._page: OpenPage | None = None
         self._nbytes = 0
         self._awake = False
+        self._calls = False
         self._refusal: Exception | None = None
         _LOGS.add(self)
 
     # -- appending ---------------------------------------------------------------------------------
 
-    def append(self, targets: Sequence[str], message: bytes) -> R:
+    def append(self, targets: Sequence[str], message: bytes, *, wake: bool = True) -> R:
         """
         Append *message* and return its receipt. Never waits: see wait_for_room().
+
+        Without *wake*, the caller sees to it that the loop comes: rouse().
 
         Raises:
             PoolClosed: the pool takes nothing any more.
@@ -95,11 +98,24 @@ class SubmitLog(Generic[R]):
                     current.nbytes += len(message)
                 finally:
                     self._inside = False
-            if self._awake:
+            if self._awake or not wake:
                 return receipt
             self._awake = True
         self._wake()
         return receipt
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing lies in the log."""
+        return not self._entries
+
+    def rouse(self) -> None:
+        """Have the loop come for what was appended, if it is not on its way."""
+        with self._lock:
+            if self._awake:
+                return
+            self._awake = True
+        self._wake()
 
     def _open(self, targets: Sequence[str]) -> OpenPage:
         """Close the open page, if there is one, and open the next."""
@@ -122,10 +138,8 @@ class SubmitLog(Generic[R]):
                 raise self._refusal
             self._entries.append(entry)
             self._page = None
-            if self._awake:
-                return
-            self._awake = True
-        self._wake()
+            self._calls = True
+        self.rouse()
 
     @property
     def crowded(self) -> bool:
@@ -156,7 +170,7 @@ class SubmitLog(Generic[R]):
             Full: there was none in time; nothing was accepted by anyone.
             WrongThread: this is the thread that makes the room.
         """
-        if threading.get_ident() == self.owner:
+        if threading.get_ident() in self.insiders:
             if self.crowded and not self.stuck(targets):
                 return  # It will come to it as soon as this call is over.
             raise WrongThread("submit() would wait on the pool's own thread; use submit_nowait()")
@@ -191,9 +205,13 @@ class SubmitLog(Generic[R]):
 
     # -- the loop's side ---------------------------------------------------------------------------
 
-    def swap(self) -> list[OpenPage | Callable[[], None]]:
-        """Return all that was appended since the last time."""
+    def swap(self, *, pages_only: bool = False) -> list[OpenPage | Callable[[], None]]:
+        """Return all that was appended since the last time; with *pages_only* nothing if there are calls."""
         with self._lock:
+            if self._calls:
+                if pages_only:
+                    return []
+                self._calls = False
             entries, self._entries = self._entries, []
             self._page = None
             crowded = self.crowded
@@ -219,7 +237,7 @@ class SubmitLog(Generic[R]):
         """
         if isinstance(self._refusal, ForkedPool):
             raise self._refusal
-        if threading.get_ident() == self.owner:
+        if threading.get_ident() in self.insiders:
             raise WrongThread("this call would wait for the thread that it runs on; use submit() here")
 
 

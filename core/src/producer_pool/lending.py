@@ -1,0 +1,121 @@
+"""An event loop that lends its turn: while it sleeps, another thread may do a step of its work."""
+# Rule: what the loop's callbacks touch is touched by nobody without the turn. The loop has it whenever it
+# does not sleep in select(); a thread that waits for an answer takes it then, and saves two changes of
+# threads, which cost more than a small send to many consumers.
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import signal
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from types import FrameType
+from typing import Any, Final
+
+__all__ = ["LendingLoop", "Turn"]
+
+_RAISERS: Final = tuple(
+    int(signum)
+    for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    if (signum := getattr(signal, name, None)) is not None
+)
+"""Signals whose handlers programs write in Python, and which may raise: KeyboardInterrupt is the first."""
+
+# Without their conversions to enums, which are dearer than the calls themselves.
+try:
+    _plain_signal: Any = import_module("_signal")
+except ImportError:  # not CPython
+    _plain_signal = signal
+
+# Others than these do not notice what is registered while they sleep.
+_Selector: Final[Any] = getattr(selectors, "EpollSelector", getattr(selectors, "KqueueSelector", None))
+
+
+class Turn:
+    """Who may touch what lives on the loop: the loop's own thread, or the one that it lends its turn to."""
+
+    def __init__(self, insiders: set[int]) -> None:
+        self.lock = threading.Lock()
+        self._insiders = insiders
+        """The threads that do the loop's work now."""
+        self.touched = False
+        """Whether something was scheduled, so that the loop has to be woken."""
+
+    def borrow(self, step: Callable[[], None]) -> bool:
+        """
+        Do *step* on this thread if the loop sleeps; say whether that was so. Never waits.
+
+        On the main thread, a signal that comes in the middle is handled after the step: an exception out
+        of its handler would leave things half done.
+        """
+        if not self.lock.acquire(blocking=False):
+            return False
+        ident = threading.get_ident()
+        self._insiders.add(ident)
+        self.touched = False
+        try:
+            if ident == threading.main_thread().ident:
+                with _DeferredSignals():
+                    step()
+            else:
+                step()
+        finally:
+            self._insiders.discard(ident)
+            self.lock.release()
+        return True
+
+
+class LendingLoop(asyncio.SelectorEventLoop):
+    """A selector event loop whose turn can be borrowed while it sleeps. Not in asyncio's debug mode."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        super().__init__(_lending(turn) if _Selector is not None else None)
+
+    def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
+        """Schedule a call, and note that the loop must not sleep on."""
+        self._turn.touched = True
+        return super().call_soon(*args, **kwargs)
+
+    def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        """Schedule a call for later, and note that the loop may have to wake earlier."""
+        self._turn.touched = True
+        return super().call_at(*args, **kwargs)
+
+
+def _lending(turn: Turn) -> selectors.BaseSelector:
+    """Return a selector that lends *turn* while it waits."""
+
+    class Lending(_Selector):  # type: ignore[misc]
+        def select(self, timeout: float | None = None) -> Any:
+            if timeout is not None and timeout <= 0:
+                return super().select(timeout)
+            turn.lock.release()
+            try:
+                return super().select(timeout)
+            finally:
+                turn.lock.acquire()
+
+    return Lending()
+
+
+class _DeferredSignals:
+    """Handle signals after the block instead of in its middle. On the main thread only."""
+
+    def __enter__(self) -> None:
+        self._came: list[int] = []
+        ask = _plain_signal.getsignal
+        self._handlers = [(number, found) for number in _RAISERS if callable(found := ask(number))]
+        for number, _ in self._handlers:
+            _plain_signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came.append(number)
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._handlers:
+            _plain_signal.signal(number, handler)
+        for number in self._came:
+            signal.raise_signal(number)

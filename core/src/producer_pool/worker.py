@@ -1,0 +1,193 @@
+"""The loop thread of a pool for threads, and what becomes of it when nobody closes the pool."""
+# Rule: the thread holds the worker, never the pool. A pool that is forgotten can be collected: its worker
+# then drains, closes, and logs what was cancelled; at exit the program waits for that, within the bound.
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from producer_pool.aio import Entrance
+from producer_pool.delivery.engine import Engine
+from producer_pool.delivery.producer import Producer
+from producer_pool.delivery.receipts import Receipt
+from producer_pool.delivery.submitlog import SubmitLog
+from producer_pool.lending import LendingLoop, Turn
+from producer_pool.model.errors import ForkedPool, PoolClosed
+from producer_pool.model.policies import DeliveryPolicy, Limits
+
+if TYPE_CHECKING:
+    from producer_pool.discovery.factory import ClientFactory
+    from producer_pool.pool import ProducerPool
+
+__all__ = ["GRACE", "Worker"]
+
+T = TypeVar("T")
+
+GRACE: Final = 5.0
+"""Seconds beyond the drain time that closing may take, clients that hang included."""
+
+
+class Worker:
+    """The loop thread of one pool, and what lives on it."""
+
+    def __init__(self, limits: Limits, policy: DeliveryPolicy | None, factory: ClientFactory | None) -> None:
+        self.limits = limits
+        self.entrance = Entrance(SubmitLog(self._wake, Receipt), policy, factory)
+        self.engine: Engine | None = None
+        self._drain = limits.drain
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._lends = False
+        self._turn = Turn(self.entrance.log.insiders)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    # -- from any thread ---------------------------------------------------------------------------
+
+    def start(self, pool: ProducerPool) -> None:
+        """Start the thread, once."""
+        refusal = self.entrance.log.refusal
+        if refusal is not None:
+            raise refusal
+        if self._ready.is_set():
+            return
+        with self._starting:
+            if self._thread is None:
+                name = f"producer-pool-{id(self):x}"
+                # A daemon: a consumer that hangs must not keep the program from ending. See _at_exit().
+                self._thread = threading.Thread(
+                    target=self._run, args=(weakref.ref(pool),), name=name, daemon=True
+                )
+                self._thread.start()
+                _LIVE.add(self)
+        self._ready.wait()
+
+    def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """Run *work* on the loop after all that was submitted before, and wait for it."""
+        self.entrance.log.check_may_wait()
+        refusal = self.entrance.log.refusal
+        if refusal is not None:
+            raise refusal
+
+        async def in_order() -> T:
+            assert self.engine is not None
+            self.entrance.process(self.engine)
+            return await work(self.engine)
+
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(in_order(), self._loop).result()
+
+    def ask_to_stop(self, drain: float) -> None:
+        """Have the thread drain for *drain* seconds, close and end. Does not wait."""
+        if isinstance(self.entrance.log.refusal, ForkedPool):
+            return
+        self.entrance.log.close(PoolClosed("the pool is closed"))
+        self._drain = drain
+        if self._loop is not None and self._stop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._stop.set)
+            except RuntimeError:
+                return  # The loop is closed: it has stopped already.
+
+    def join(self, wait: float) -> bool:
+        """Wait for the thread to end; say whether it did."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(wait)
+        return not thread.is_alive()
+
+    def forward(self, targets: Sequence[str], message: bytes | str) -> Receipt:
+        """
+        Submit a message whose outcome will be waited for: on this thread, if the loop sleeps.
+
+        That saves two changes of threads, each of which costs as much as sending to several consumers.
+        """
+        receipt = self.entrance.append(targets, message, wake=False)
+        if not self._lends or not self._turn.borrow(self._step):
+            self.entrance.log.rouse()
+        return receipt
+
+    def _step(self) -> None:
+        """Process the log in the loop's place; leave the loop what only it can do."""
+        if self.engine is not None:
+            self.entrance.process(self.engine, pages_only=True)
+        if self._turn.touched or not self.entrance.log.empty:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._process)
+            except RuntimeError:
+                return  # The loop is closed, and so is the log.
+
+    # -- on the loop -------------------------------------------------------------------------------
+
+    def _run(self, pool: weakref.ref[ProducerPool]) -> None:
+        self._turn.lock.acquire()
+        try:
+            with asyncio.Runner(loop_factory=lambda: LendingLoop(self._turn)) as runner:
+                runner.run(self._live(pool))
+        finally:
+            self._turn.lock.release()
+            self.entrance.log.close(PoolClosed("the pool is closed"))
+            _LIVE.discard(self)
+            self._ready.set()
+
+    async def _live(self, pool: weakref.ref[ProducerPool]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        # In debug mode, asyncio itself refuses calls from other threads.
+        self._lends = not self._loop.get_debug()
+        submits = self.entrance.log
+        submits.insiders.add(threading.get_ident())
+        engine = self.engine = Engine(self.limits)
+        engine.on_blocked.append(self._tell_blocked)
+        wiring = self.entrance.wiring
+        engine.observers.extend(wiring.observers(pool()))
+        wiring.started(pool())
+        self._ready.set()
+        self._process()
+        await self._stop.wait()
+        wiring.stopping(pool(), self._drain)
+        self._process()
+        await engine.aclose(self._drain)
+        self._process()
+
+    def add(self, producer: Producer) -> None:
+        """Have the engine take on a producer."""
+        assert self.engine is not None
+        self.engine.add(producer)
+
+    def _process(self) -> None:
+        if self.engine is not None:
+            self.entrance.process(self.engine)
+
+    def _tell_blocked(self) -> None:
+        assert self.engine is not None
+        self.entrance.log.blocked = frozenset(self.engine.blocked)
+
+
+_LIVE: Final[set[Worker]] = set()
+"""The workers whose threads run. In a forked child they stay for ever: nothing of theirs may be touched."""
+
+
+def _at_exit() -> None:
+    """Give what programs forgot to close its bounded drain."""
+    workers = [worker for worker in _LIVE if not isinstance(worker.entrance.log.refusal, ForkedPool)]
+    for worker in workers:
+        worker.ask_to_stop(worker.limits.drain)
+    give_up = time.monotonic() + max((worker.limits.drain for worker in workers), default=0.0) + GRACE
+    for worker in workers:
+        worker.join(max(give_up - time.monotonic(), 0.0))
+
+
+atexit.register(_at_exit)
