@@ -35,11 +35,20 @@ from producer_pool.model.framing import LENGTH4, LINES, NUL, OCTET_COUNTING, Dec
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.stats import Health, ListenerStats, State
 from producer_pool.toolkit.binding import Binding, TcpBinding
+from producer_pool.toolkit.blocking import BlockingClient
 from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
 from producer_pool.toolkit.progress import TCP_ACKS, Progress
 from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions
 from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
 from producer_pool.toolkit.stream_listener import StreamListener
+from producer_pool.toolkit.tls import (
+    ClientTls,
+    ServerTls,
+    TlsClientOptions,
+    TlsListenerOptions,
+    client_tls,
+    server_tls,
+)
 
 __all__ = [
     "API",
@@ -51,8 +60,10 @@ __all__ = [
     "Ack",
     "Batch",
     "Binding",
+    "BlockingClient",
     "Client",
     "ClientSignals",
+    "ClientTls",
     "ConfigurationError",
     "ConnectError",
     "Connection",
@@ -77,6 +88,7 @@ __all__ = [
     "Progress",
     "Rejected",
     "SendError",
+    "ServerTls",
     "Settled",
     "Size",
     "Stage",
@@ -89,7 +101,11 @@ __all__ = [
     "TcpBinding",
     "TcpDialer",
     "TcpOptions",
+    "TlsClientOptions",
+    "TlsListenerOptions",
     "Transport",
+    "client_tls",
     "hookimpl",
     "option",
+    "server_tls",
 ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import socket
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from producer_pool.contract.options import Duration, Size, option
 from producer_pool.model.errors import InvalidOption
 from producer_pool.model.framing import LINES, Decoder, Framing
+from producer_pool.toolkit.tls_layer import TlsLayer
 
 __all__ = ["Connection", "StreamListenerOptions", "Tail"]
 
@@ -51,11 +53,28 @@ class StreamListenerOptions:
 class Connection:
     """One connection of a listener. Small, because there may be thousands that say nothing."""
 
-    __slots__ = ("decoder", "origin", "since", "socket")
+    __slots__ = ("decoder", "layer", "origin", "since", "socket", "unsent")
 
     def __init__(self, sock: socket.socket, origin: str, decoder: Decoder, since: float) -> None:
         self.socket = sock
         self.origin = origin
         self.decoder = decoder
+        self.layer: TlsLayer | None = None
         self.since = since
         """When it began, or completed its last message, in seconds of the loop's clock."""
+        self.unsent = b""
+        """What the protocol answered and the kernel did not take yet."""
+
+    @property
+    def established(self) -> bool:
+        """Whether messages may come."""
+        return self.layer is None or self.layer.ready
+
+    def answer(self, data: bytes) -> bool:
+        """Send *data* after what is unsent, and return whether anything is left; OSError: it is gone."""
+        data = self.unsent + data
+        if data:
+            with contextlib.suppress(BlockingIOError, InterruptedError):
+                data = data[self.socket.send(data) :]
+        self.unsent = data
+        return bool(data)

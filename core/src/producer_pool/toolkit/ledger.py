@@ -10,7 +10,7 @@ from typing import NamedTuple
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import Framing
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "same_plaintext"]
 
 
 class _Taken(NamedTuple):
@@ -26,12 +26,13 @@ class _Taken(NamedTuple):
     """Its messages before this one are not part of this connection."""
 
 
-Inside = Callable[[int, int, int], int]
-"""(reached, size on the wire, size before encryption) -> bytes before encryption that are whole."""
-
-
-def _same(reached: int, size: int, plain: int) -> int:
+def same_plaintext(reached: int, size: int, plain: int) -> int:
+    """Return *reached*: without encryption, positions are the same on both sides of it."""
     return reached
+
+
+Inside = Callable[[int, int, int], int]
+"""(bytes reached, size encrypted, size before that) -> bytes before encryption that are there for sure."""
 
 
 class Ledger:
@@ -54,7 +55,7 @@ class Ledger:
     confirmed: int
     """Messages of batches that are acknowledged wholly."""
 
-    def __init__(self, framing: Framing, *, keeps: bool, inside: Inside = _same) -> None:
+    def __init__(self, framing: Framing, *, keeps: bool, inside: Inside = same_plaintext) -> None:
         self._framing = framing
         self._keeps = keeps
         self._inside = inside
@@ -85,11 +86,13 @@ class Ledger:
         """Whether anything is unconfirmed."""
         return bool(self._entries)
 
-    def advance(self, reached: int) -> None:
-        """Confirm the batches that end within the first *reached* bytes."""
+    def advance(self, reached: int) -> bool:
+        """Confirm the batches that end within the first *reached* bytes; return whether there are any."""
         entries = self._entries
+        before = self.confirmed
         while entries and entries[0].end <= reached:
             self.confirmed = entries.popleft().messages
+        return self.confirmed > before
 
     def within(self, reached: int) -> int:
         """Return how many messages lie wholly in the first *reached* bytes. *reached* never goes back."""
@@ -115,5 +118,5 @@ class Ledger:
         plain = self._inside(reached - start, entry.size, len(wire))
         frames = self._framing.index(wire, plain)
         # Part of an encrypted record is part of a frame, though it is nothing to the other side yet.
-        whole = plain == self._framing.offset(wire, frames) and self._inside is _same
+        whole = plain == self._framing.offset(wire, frames) and self._inside is same_plaintext
         return frames, not whole

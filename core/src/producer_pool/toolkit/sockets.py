@@ -15,10 +15,21 @@ from typing import Final
 from producer_pool.contract.options import Duration, option
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConnectError
-from producer_pool.toolkit.progress import Progress, TcpProgress
+from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.progress import TCP_ACKS, Progress, TcpProgress
 from producer_pool.toolkit.resolver import Address, resolve
 
-__all__ = ["Dialer", "TcpDialer", "TcpOptions", "part", "reset", "shown_address", "why"]
+__all__ = [
+    "Dialer",
+    "TcpDialer",
+    "TcpOptions",
+    "part",
+    "reset",
+    "shown_address",
+    "wait_readable",
+    "wait_writable",
+    "why",
+]
 
 KEEPALIVE_IDLE: Final = 10
 KEEPALIVE_INTERVAL: Final = 3
@@ -67,6 +78,8 @@ class Dialer(ABC):
     """Where it leads, for people; without options and secrets."""
     name: str = ""
     """The host's name, which its certificate has to hold."""
+    acks: frozenset[Ack] = frozenset({Ack.WRITTEN})
+    """The levels that its connections can be asked for: more than WRITTEN takes progress()."""
 
     @abstractmethod
     async def dial(self, timeout: float) -> socket.socket:
@@ -84,6 +97,8 @@ class Dialer(ABC):
 
 class TcpDialer(Dialer):
     """Connects over TCP to each address of a name in turn, until one answers."""
+
+    acks = TCP_ACKS
 
     def __init__(self, endpoint: Endpoint, options: TcpOptions) -> None:
         self.name = endpoint.host
@@ -134,7 +149,7 @@ async def _connect(address: Address, options: TcpOptions) -> socket.socket:
         options.apply(sock)
         code = sock.connect_ex(address.sockaddr)
         if code == errno.EINPROGRESS:
-            await _writable(sock)
+            await wait_writable(sock)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
@@ -149,7 +164,8 @@ async def _connect(address: Address, options: TcpOptions) -> socket.socket:
     return sock
 
 
-async def _writable(sock: socket.socket) -> None:
+async def wait_writable(sock: socket.socket) -> None:
+    """Wait until *sock* takes bytes, or has an error to tell."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     loop.add_writer(sock, _finish, ready)
@@ -157,6 +173,17 @@ async def _writable(sock: socket.socket) -> None:
         await ready
     finally:
         loop.remove_writer(sock)
+
+
+async def wait_readable(sock: socket.socket) -> None:
+    """Wait until *sock* has bytes, an end or an error to tell."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, _finish, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
 
 
 def _finish(waiting: asyncio.Future[None]) -> None:
@@ -186,18 +213,12 @@ async def part(sock: socket.socket, linger: float) -> None:
     other side has not read yet (RFC 2525, 2.17). So wait up to *linger* seconds for its end, and
     throw away what it says until then. If cancelled, the socket is closed at once.
     """
-    loop = asyncio.get_running_loop()
     try:
         sock.shutdown(socket.SHUT_WR)
-        ended = _discard(sock)
-        if linger and not ended:
-            end: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(sock, lambda: _finish(end) if _discard(sock) else None)
-            try:
-                async with asyncio.timeout(linger):
-                    await end
-            finally:
-                loop.remove_reader(sock)
+        if linger and not _discard(sock):
+            async with asyncio.timeout(linger):
+                while not _discard(sock):
+                    await wait_readable(sock)
     except (OSError, TimeoutError):
         pass  # it is gone already, or it does not end
     finally:

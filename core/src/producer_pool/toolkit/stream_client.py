@@ -7,6 +7,7 @@ import asyncio
 import errno
 import select
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,9 +18,12 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError, InvalidOption, Rejected, SendError
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
-from producer_pool.toolkit.ledger import Ledger
+from producer_pool.toolkit.handshake import shake_hands
+from producer_pool.toolkit.ledger import Ledger, same_plaintext
 from producer_pool.toolkit.progress import Progress
 from producer_pool.toolkit.sockets import Dialer, part, reset, why
+from producer_pool.toolkit.tls import ClientTls, why_tls
+from producer_pool.toolkit.tls_layer import TlsLayer, whole_plaintext
 
 __all__ = ["StreamClient", "StreamClientOptions"]
 
@@ -27,10 +31,13 @@ _JOINED: Final = 64 * 1024
 """Small batches are joined up to this size: for them one copy and one send are cheaper than sendmsg()."""
 _READS: Final = 4
 """Reads of what a consumer says, in one turn of the loop."""
-_LINGER: Final = 1.0
+_LINGER: Final = 0.5
 """Seconds that closing waits for the end of a consumer that talks."""
 _GONE: Final = getattr(select, "POLLRDHUP", select.POLLIN) | select.POLLHUP | select.POLLERR
+_OF_TIMEOUT: Final = 0.95
+"""Of the time for an attempt: so that this client says what took too long, before its Producer does."""
 _SCRATCH: Final = bytearray(64 * 1024)
+_SCRATCH_VIEW: Final = memoryview(_SCRATCH)
 _NONE: Final[Mapping[int, Rejected]] = {}
 
 
@@ -46,18 +53,29 @@ class StreamClient(PipelinedClient):
     """
     Sends framed messages over one stream socket, as many in flight as the kernel takes.
 
-    KERNEL is counted by batches while the connection is healthy, and by messages once it broke, so
-    that as little as possible is sent twice. What a consumer says is read and thrown away. A
-    consumer that ends its side of the connection has closed it, as far as we are concerned.
+    Counts whole batches as long as they move on, and messages inside one when they do not, or when
+    the connection broke: so a slow consumer is seen to read, and little is sent twice.
+
+    What a consumer says is read and thrown away. One that ends its side of the connection has closed
+    it, as far as we are concerned.
     """
 
-    def __init__(self, dialer: Dialer, options: StreamClientOptions, *, protocol_name: str) -> None:
+    def __init__(
+        self,
+        dialer: Dialer,
+        options: StreamClientOptions,
+        *,
+        protocol_name: str,
+        tls: ClientTls | None = None,
+    ) -> None:
         if options.max_message < 1:
             raise InvalidOption(f"{dialer.address}: max-message must be at least 1 byte")
         self.protocol_name = protocol_name
         self.address = dialer.address
         self.max_message = options.max_message
         self._dialer = dialer
+        self._tls = tls
+        self._layer: TlsLayer | None = None
         self._framing = options.framing
         self._signals: ClientSignals | None = None
         self._socket: socket.socket | None = None
@@ -68,13 +86,18 @@ class StreamClient(PipelinedClient):
         self._tail = memoryview(b"")
         self._ledger = Ledger(options.framing, keeps=False)
         self._progress: Progress | None = None
+        self._last_settled = Settled(0, 0)
+
+    @property
+    def acks(self) -> frozenset[Ack]:
+        return self._dialer.acks
 
     # -- what is asked before anything is sent -----------------------------------------------------
 
     def misfits(self, batch: Batch) -> Mapping[int, Rejected]:
         unfit = batch.misfits(self._framing)
         limit = self.max_message
-        if not unfit and (limit is None or batch.nbytes <= limit):
+        if not unfit and (limit is None or batch.nbytes <= limit or batch.longest <= limit):
             return _NONE
         found = {
             index: Rejected(
@@ -93,19 +116,31 @@ class StreamClient(PipelinedClient):
 
     async def connect(self) -> None:
         await self.aclose()
-        sock = await self._dialer.dial(self.timeout)
-        self._begin(sock)
-
-    def _begin(self, sock: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
+        timeout = self.timeout * _OF_TIMEOUT
+        end = self._loop.time() + timeout
+        sock = await self._dialer.dial(timeout)
+        try:
+            layer = None
+            if self._tls is not None:
+                left = end - self._loop.time()
+                layer = await shake_hands(sock, self._tls, address=self.address, timeout=left)
+        except BaseException:
+            sock.close()
+            raise
+        self._begin(sock, layer)
+
+    def _begin(self, sock: socket.socket, layer: TlsLayer | None) -> None:
         self._socket = sock
+        self._layer = layer
         self._send = sock.send
         poller = select.poll()
         poller.register(sock, _GONE)
         self._gone = poller.poll
         confirms = self._signals is not None and self._signals.ack > Ack.WRITTEN
         self._progress = self._dialer.progress(sock) if confirms else None
-        self._ledger = Ledger(self._framing, keeps=self._progress is not None)
+        inside = same_plaintext if layer is None else whole_plaintext
+        self._ledger = Ledger(self._framing, keeps=self._progress is not None, inside=inside)
         self._lost = None
         self._heard = False
         self._tail = memoryview(b"")
@@ -119,12 +154,14 @@ class StreamClient(PipelinedClient):
         # The first write after the other side's FIN succeeds, and is lost. So ask before each.
         if not self._open or (self._gone(0) and self._has_ended()):
             return 0
-        if len(batches) == 1:
+        if len(batches) == 1 and self._layer is None:
             return self._start_one(batches[0], offset)
         started = 0
         while started < len(batches) and self._open:
             group = _group(batches, started)
-            if len(group) == 1:
+            if self._layer is not None:
+                taken = self._start_encrypted(group, offset, self._layer)
+            elif len(group) == 1:
                 taken = self._start_one(group[0], offset)
             else:
                 taken = self._start_joined(group, offset)
@@ -168,6 +205,26 @@ class StreamClient(PipelinedClient):
             offset = 0
         return len(batches)
 
+    def _start_encrypted(self, batches: Sequence[Batch], offset: int, layer: TlsLayer) -> int:
+        """Take all of *batches*: once encrypted, they have their place in the stream, sent or not."""
+        framing = self._framing
+        data = [layer.outgoing()]
+        for batch in batches:
+            data.append(layer.encrypt(batch.wire(framing, 0 if len(data) > 1 else offset)))
+        stream = b"".join(data)
+        sent = self._push(stream)
+        if sent < 0:
+            return 0
+        position = len(data[0])
+        self._ledger.skip(position)
+        for batch, encrypted in zip(batches, data[1:], strict=True):
+            position += len(encrypted)
+            self._ledger.take(batch, offset, len(encrypted), max(0, position - sent))
+            offset = 0
+        if sent < len(stream):
+            self._keep(memoryview(stream)[sent:])
+        return len(batches)
+
     def _push(self, wire: bytes | memoryview) -> int:
         """Give the kernel as much of *wire* as it takes, and return how much; -1: the connection broke."""
         try:
@@ -209,23 +266,17 @@ class StreamClient(PipelinedClient):
     def settled(self) -> Settled:
         ledger = self._ledger
         progress = self._progress
-        if self._lost is not None or self._socket is None:
-            return self._settled_exactly()
-        if progress is None:
-            return Settled(ledger.written, ledger.written)
-        if ledger.waits:
-            ledger.advance(progress.acknowledged(ledger.position - len(self._tail)))
-        return Settled(ledger.written, ledger.confirmed)
-
-    def _settled_exactly(self) -> Settled:
-        ledger = self._ledger
-        sent = ledger.position - len(self._tail)
-        written = ledger.within(sent)
-        if self._progress is None:
-            return Settled(written, written)
         if self._socket is None:
-            return Settled(written, ledger.confirmed)
-        return Settled(written, ledger.within(self._progress.acknowledged(sent)))
+            return self._last_settled
+        sent = ledger.position - len(self._tail)
+        written = ledger.within(sent) if self._tail else ledger.written
+        if progress is None:
+            return Settled(written, written)
+        if ledger.waits:
+            acknowledged = progress.acknowledged(sent)
+            if not ledger.advance(acknowledged) or self._lost is not None:
+                return Settled(written, ledger.within(acknowledged))
+        return Settled(written, ledger.confirmed)
 
     # -- listening to the other side, and ending ---------------------------------------------------
 
@@ -254,8 +305,29 @@ class StreamClient(PipelinedClient):
                 self._break(SendError(f"{self.address}: the consumer closed the connection"))
                 return
             self._heard = True
+            if self._layer is not None:
+                self._decrypt(self._layer, _SCRATCH_VIEW[:size])
             if size < len(_SCRATCH):
                 return
+
+    def _decrypt(self, layer: TlsLayer, data: memoryview) -> None:
+        """Throw away what the consumer says, but listen to what TLS says."""
+        layer.receive(data)
+        try:
+            while layer.decrypt_into(_SCRATCH_VIEW):
+                pass
+        except ssl.SSLError as error:
+            self._break(SendError(f"{self.address}: TLS: {why_tls(error)}"))
+            return
+        if layer.ended:
+            self._break(SendError(f"{self.address}: the consumer closed the connection"))
+            return
+        answer = layer.outgoing()
+        if answer:
+            sent = 0 if self._tail else max(0, self._push(answer))
+            self._ledger.skip(len(answer))
+            if self._tail or sent < len(answer):
+                self._keep(memoryview(bytes(self._tail) + answer[sent:]))
 
     def _break_with(self, sock: socket.socket | None, error: OSError) -> None:
         if sock is self._socket:
@@ -276,6 +348,7 @@ class StreamClient(PipelinedClient):
         sock = self._socket
         if sock is None:
             return
+        self._last_settled = self.settled()
         ledger = self._ledger
         inside = bool(self._tail) and ledger.splits(ledger.position - len(self._tail))
         lost = self._lost is not None
@@ -288,7 +361,15 @@ class StreamClient(PipelinedClient):
         elif lost:
             sock.close()
         else:
+            if self._layer is not None:
+                self._say_goodbye(sock, self._layer)
             await part(sock, _LINGER if self._heard else 0.0)
+
+    def _say_goodbye(self, sock: socket.socket, layer: TlsLayer) -> None:
+        try:
+            sock.send(layer.close())
+        except OSError:
+            return  # its end will be a surprise; all that it has is whole
 
 
 def _group(batches: Sequence[Batch], start: int) -> Sequence[Batch]:

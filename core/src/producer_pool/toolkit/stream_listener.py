@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import logging
 import socket
+import ssl
 from collections import deque
 from typing import Final
 
@@ -15,10 +16,13 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
+from producer_pool.toolkit.acceptor import Acceptor
 from producer_pool.toolkit.binding import Binding
 from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
 from producer_pool.toolkit.readiness import Readiness
-from producer_pool.toolkit.sockets import reset, why
+from producer_pool.toolkit.sockets import reset
+from producer_pool.toolkit.tls import ServerTls, why_tls
+from producer_pool.toolkit.tls_layer import TlsLayer
 
 __all__ = ["StreamListener"]
 
@@ -26,12 +30,13 @@ _log = logging.getLogger(__name__)
 
 _READ: Final = 256 * 1024
 _TURN: Final = 1024 * 1024
-"""Bytes read in one turn of the loop, before others have theirs."""
-_ACCEPTS: Final = 64
-"""Connections taken in one turn of the loop."""
-_OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_PAUSE: Final = 0.1
-"""Seconds until the next try when the system has no more file descriptors."""
+"""Bytes read in one turn of the loop, before others have theirs. All work is counted in bytes:"""
+_COST: Final = 4 * 1024
+"""a read counts as at least so many, and"""
+_HANDSHAKE_COST: Final = 128 * 1024
+"""a step of a handshake, which may take a millisecond, as so many."""
+_MOST_UNSENT: Final = 64 * 1024
+"""Bytes of answers that a connection may leave unread."""
 
 
 class StreamListener(Listener):
@@ -43,50 +48,46 @@ class StreamListener(Listener):
     a rule is closed alone; what it sent before that is passed on.
     """
 
-    def __init__(self, binding: Binding, options: StreamListenerOptions) -> None:
+    def __init__(
+        self, binding: Binding, options: StreamListenerOptions, *, tls: ServerTls | None = None
+    ) -> None:
         options.check(binding.address)
         self.stats = ListenerStats()
         self._binding = binding
         self._options = options
         self._framing = options.framing
+        self._tls = tls
+        self._acceptor = Acceptor(binding, self._admit, self._say)
         self._name = binding.address
-        self._sockets: list[socket.socket] = []
         self._connections: dict[int, Connection] = {}
         self._waiting: deque[int] = deque()
         """Connections that are ready and were not served in this turn."""
         self._buffer = bytearray(_READ)
+        self._view = memoryview(self._buffer)
         self._limit = LogLimit()
-        self._reading = False
-        self._started = False
+        self._started = self._reading = False
         self._resuming: asyncio.Task[None] | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
 
     # -- start and end -----------------------------------------------------------------------------
 
     async def start(self, intake: Intake) -> Endpoint:
         self._loop = asyncio.get_running_loop()
         self._intake = intake
-        self._sockets = list(await self._binding.bind())
         self._ready = Readiness()
+        try:
+            endpoint = await self._acceptor.open()
+        except BaseException:
+            self._ready.close()
+            raise
         self._started = True
-        endpoint = self._binding.endpoint(self._sockets)
         self._name = f"{endpoint.without(endpoint.options)}"
-        self._accept_again()
         self._read_again()
         self._sweep_later()
         return endpoint
 
     async def stop_accepting(self) -> None:
-        self._cancel("accept")
-        sockets, self._sockets = self._sockets, []
-        for sock in sockets:
-            self._loop.remove_reader(sock)
-            # Who waits here has connected already, as far as it knows, and may have sent something.
-            while self._accept(sock, _ACCEPTS):
-                pass
-            sock.close()
-        if sockets:
-            self._binding.release()
+        self._acceptor.close()
 
     async def drain(self) -> None:
         if not self._started:
@@ -106,74 +107,55 @@ class StreamListener(Listener):
     async def aclose(self) -> None:
         if not self._started:
             return
-        await self.stop_accepting()
-        self._stop_reading()
         self._started = False
-        self._cancel("sweep")
+        self._acceptor.close()
+        self._stop_reading()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for connection in list(self._connections.values()):
             self._close(connection)
         self._ready.close()
 
-    # -- taking connections ------------------------------------------------------------------------
-
-    def _accept_again(self) -> None:
-        for sock in self._sockets:
-            self._loop.add_reader(sock, self._accept, sock, _ACCEPTS)
-
-    def _accept(self, listening: socket.socket, most: int) -> bool:
-        """Take up to *most* connections; False: there are no more for now."""
-        for _ in range(most):
-            try:
-                sock, peer = listening.accept()
-            except (BlockingIOError, InterruptedError):
-                return False
-            except OSError as error:
-                if error.errno in _OUT_OF_FILES:
-                    self._accept_later(error)
-                    return False
-                continue  # it went away before we took it: accept(2), "Error handling"
-            self._admit(sock, peer)
-        return True
-
-    def _accept_later(self, error: OSError) -> None:
-        """Leave new connections waiting for a while; asking again at once would only burn time."""
-        self._say("files", "no new connections for now: %s; raise `ulimit -n`", why(error))
-        for sock in self._sockets:
-            self._loop.remove_reader(sock)
-        if self._sockets:
-            self._timers["accept"] = self._loop.call_later(_PAUSE, self._accept_again)
+    # -- connections -------------------------------------------------------------------------------
 
     def _admit(self, sock: socket.socket, peer: object) -> None:
         origin = None
         if len(self._connections) >= self._options.max_connections:
-            self._say("full", "connection refused: %d are open; see max-connections", len(self._connections))
+            self._say("full", f"connection refused: {len(self._connections)} are open; see max-connections")
         else:
             origin = self._binding.admit(sock, peer)
         if origin is None:
             self.stats.refused += 1
             reset(sock)
             return
-        sock.setblocking(False)
-        connection = self._connection(sock, origin)
-        self._connections[sock.fileno()] = connection
-        self._ready.add(sock.fileno())
+        fd = sock.fileno()
+        self._connections[fd] = self._connection(sock, origin)
+        self._ready.add(fd)
         self.stats.accepted += 1
         self.stats.connections = len(self._connections)
 
     def _connection(self, sock: socket.socket, origin: str) -> Connection:
-        return Connection(sock, origin, self._framing.decoder(self._options.max_message), self._loop.time())
+        """Make what is kept of one connection. Protocols with a decoder of their own override it."""
+        decoder = self._framing.decoder(self._options.max_message)
+        connection = Connection(sock, origin, decoder, self._loop.time())
+        if self._tls is not None:
+            connection.layer = TlsLayer(self._tls.context, server=True)
+        return connection
 
     def _close(self, connection: Connection) -> None:
-        fd = connection.socket.fileno()
-        if self._connections.pop(fd, None) is None:
+        sock = connection.socket
+        if self._connections.pop(sock.fileno(), None) is None:
             return
         self.stats.connections = len(self._connections)
-        self._ready.remove(fd)
-        connection.socket.close()
+        self._ready.remove(sock.fileno())
+        if connection.layer is not None:
+            with contextlib.suppress(OSError):  # it is gone already
+                connection.answer(connection.layer.close())
+        sock.close()
 
     def _evict(self, connection: Connection, reason: object) -> None:
         self.stats.evicted += 1
-        self._say("evicted", "%s: connection closed: %s", connection.origin, reason)
+        self._say("evicted", f"{connection.origin}: connection closed: {reason}")
         self._close(connection)
 
     # -- reading -----------------------------------------------------------------------------------
@@ -219,35 +201,75 @@ class StreamListener(Listener):
                 left -= self._read(connection)
 
     def _read(self, connection: Connection) -> int:
-        """Read what there is, up to a buffer full, and pass on what is whole. Return the bytes read."""
+        """Read what there is, up to a buffer full, and pass on what is whole. Return what it cost."""
         try:
+            if connection.unsent:
+                self._answer(connection, b"")
             size = connection.socket.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
-            return 0
+            return _COST
         except OSError:
             self._end(connection, clean=False)
-            return 0
-        if size:
-            self.stats.bytes += size
+            return _COST
+        if not size:
+            self._end(connection, clean=connection.layer is None)
+            return _COST
+        if connection.layer is None:
             self._decode(connection, size)
-        else:
-            self._end(connection, clean=True)
-        return size
+        elif not self._decrypt(connection, connection.layer, size):
+            return _HANDSHAKE_COST
+        return max(size, _COST)
 
-    def _decode(self, connection: Connection, size: int) -> None:
+    def _decrypt(self, connection: Connection, layer: TlsLayer, size: int) -> bool:
+        """Take encrypted bytes; False: they belonged to the handshake."""
+        established = layer.ready
+        layer.receive(self._view[:size])
+        try:
+            if established or layer.handshake():
+                while size := layer.decrypt_into(self._view):
+                    if not self._decode(connection, size):
+                        return established
+            self._answer(connection, layer.outgoing())
+        except ssl.SSLError as error:
+            self._evict(connection, f"TLS: {why_tls(error)}")
+        except OSError:
+            self._end(connection, clean=False)
+        else:
+            if layer.ended:
+                self._end(connection, clean=True)
+        return established
+
+    def _decode(self, connection: Connection, size: int) -> bool:
+        """Pass on what is whole now; False: the rest cannot be read, and the connection is closed."""
+        self.stats.bytes += size
         decoder = connection.decoder
         wire = decoder.feed(self._buffer, size)
         if wire:
             now = self._loop.time()
             connection.since = now
-            batch = Batch.from_wire(wire, self._framing, received=now, origin=connection.origin)
+            batch = Batch.from_wire(
+                wire, self._framing, decoder.frames, received=now, origin=connection.origin
+            )
             self.stats.messages += len(batch)
             self._intake.feed(batch)
-        if decoder.error is not None:
-            self._evict(connection, decoder.error)
+        if decoder.error is None:
+            return True
+        self._evict(connection, decoder.error)
+        return False
+
+    def _answer(self, connection: Connection, data: bytes) -> None:
+        """Send what the protocol has to say, as far as the other side takes it."""
+        waited = bool(connection.unsent)
+        waits = connection.answer(data)
+        if waits != waited:
+            self._ready.write_too(connection.socket.fileno(), waits)
+        if len(connection.unsent) > _MOST_UNSENT:
+            self._evict(connection, "it does not read what it asks for")
 
     def _end(self, connection: Connection, *, clean: bool) -> None:
         """Close a connection that the sender ended: half a message is not passed on, unless asked for."""
+        if connection.socket.fileno() < 0:
+            return
         size = connection.decoder.tail
         tail = connection.decoder.finish()
         if clean and tail is not None and self._options.tail is Tail.DELIVER:
@@ -255,34 +277,38 @@ class StreamListener(Listener):
             self._intake.feed(Batch.of([tail], received=self._loop.time(), origin=connection.origin))
         elif size:
             self.stats.tails += 1
-            how = "ended" if clean else "was reset"
+            how = "ended" if clean else "broke off"
             hint = "; tail=deliver passes it on" if clean else ""
-            text = "%s: the stream %s inside a message, of which %d bytes were discarded%s"
-            self._say("tail", text, connection.origin, how, size, hint)
+            self._say(
+                "tail", f"{connection.origin}: {how} inside a message, {size} bytes of it discarded{hint}"
+            )
         self._close(connection)
 
     # -- time, and what is said --------------------------------------------------------------------
 
     def _sweep_later(self) -> None:
-        idle = self._options.idle_timeout
-        if idle:
-            self._timers["sweep"] = self._loop.call_later(idle / 4, self._sweep)
+        limits = (self._options.idle_timeout, self._tls and self._tls.timeout)
+        shortest = min((limit for limit in limits if limit), default=None)
+        if shortest is not None:
+            self._sweeping = self._loop.call_later(shortest / 4, self._sweep)
 
     def _sweep(self) -> None:
-        idle = self._options.idle_timeout
-        if self._reading and idle:
+        if self._reading:
             now = self._loop.time()
-            for connection in [c for c in self._connections.values() if now - c.since > idle]:
-                self._evict(connection, f"no message for {now - connection.since:.3g} s; see idle-timeout")
+            for connection in list(self._connections.values()):
+                self._check_time(connection, now - connection.since)
         self._sweep_later()
 
-    def _cancel(self, timer: str) -> None:
-        handle = self._timers.pop(timer, None)
-        if handle is not None:
-            handle.cancel()
+    def _check_time(self, connection: Connection, passed: float) -> None:
+        idle = self._options.idle_timeout
+        if not connection.established:
+            if self._tls is not None and passed > self._tls.timeout:
+                self._evict(connection, f"no TLS handshake within {passed:.3g} s; see handshake-timeout")
+        elif idle is not None and passed > idle:
+            self._evict(connection, f"no message within {passed:.3g} s; see idle-timeout")
 
-    def _say(self, cause: str, text: str, *args: object) -> None:
+    def _say(self, cause: str, text: str) -> None:
         left_out = self._limit.allow(cause, self._loop.time())
         if left_out is not None:
             more = f" (and {left_out} more like this)" if left_out else ""
-            _log.warning(f"%s: {text}%s", self._name, *args, more)
+            _log.warning("%s: %s%s", self._name, text, more)

@@ -1,4 +1,4 @@
-"""The tcp transport of Producer Pool, both ends: framed messages in a TCP stream."""
+"""The tcp and tcp+tls transports of Producer Pool, both ends: framed messages in a TCP stream."""
 
 from __future__ import annotations
 
@@ -17,33 +17,58 @@ from producer_pool.plugin import (
     TcpBinding,
     TcpDialer,
     TcpOptions,
+    TlsClientOptions,
+    TlsListenerOptions,
     Transport,
+    client_tls,
     hookimpl,
     option,
+    server_tls,
 )
 
 __version__ = "0.1.0"
 
-__all__ = ["ClientOptions", "ListenerOptions", "__version__", "producer_pool_transports"]
+__all__ = [
+    "ClientOptions",
+    "ListenerOptions",
+    "SecureClientOptions",
+    "SecureListenerOptions",
+    "__version__",
+    "producer_pool_transports",
+]
 
 
 @dataclass(frozen=True)
 class ClientOptions(TcpOptions, StreamClientOptions):
-    """What a consumer's URL may say: ``tcp://host:port?...``."""
+    """What the URL of a consumer may say: ``tcp://host:port?...``."""
 
 
 @dataclass(frozen=True)
 class ListenerOptions(StreamListenerOptions):
-    """What a listener's URL may say: ``tcp://host:port?...``."""
+    """What the URL of a listener may say: ``tcp://host:port?...``."""
 
     allow_remote: bool = option(
         False, "listen where other machines can connect, though nothing asks who they are"
     )
 
 
+@dataclass(frozen=True)
+class SecureClientOptions(TlsClientOptions, ClientOptions):
+    """What the URL of a consumer may say: ``tcp+tls://host:port?...``."""
+
+
+@dataclass(frozen=True)
+class SecureListenerOptions(TlsListenerOptions, StreamListenerOptions):
+    """What the URL of a listener may say: ``tcp+tls://host:port?tls-cert=...&tls-key=...``."""
+
+
 def _client(endpoint: Endpoint, options: ClientOptions) -> Client:
     endpoint.no_more_than_host_and_port()
-    return StreamClient(TcpDialer(endpoint, options), options, protocol_name="tcp")
+    dialer = TcpDialer(endpoint, options)
+    tls = None
+    if isinstance(options, SecureClientOptions):
+        tls = client_tls(options, dialer.name, where=dialer.address)
+    return StreamClient(dialer, options, protocol_name=endpoint.scheme, tls=tls)
 
 
 def _listener(endpoint: Endpoint, options: ListenerOptions) -> Listener:
@@ -51,14 +76,28 @@ def _listener(endpoint: Endpoint, options: ListenerOptions) -> Listener:
     return StreamListener(TcpBinding(endpoint, allow_remote=options.allow_remote), options)
 
 
+def _secure_listener(endpoint: Endpoint, options: SecureListenerOptions) -> Listener:
+    endpoint.no_more_than_host_and_port()
+    binding = TcpBinding(endpoint, allow_remote=True)
+    return StreamListener(binding, options, tls=server_tls(options, where=binding.address))
+
+
 @hookimpl
 def producer_pool_transports() -> Iterable[Transport]:
-    """Offer ``tcp``. Without SIOCOUTQ, which is Linux's, the highest level is WRITTEN."""
+    """Offer both schemes. Only Linux tells what was acknowledged: elsewhere WRITTEN is the highest level."""
     yield Transport(
         schemes=("tcp",),
         client=_client,
         listener=_listener,
         options=ClientOptions,
         listener_options=ListenerOptions,
+        acks=TCP_ACKS,
+    )
+    yield Transport(
+        schemes=("tcp+tls",),
+        client=_client,
+        listener=_secure_listener,
+        options=SecureClientOptions,
+        listener_options=SecureListenerOptions,
         acks=TCP_ACKS,
     )
