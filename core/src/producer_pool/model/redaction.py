@@ -1,0 +1,87 @@
+"""What of a URL may be shown: here its secrets are hidden, in whatever state it is."""
+# Rule: show what is known to be harmless and hide the rest. Of a malformed URL, little is known.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import unquote
+
+__all__ = ["OPTION_NAME", "is_secret_option", "redact"]
+
+_SECRET_WORDS: Final = (
+    "pass", "pasw", "pw", "secret", "token", "cred", "auth", "cookie", "signature",
+    "api-key", "apikey", "access-key", "private-key",
+)  # fmt: skip
+_SECRET_NAMES: Final = ("key", "sig")
+
+_SCHEME: Final = r"(?P<scheme>[A-Za-z][A-Za-z0-9+-]*)"
+_HOST: Final = r"(?:\[[0-9A-Fa-f:.]*(?:%[\w.~-]*)?\]|[\w.~%-]*)"
+_ADDRESS: Final = rf"{_HOST}(?::[0-9]*)?"
+_HOSTS: Final = rf"{_ADDRESS}(?:,{_ADDRESS})*"
+_QUERY: Final = r"(?:\?(?P<query>[^@#]*))?\Z"
+
+# A path that cannot be `/user:password@host`, with one slash too many or too few.
+_FILE: Final = r"/(?:[^?#:]*|[^?#@:/]+(?:/[^?#@]*)?)"
+
+_WITH_HOST: Final = re.compile(
+    rf"{_SCHEME}://(?P<user>[^/?#@]*@)?(?P<place>(?!/){_HOSTS}(?:/[^?#@]*)?){_QUERY}"
+)
+_WITHOUT_HOST: Final = re.compile(rf"{_SCHEME}:(?P<place>//{_FILE}|(?!//){_FILE}|(?!/)@?[^?#@:]*){_QUERY}")
+
+_WITHOUT_SCHEME: Final = re.compile(rf"{_HOST}:[0-9]+(?:/[^?#@:]*)?\Z")
+_AFTER_LAST_AT: Final = re.compile(rf"(?P<scheme>[A-Za-z][A-Za-z0-9+-]*://)?[^?#]*@(?P<place>{_HOSTS})\Z")
+_START: Final = re.compile(rf"{_SCHEME}://")
+
+OPTION_NAME: Final = re.compile(r"[A-Za-z][\w.-]*\Z")
+
+
+def is_secret_option(name: str) -> bool:
+    """Whether an option of this name is hidden: it speaks of a secret and does not name a file."""
+    name = name.lower().replace("_", "-")
+    speaks = name in _SECRET_NAMES or any(word in name for word in _SECRET_WORDS)
+    return speaks and not name.endswith("-file")
+
+
+def redact(text: str, hidden: Collection[str] = ()) -> str:
+    """
+    Return a URL with its userinfo and the values of secret options hidden, however malformed it is.
+
+    *hidden* names options that are secret besides those that is_secret_option() knows. What cannot be
+    told apart from a secret is hidden too; and what is returned can be printed.
+    """
+    if not text.isprintable():
+        match = _START.match(text)
+        return f"{match[0] if match else ''}***"
+    if match := _WITH_HOST.match(text):
+        start = f"{match['scheme']}://{'***@' if match['user'] else ''}"
+    elif match := _WITHOUT_HOST.match(text):
+        start = f"{match['scheme']}:"
+    else:
+        return _redact_malformed(text)
+    query = match["query"]
+    if query is None:
+        return start + match["place"]
+    options = "&".join([_redact_option(pair, hidden) for pair in query.split("&")])
+    return f"{start}{match['place']}?{options}"
+
+
+def _redact_malformed(text: str) -> str:
+    """Return what is harmless wherever in *text* a password may stand."""
+    if _WITHOUT_SCHEME.match(text):
+        return text
+    if match := _AFTER_LAST_AT.match(text):
+        return f"{match['scheme'] or ''}***@{match['place']}"
+    match = _START.match(text)
+    return f"{match[0] if match else ''}***"
+
+
+def _redact_option(pair: str, hidden: Collection[str]) -> str:
+    name, equals, value = pair.partition("=")
+    word = unquote(name)
+    if pair and not (equals and OPTION_NAME.match(word)):
+        return "***"  # Perhaps the rest of a secret that holds a '&'.
+    if value and (is_secret_option(word) or word in hidden):
+        value = "***"
+    return name + equals + value
