@@ -56,7 +56,8 @@ def option(default: T, help: str, *, secret: bool = False) -> T:
     *secret* hides its value wherever the URL is shown; names that speak of passwords, tokens or
     secrets are hidden anyway.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "secret": secret})
+    metadata = {"help": help, "secret": secret}
+    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from producer_pool.discovery.layer import (
 )
 from producer_pool.discovery.selection import PluginSelection
 from producer_pool.discovery.tomlfile import read_file
-from producer_pool.model.endpoint import redact
+from producer_pool.model.endpoint import Endpoint, redact
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.policies import DeliveryPolicy, Limits
 from producer_pool.model.text import parse_duration, parse_size, suggestion
@@ -30,6 +31,8 @@ from producer_pool.model.text import parse_duration, parse_size, suggestion
 __all__ = ["SETTINGS", "ListenerSetting", "ProducerSetting", "Settings"]
 
 T = TypeVar("T")
+
+_log: Final = logging.getLogger(__name__)
 
 _POLICIES: Final = {"direct": DeliveryPolicy.direct(), "relay": DeliveryPolicy.relay()}
 _LOG_LEVELS: Final = {name: name for name in ("debug", "info", "warning", "error")}
@@ -155,6 +158,8 @@ def _add_consumers(layer: Layer, to: Iterable[str], taken: set[str], faults: Fau
         with faults.noted():
             url = checked_url(text, "--to", "--to tcp://host:port, or --to ID=tcp://host:port")
             layer.add(ProducerSetting(f"consumer{number}", url, "--to"))
+    if any(Endpoint.parse(producer.url).password for producer in layer.producers.values()):
+        _log.warning("others can read a password on a command line (ps); use PRODUCER_<ID>_FILE instead")
 
 
 def _merged(layers: Sequence[Layer], faults: Faults) -> Settings:
