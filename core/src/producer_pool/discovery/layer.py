@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from producer_pool.discovery.selection import PluginSelection
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.errors import ConfigurationError, InvalidOption
 
 __all__ = [
     "SETTINGS",
@@ -150,7 +150,6 @@ class Layer:
 
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9.-]*\Z")
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+-]*:")
 _HOST_PORT: Final = re.compile(r"[\w.-]+:\d+\Z")
 _MOST: Final = 64 * 1024
 
@@ -181,14 +180,14 @@ def checked_url(text: str, origin: str, write: str) -> str:
         ConfigurationError: it is none. What might be a secret is not shown.
     """
     text = text.strip()
-    if not _SCHEME.match(text) and not _HOST_PORT.match(text):
-        what = "is no URL" if text else "is empty"
-        raise ConfigurationError(f"{origin} {what}; write {write}")
+    if not text:
+        raise ConfigurationError(f"{origin} is empty; write {write}")
     try:
         Endpoint.parse(text)
     except ConfigurationError as error:
-        shown = "://" in text or _HOST_PORT.match(text)
-        raise ConfigurationError(f"{origin}: {error if shown else f'is no URL; write {write}'}") from None
+        if "://" in text or _HOST_PORT.match(text) or isinstance(error, InvalidOption):
+            raise ConfigurationError(f"{origin}: {error}") from None
+        raise ConfigurationError(f"{origin} is no URL; write {write}") from None
     return text
 
 
