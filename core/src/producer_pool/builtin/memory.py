@@ -54,14 +54,15 @@ class MemoryClient(PipelinedClient):
         assert MemoryClient.named("audit").messages == (b"hello",)
 
     What is delivered stays there until clear() or take(): the names and their messages belong to the
-    process. It is bounded: once it holds *max_messages* or *max_bytes*, it takes nothing more until
-    there is room, as a consumer that does not read. One batch may go beyond the bounds.
+    process. It is bounded: where *max_messages* or *max_bytes* would be exceeded, it takes nothing more
+    until there is room, as a consumer that does not read.
     """
 
     protocol_name = "memory"
 
     def __init__(self, name: str, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
         self.address = f"memory:{name}"
+        self.max_message = max_bytes
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         with _places_lock:
@@ -69,6 +70,8 @@ class MemoryClient(PipelinedClient):
         self._signals: ClientSignals | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._count = 0
+        self._tail: Sequence[bytes] = ()
+        """The rest of the one batch for which there was no room."""
 
     @classmethod
     def named(cls, name: str) -> MemoryClient:
@@ -107,27 +110,47 @@ class MemoryClient(PipelinedClient):
     async def connect(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._count = 0
+        self._tail = ()
 
     def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
-        place = self._place
+        taken = 0
+        while taken < len(batches) and not self._tail:
+            messages = batches[taken].messages
+            self._tail = self._store(messages[offset:] if offset else messages)
+            offset = 0
+            taken += 1
+        return taken
+
+    def _store(self, messages: Sequence[bytes]) -> Sequence[bytes]:
+        """Put *messages* there as far as there is room, and return the rest."""
+        place, nbytes = self._place, sum(map(len, messages))
+        count = len(messages)
         with place.lock:
-            for number, batch in enumerate(batches):
-                if len(place.messages) >= self._max_messages or place.nbytes >= self._max_bytes:
-                    if self not in place.waiting:
-                        place.waiting.append(self)
-                    return number
-                messages = batch.messages[offset:] if offset else batch.messages
-                place.messages += messages
-                place.nbytes += sum(map(len, messages))
-                self._count += len(messages)
-                offset = 0
-        return len(batches)
+            if len(place.messages) + count > self._max_messages or place.nbytes + nbytes > self._max_bytes:
+                count, nbytes = self._room(messages)
+                place.waiting.append(self)
+            place.messages += messages[:count]
+            place.nbytes += nbytes
+        self._count += count
+        return messages[count:]
+
+    def _room(self, messages: Sequence[bytes]) -> tuple[int, int]:
+        """Return for how many of *messages* there is room, and their bytes. With the lock held."""
+        free = self._max_messages - len(self._place.messages)
+        nbytes = count = 0
+        for message in messages[: max(free, 0)]:
+            if self._place.nbytes + nbytes + len(message) > self._max_bytes:
+                break
+            nbytes += len(message)
+            count += 1
+        return count, nbytes
 
     def settled(self) -> Settled:
         return Settled(self._count, self._count)
 
     async def aclose(self) -> None:
         self._loop = None
+        self._tail = ()
         with self._place.lock, suppress(ValueError):
             self._place.waiting.remove(self)
 
@@ -136,8 +159,9 @@ class MemoryClient(PipelinedClient):
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # it is closed
-                loop.call_soon_threadsafe(self._writable)
+                loop.call_soon_threadsafe(self._go_on)
 
-    def _writable(self) -> None:
+    def _go_on(self) -> None:
         if self._loop is not None and self._signals is not None:
+            self._tail = self._store(self._tail)
             self._signals.writable()
