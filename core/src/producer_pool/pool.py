@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from producer_pool.contract.ports import Client
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import Receipt
-from producer_pool.model.errors import Full
+from producer_pool.model.errors import Full, PoolClosed
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits
 from producer_pool.model.stats import Health, PoolStats
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["ProducerPool"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class ProducerPool:
@@ -225,20 +227,12 @@ class ProducerPool:
     # -- asking ------------------------------------------------------------------------------------
 
     def stats(self) -> PoolStats:
-        """Return a copy of all counters, taken at one moment."""
-
-        async def ask(engine: Engine) -> PoolStats:
-            return engine.stats()
-
-        return self.worker().run(ask)
+        """Return a copy of all counters, taken at one moment; once the pool is closed, the last ones."""
+        return self._asked(Engine.stats)
 
     def health(self) -> dict[str, Health]:
         """Return how each consumer does, as its messages tell."""
-
-        async def ask(engine: Engine) -> dict[str, Health]:
-            return engine.health()
-
-        return self.worker().run(ask)
+        return self._asked(Engine.health)
 
     def check(self, *, wait: float = 5.0) -> dict[str, Health]:
         """Try to reach every consumer now; return how each does after at most *wait* seconds."""
@@ -292,6 +286,17 @@ class ProducerPool:
         """Return the loop thread, started. For the modules of this package."""
         self._worker.start(self)
         return self._worker
+
+    def _asked(self, question: Callable[[Engine], T]) -> T:
+        """Return the engine's answer. When its thread is over, it can be asked from here."""
+        engine = self._worker.engine
+        if type(self._log.refusal) is PoolClosed and engine is not None and self._worker.join(0.0):
+            return question(engine)
+
+        async def ask(engine: Engine) -> T:
+            return question(engine)
+
+        return self.worker().run(ask)
 
     def _forward(self, targets: tuple[str, ...], message: bytes | str) -> Receipt:
         """Submit a message whose outcome will be waited for."""
