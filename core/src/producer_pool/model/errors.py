@@ -13,7 +13,7 @@ Every exception that Producer Pool raises, in one tree.
     │   ├── DuplicateProducer
     │   ├── UnknownProducer
     │   ├── PoolClosed
-    │   ├── ForkedPool
+    │   │   └── ForkedPool
     │   └── WrongThread
     ├── ListenError                 an endpoint cannot be listened at
     ├── FramingError                bytes on a wire break the rules of their framing

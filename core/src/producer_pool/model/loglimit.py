@@ -21,7 +21,7 @@ class LogLimit:
         if last is not None and now - last[0] < self._interval:
             self._causes[cause] = (last[0], last[1] + 1)
             return None
-        if len(self._causes) >= _MOST_CAUSES:
+        if last is None and len(self._causes) >= _MOST_CAUSES:
             self._causes.clear()
         self._causes[cause] = (now, 0)
         return last[1] if last else 0

@@ -102,11 +102,14 @@ class ForwardResult:
         """
         if self.ok:
             return self
+        # Many results share one error: each raise would make its traceback longer.
+        raise self._error().with_traceback(None)
+
+    def _error(self) -> DeliveryError:
         if self.error is not None:
-            raise self.error
-        raise DeliveryError(
-            f"{self.producer_id}: {self.outcome.value}; wait longer, or ask the receipt again"
-        )
+            return self.error
+        hint = "; wait longer, or ask the receipt again" if self.outcome is Outcome.PENDING else ""
+        return DeliveryError(f"{self.producer_id}: {self.outcome.value}{hint}")
 
 
 class Results(Mapping[str, ForwardResult]):
@@ -152,12 +155,7 @@ class Results(Mapping[str, ForwardResult]):
         Raises:
             ExceptionGroup: of one DeliveryError for each producer that did not.
         """
-        errors = []
-        for result in self._by_id.values():
-            try:
-                result.check()
-            except DeliveryError as error:
-                errors.append(error)
+        errors = [result._error() for result in self.failed.values()]
         if errors:
             raise ExceptionGroup(f"not delivered to {len(errors)} of {len(self)} producers", errors)
         return self

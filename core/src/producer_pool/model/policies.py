@@ -65,9 +65,11 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.attempts is not None and self.attempts < 1:
-            raise ConfigurationError("retry-attempts must be at least 1; leave it out for no limit")
+            raise ConfigurationError("retry-attempts must be at least 1, or unlimited")
         if not 0 < self.backoff <= self.max_backoff:
             raise ConfigurationError("retry-backoff must be above 0 and not above retry-max-backoff")
+        if not self.stable >= 0:
+            raise ConfigurationError("retry-stable must not be negative")
 
     @property
     def holds(self) -> bool:
@@ -93,18 +95,18 @@ class DeliveryPolicy:
     """How one producer treats its messages. Start from ``direct()`` or ``relay()``."""
 
     buffer: int = 64 * MiB
-    """Bytes that may wait or be in flight, each batch counted with BATCH_OVERHEAD on top."""
+    """Bytes that may wait or be in flight, each batch counted with what it costs in memory: `Batch.cost`."""
     overflow: Overflow = Overflow.REJECT
     ack: Ack | None = Ack.WRITTEN
     """The level at which a message counts as delivered; None: the best of the transport below APP."""
     deadline: float | None = None
-    """Seconds from acceptance to a terminal outcome; None: the client's timeout."""
+    """Seconds from acceptance to a terminal outcome; None: the client's timeout; ``math.inf``: no limit."""
     retry: Retry = field(default_factory=Retry)
 
     def __post_init__(self) -> None:
         if self.buffer < 1:
             raise ConfigurationError("buffer must be at least 1 byte")
-        if self.deadline is not None and self.deadline <= 0:
+        if self.deadline is not None and not self.deadline > 0:
             raise ConfigurationError("deadline must be above 0 seconds")
 
     @classmethod
@@ -139,5 +141,5 @@ class Limits:
     def __post_init__(self) -> None:
         if self.buffer < 1:
             raise ConfigurationError("the pool's buffer must be at least 1 byte")
-        if self.drain < 0:
+        if not self.drain >= 0:
             raise ConfigurationError("drain must not be negative")

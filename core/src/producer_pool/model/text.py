@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from producer_pool.model.errors import ConfigurationError
@@ -14,7 +14,8 @@ _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d"
 _BYTES: Final = {
     "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
 }  # fmt: skip
-_NUMBER_UNIT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)\Z")
+_NUMBER_UNIT: Final = re.compile(r"([0-9]{1,18})(\.[0-9]+)?\s*([A-Za-z]*)\Z")
+"""More digits are no time and no size that anybody means, and a float could not hold them."""
 
 
 def parse_duration(text: str) -> float:
@@ -24,7 +25,7 @@ def parse_duration(text: str) -> float:
     Raises:
         ConfigurationError: it is none.
     """
-    return _parse(text, _SECONDS, "s", "a duration such as 500ms, 10s or 24h")
+    return float(_parse(text, _SECONDS, "s", "a duration such as 500ms, 10s or 24h"))
 
 
 def parse_size(text: str) -> int:
@@ -34,25 +35,27 @@ def parse_size(text: str) -> int:
     Raises:
         ConfigurationError: it is none.
     """
-    return int(_parse(text, _BYTES, "B", "a size in bytes such as 4096, 64KiB or 64MiB"))
+    return round(_parse(text, _BYTES, "B", "a size in bytes such as 4096, 64KiB or 64MiB"))
 
 
-def _parse(text: str, units: dict[str, float] | dict[str, int], default: str, wanted: str) -> float:
+def _parse(text: str, units: Mapping[str, float], default: str, wanted: str) -> float:
     match = _NUMBER_UNIT.match(text.strip())
     if match is None:
         raise ConfigurationError(f"{text!r} is not {wanted}")
-    unit = match[2] or default
+    unit = match[3] or default
     if unit not in units:
         raise ConfigurationError(f"{text!r} is not {wanted}; units: {', '.join(units)}")
-    return float(match[1]) * units[unit]
+    number = float(match[1] + match[2]) if match[2] else int(match[1])
+    return number * units[unit]
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds as parse_duration() reads them."""
+    """Write seconds as parse_duration() reads them, in the largest unit of which they are a whole number."""
     for unit, factor in reversed(_SECONDS.items()):
-        if seconds >= factor:
-            return f"{seconds / factor:g}{unit}"
-    return f"{seconds:g}s"
+        number = round(seconds / factor)
+        if number and number * factor == seconds and (factor >= 1 or seconds < 1):
+            return f"{number}{unit}"
+    return f"{seconds:f}".rstrip("0").rstrip(".") + "s"
 
 
 def format_size(size: int) -> str:

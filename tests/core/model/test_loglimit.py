@@ -1,0 +1,38 @@
+"""Log lines: one a second for each cause, and none is left out uncounted."""
+
+from producer_pool.model.loglimit import LogLimit
+
+
+def test_many_lines_of_one_cause() -> None:
+    """The first is written, then one a second, which says how many were left out."""
+    limit = LogLimit()
+    written = [limit.allow("full", now / 10) for now in range(25)]
+
+    assert [left_out for left_out in written if left_out is not None] == [0, 9, 9]
+    assert [index for index, left_out in enumerate(written) if left_out is not None] == [0, 10, 20]
+
+
+def test_causes_do_not_hide_each_other() -> None:
+    """Each cause has its own second."""
+    limit = LogLimit()
+
+    assert [limit.allow(cause, 5.0) for cause in ("a", "b", "a", "b")] == [0, 0, None, None]
+
+
+def test_other_interval() -> None:
+    """The interval can be chosen."""
+    limit = LogLimit(interval=60)
+
+    assert [limit.allow("a", now) for now in (0, 59, 60)] == [0, None, 1]
+
+
+def test_more_causes_than_are_kept() -> None:
+    """Ever new causes do not fill the memory; a known one is not forgotten for the sake of itself."""
+    limit = LogLimit()
+    for number in range(1000):
+        limit.allow(number, 0.0)
+    limit.allow(7, 0.5)
+
+    assert limit.allow(7, 1.0) == 1
+    assert limit.allow("new", 1.0) == 0
+    assert limit.allow(8, 1.0) == 0

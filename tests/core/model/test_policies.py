@@ -1,0 +1,102 @@
+"""Policies: what is refused, and the arithmetic of the backoff."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.outcomes import Ack
+from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry
+
+seconds = st.floats(0.001, 1000)
+retries = st.builds(
+    lambda backoff, times: Retry(backoff=backoff, max_backoff=backoff * times), seconds, st.floats(1, 1e6)
+)
+
+
+def test_no_deadline() -> None:
+    """Infinity is a time."""
+    assert DeliveryPolicy(deadline=math.inf).deadline == math.inf
+
+
+def test_two_named_policies() -> None:
+    """direct() answers now; relay() keeps messages for a day, and drops the oldest when it is full."""
+    direct, relay = DeliveryPolicy.direct(), DeliveryPolicy.relay()
+
+    assert (direct.overflow, direct.ack, direct.deadline) == (Overflow.REJECT, Ack.WRITTEN, None)
+    assert (direct.retry.attempts, direct.retry.holds) == (1, False)
+    assert (relay.overflow, relay.ack, relay.deadline) == (Overflow.DROP_OLDEST, None, 86400)
+    assert (relay.retry.attempts, relay.retry.holds) == (None, True)
+
+
+def test_defaults() -> None:
+    """The bounds that the documentation states."""
+    assert DeliveryPolicy().buffer == 64 * 2**20
+    assert (Limits().buffer, Limits().drain) == (256 * 2**20, 10)
+    assert (Retry().backoff, Retry().max_backoff, Retry().stable) == (0.1, 30, 10)
+
+
+@given(retries, st.integers(-1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_delay_stays_below_its_ceiling(retry: Retry, failures: int, draw: float) -> None:
+    """A random time from 0 to the ceiling, which is never above the longest backoff."""
+    ceiling = retry.ceiling(failures)
+
+    assert 0 <= retry.delay(failures, draw) <= ceiling <= retry.max_backoff
+
+
+@given(retries, st.integers(1, 100))
+def test_ceiling_doubles(retry: Retry, failures: int) -> None:
+    """Each failure in a row doubles it, up to the longest backoff."""
+    assert retry.ceiling(1) == retry.backoff
+    assert retry.ceiling(failures + 1) == min(2 * retry.ceiling(failures), retry.max_backoff)
+
+
+@given(retries, st.integers(1, 100))
+def test_delay_uses_the_whole_range(retry: Retry, failures: int) -> None:
+    """Full jitter: with the smallest draw there is no wait, with the largest almost the whole ceiling."""
+    assert retry.delay(failures, 0.0) == 0
+    assert math.isclose(retry.delay(failures, 1 - 1e-12), retry.ceiling(failures), rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"attempts": 0}, {"attempts": -1}, {"backoff": 0}, {"backoff": -1}, {"backoff": math.nan},
+        {"backoff": 31}, {"max_backoff": 0.01}, {"max_backoff": math.nan},
+        {"stable": -1}, {"stable": math.nan},
+    ],
+)  # fmt: skip
+def test_retry_that_cannot_be(arguments: dict[str, Any]) -> None:
+    """Numbers that no schedule can be made from are refused."""
+    with pytest.raises(
+        ConfigurationError, match=f"^retry-{next(iter(arguments)).split('_')[0]}|^retry-backoff"
+    ):
+        Retry(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"buffer": 0}, {"deadline": 0}, {"deadline": -1}, {"deadline": math.nan}],
+)
+def test_policy_that_cannot_be(arguments: dict[str, Any]) -> None:
+    """A policy under which nothing could be delivered is refused."""
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(arguments))} must be"):
+        DeliveryPolicy(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"buffer": 0}, {"drain": -1}, {"drain": math.nan}])
+def test_limits_that_cannot_be(arguments: dict[str, Any]) -> None:
+    """The same for a pool."""
+    with pytest.raises(ConfigurationError, match=f"{next(iter(arguments))} must"):
+        Limits(**arguments)
+
+
+@given(retries)
+def test_policies_are_values(retry: Retry) -> None:
+    """Equal if their numbers are."""
+    assume(retry != Retry())
+
+    assert DeliveryPolicy(retry=retry) == DeliveryPolicy(retry=retry) != DeliveryPolicy()
