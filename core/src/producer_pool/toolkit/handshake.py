@@ -66,11 +66,15 @@ async def _agree(sock: socket.socket, layer: TlsLayer) -> None:
 async def _receive(sock: socket.socket, layer: TlsLayer) -> None:
     while True:
         try:
-            layer.receive(sock.recv(_READ))
+            data = sock.recv(_READ)
         except (BlockingIOError, InterruptedError):
             await wait_readable(sock)
+            continue
+        if data:
+            layer.receive(data)
         else:
-            return
+            layer.cut()
+        return
 
 
 async def _send(sock: socket.socket, data: bytes) -> None:

@@ -51,7 +51,10 @@ async def resolve(host: str, port: int, *, listening: bool = False) -> list[Addr
 
 
 def _lookup(host: str, port: int, flags: int) -> list[Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError:
+        raise OSError(None, "this is no host name") from None
     # The type hint of getaddrinfo() knows a form with bytes, which IPv4 and IPv6 never have.
     return list(dict.fromkeys(Address(family, cast("Any", name)) for family, _, _, _, name in found))
 
@@ -82,8 +85,6 @@ def _answer(question: _Question) -> None:
         found = _lookup(*question)
     except OSError as error:
         found = error
-    except UnicodeError:
-        found = OSError(None, "this is no host name")
     with _lock:
         waiters = _waiting.pop(question, [])
     for loop, answer in waiters:

@@ -198,5 +198,6 @@ def why_tls(error: ssl.SSLError, name: str = "") -> str:
         return f"its certificate is not acceptable: {error.verify_message}"
     if isinstance(error, ssl.SSLEOFError):
         return "it closed the connection without a word"
-    reason = error.reason or ""
+    # Those that Python raises by itself, and not for OpenSSL, have none.
+    reason = getattr(error, "reason", None) or ""
     return _REASONS.get(reason, reason.lower().replace("_", " ") or why(error))

@@ -40,11 +40,12 @@ class TlsLayer:
         return self._object.version() == "TLSv1.3"
 
     def receive(self, data: bytes | memoryview) -> None:
-        """Take encrypted bytes from the other side; empty: its stream ended."""
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
+        """Take encrypted bytes from the other side."""
+        self._incoming.write(data)
+
+    def cut(self) -> None:
+        """Be told that nothing more comes from the other side, whatever TLS thinks of that."""
+        self._incoming.write_eof()
 
     def handshake(self) -> bool:
         """

@@ -1,0 +1,1 @@
+"""The toolkit; a package because it has a conftest.py of its own."""

@@ -1,0 +1,132 @@
+"""Taking connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.toolkit.acceptor import Acceptor
+from producer_pool.toolkit.binding import TcpBinding
+from support.streams import connect, until
+
+
+class Taker:
+    """Keeps what an acceptor hands over."""
+
+    def __init__(self) -> None:
+        self.taken: list[socket.socket] = []
+        self.said: list[str] = []
+        self.acceptor = Acceptor(
+            TcpBinding(Endpoint.parse("tcp://127.0.0.1:0"), allow_remote=False), self._admit, self._say
+        )
+
+    def _admit(self, sock: socket.socket, peer: object) -> None:
+        assert sock.gettimeout() == 0
+        self.taken.append(sock)
+
+    def _say(self, cause: str, text: str) -> None:
+        self.said.append(text)
+
+    def close(self) -> None:
+        self.acceptor.close()
+        for sock in self.taken:
+            sock.close()
+
+
+async def test_every_connection_is_handed_over() -> None:
+    """More than a turn takes come all the same."""
+    taker = Taker()
+    endpoint = await taker.acceptor.open()
+    clients = await asyncio.gather(*(connect(endpoint) for _ in range(200)))
+    await until(lambda: len(taker.taken) == 200)
+    taker.close()
+    for client in clients:
+        client.close()
+
+
+async def test_closing_takes_those_who_are_there() -> None:
+    """Who has connected before the end is not turned away by it, though nobody had looked yet."""
+    taker = Taker()
+    endpoint = await taker.acceptor.open()
+    clients = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(70)]
+    taker.acceptor.close()
+    taker.acceptor.close()
+
+    assert len(taker.taken) == 70
+    for one in (*clients, *taker.taken):
+        one.close()
+
+
+OUT_OF_FILES = """
+import asyncio, json, logging, os, resource, socket, time
+from producer_pool.plugin import *
+
+class Intake:
+    paused = False
+    messages = 0
+    def feed(self, batch):
+        self.messages += len(batch)
+    async def resumed(self):
+        pass
+
+class Lines(logging.Handler):
+    count = 0
+    def emit(self, record):
+        self.count += 1
+        self.last = record.getMessage()
+
+async def main():
+    lines = Lines()
+    logging.getLogger().addHandler(lines)
+    intake = Intake()
+    listener = StreamListener(
+        TcpBinding(Endpoint.parse("tcp://127.0.0.1:0"), allow_remote=False), StreamListenerOptions()
+    )
+    endpoint = await listener.start(intake)
+    clients = []
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for _ in range(20):
+        client = socket.socket()
+        client.setblocking(False)
+        clients.append(client)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 6, hard))
+    for client in clients:
+        client.connect_ex((endpoint.host, endpoint.port))
+    cpu, end = time.process_time(), time.monotonic() + 1.5
+    while time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    cpu = time.process_time() - cpu
+    before = listener.stats.accepted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    for client in clients:
+        client.send(b"hello\\n")
+    while intake.messages < 20:
+        await asyncio.sleep(0.01)
+    after = listener.stats.accepted
+    print(json.dumps(dict(cpu=cpu, before=before, lines=lines.count, last=lines.last, after=after)))
+    await listener.aclose()
+
+async def bounded():
+    async with asyncio.timeout(20):
+        await main()
+asyncio.run(bounded())
+"""
+
+
+def test_no_more_file_descriptors() -> None:
+    """Those who are in stay, the others wait, nothing spins, one line a second says so; later all get in."""
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_FILES], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+
+    assert 0 < seen["before"] < 20
+    assert seen["after"] == 20
+    assert 1 <= seen["lines"] <= 3
+    assert "no new connections for now: too many open files; raise `ulimit -n`" in seen["last"]
+    assert seen["cpu"] < 0.5
