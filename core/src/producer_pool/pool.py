@@ -77,8 +77,10 @@ class ProducerPool:
             ConfigurationError: a variable cannot be used; the text names it and says what to write.
         """
         from producer_pool.discovery.config import Settings
+        from producer_pool.discovery.factory import ClientFactory
 
         settings = Settings.from_env(environ)
+        factory = factory or ClientFactory.of(settings)
         pool = cls(policy=policy or settings.policy, limits=settings.limits, factory=factory)
         for producer in settings.producers:
             pool.add_producer(producer.id, producer.url)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
 from producer_pool.contract.options import DELIVERY_OPTIONS, coerce, delivery_policy, describe
 from producer_pool.contract.ports import Client, Listener
@@ -20,6 +20,9 @@ from producer_pool.model.errors import ConfigurationError, InvalidEndpoint, Inva
 from producer_pool.model.outcomes import resolve_ack
 from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.model.text import format_duration, parse_duration, suggestion
+
+if TYPE_CHECKING:
+    from producer_pool.discovery.config import Settings
 
 __all__ = ["ClientFactory", "ProducerPlan"]
 
@@ -74,6 +77,19 @@ class ClientFactory:
         """
         self._registry = registry
         self.policy = policy or DeliveryPolicy.direct()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """
+        Make a factory with the plugins, of files too, that *settings* allow and name.
+
+        Raises:
+            PluginError: a plugin of a file cannot be used.
+        """
+        registry = Registry(settings.plugins)
+        for path in settings.plugin_files:
+            registry.register_file(path)
+        return cls(registry, settings.policy)
 
     @property
     def registry(self) -> Registry:
