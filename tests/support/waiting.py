@@ -1,0 +1,23 @@
+"""Waiting for what has to come true, with a bound that a slow machine does not reach."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+__all__ = ["BOUND", "eventually"]
+
+T = TypeVar("T")
+
+BOUND: Final = float(os.environ.get("TEST_BOUND", "20"))
+"""Seconds after which a test fails whose condition does not come true."""
+
+
+def eventually(condition: Callable[[], T], what: str) -> T:
+    """Return the first true value of *condition*; fail, saying *what* did not come, after BOUND seconds."""
+    give_up = time.monotonic() + BOUND
+    while not (value := condition()):
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not within {BOUND:g} s: {what}")
+        time.sleep(0.002)
+    return value
