@@ -45,20 +45,34 @@ def producer_pool_transports() -> Iterable[Transport]:  # type: ignore[empty-bod
 
     A whole plugin, registered by the entry point ``fifo = my_fifo`` in ``producer_pool.transports``::
 
-        from producer_pool.plugin import Client, SendError, Transport, hookimpl
+        import os
+        from producer_pool.plugin import Client, ConnectError, Rejected, SendError, Transport, hookimpl
 
         class FifoClient(Client):
             protocol_name = "fifo"
+            max_message = 4095  # With its newline, the kernel takes it whole or not at all: pipe(7).
 
             def __init__(self, endpoint, options):
-                self.address, self._path = str(endpoint), endpoint.path
+                self.address, self._path, self._pipe = str(endpoint), endpoint.path, None
+
+            async def connect(self):
+                try:
+                    self._pipe = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+                except OSError as error:
+                    raise ConnectError(f"{self.address}: {error.strerror}") from error
 
             async def send(self, message):
+                if b"\n" in message:
+                    raise Rejected(f"{self.address}: a newline would make two messages of one")
                 try:
-                    with open(self._path, "ab", buffering=0) as pipe:
-                        pipe.write(message + b"\n")
+                    os.write(self._pipe, message + b"\n")
                 except OSError as error:
                     raise SendError(f"{self.address}: {error.strerror}") from error
+
+            async def aclose(self):
+                if self._pipe is not None:
+                    os.close(self._pipe)
+                    self._pipe = None
 
         @hookimpl
         def producer_pool_transports():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -33,22 +34,6 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Unit:
-    """How a number with a unit is read and shown."""
-
-    read: Callable[[str], float]
-    show: Callable[[Any], str]
-    name: str
-
-
-Duration = Annotated[float, _Unit(parse_duration, format_duration, "duration")]
-"""A float of seconds in the dataclass; ``500ms``, ``10s`` or ``24h`` in a URL."""
-
-Size = Annotated[int, _Unit(parse_size, format_size, "size")]
-"""An int of bytes in the dataclass; ``4096``, ``64KiB`` or ``64MiB`` in a URL."""
-
-
 def option(default: T, help: str, *, secret: bool = False) -> T:
     """
     Declare a field of an options dataclass with the sentence that its documentation shows.
@@ -67,6 +52,7 @@ class Option:
     name: str
     type: str
     default: str
+    """As it would be written; empty: there is none."""
     help: str
     secret: bool
 
@@ -78,9 +64,13 @@ def describe(options: type) -> list[Option]:
     for field in dataclasses.fields(options):
         name = _kebab(field.name)
         reader = _reader(hints[field.name])
-        secret = bool(field.metadata.get("secret")) or is_secret_option(name)
-        default = "" if field.default in (None, dataclasses.MISSING) else reader.show(field.default)
-        described.append(Option(name, reader.name, default, field.metadata.get("help", ""), secret))
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        shown = "" if default in (None, "", dataclasses.MISSING) else reader.show(default)
+        if shown and _is_secret(field):
+            shown = "***"
+        described.append(Option(name, reader.name, shown, field.metadata.get("help", ""), _is_secret(field)))
     return described
 
 
@@ -89,11 +79,12 @@ def coerce(options: type[T], query: Mapping[str, str], *, where: str) -> T:
     Make an instance of the dataclass *options* from a query; *where* says in errors what it belongs to.
 
     Fields are written in kebab-case: ``max_message`` is ``max-message=``. Types that are known: str,
-    int, float, bool (yes, no), Duration, Size, Path, Framing, an Enum (by value), tuple[str, ...]
-    (separated by commas), and any of them or None.
+    int, float, bool (yes, no), Duration, Size, Path, Framing, an Enum (by value), tuple[T, ...] of any
+    of them (separated by commas), and any of them or None. A field without a default is needed.
+    ``__post_init__`` may refuse values with a ValueError; no error shows the value of a secret option.
 
     Raises:
-        InvalidOption: one is unknown (names the nearest), or its value cannot be read.
+        InvalidOption: one is unknown (names the nearest), missing, or its value cannot be used.
     """
     hints = typing.get_type_hints(options, include_extras=True)
     fields = {_kebab(field.name): field for field in dataclasses.fields(cast("Any", options))}
@@ -102,16 +93,35 @@ def coerce(options: type[T], query: Mapping[str, str], *, where: str) -> T:
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise InvalidOption(f"{where} has no option {name}; known: {known}{suggestion(name, fields)}")
+        field = fields[name]
+        reader = _reader(hints[field.name])
         try:
-            values[fields[name].name] = _reader(hints[fields[name].name]).read(text)
-        except (ConfigurationError, ValueError) as error:
-            secret = is_secret_option(name) or fields[name].metadata.get("secret")
-            shown = "its value cannot be read, and is not shown" if secret else f"{error}"
-            raise InvalidOption(f"{where}: option {name}: {shown}") from None
+            values[field.name] = reader.read(text)
+            continue
+        except ValueError as error:
+            fault = str(error)
+        if _is_secret(field):
+            fault = f"its value, which is not shown, is not of the form {reader.name}"
+        # Not in the handler: the error there holds the value, and would hang on this one as its context.
+        raise InvalidOption(f"{where}: option {name}: {fault}")
+    for name, field in fields.items():
+        optional = (
+            field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        )
+        if not optional and field.name not in values:
+            raise InvalidOption(f"{where} needs the option {name}")
     try:
         return options(**values)
-    except ConfigurationError as error:
-        raise InvalidOption(f"{where}: {error}") from None
+    except ValueError as error:
+        fault = str(error)
+    for name, text in query.items():
+        if _is_secret(fields[name]) and text:
+            fault = fault.replace(repr(text)[1:-1], "***").replace(text, "***")
+    raise InvalidOption(f"{where}: {fault}")
+
+
+def _is_secret(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("secret")) or is_secret_option(_kebab(field.name))
 
 
 # -- reading one value -----------------------------------------------------------------------------
@@ -119,27 +129,38 @@ def coerce(options: type[T], query: Mapping[str, str], *, where: str) -> T:
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
+    """How values of one type are read, shown, and called."""
+
     read: Callable[[str], Any]
+    """Raises ValueError, of which ConfigurationError is one."""
     show: Callable[[Any], str]
     name: str
 
 
 def _reader(hint: Any) -> _Reader:
     """Return how values of this type hint are read and shown."""
+    arguments = typing.get_args(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
-    if typing.get_origin(hint) is Annotated:
-        unit = next(part for part in typing.get_args(hint) if isinstance(part, _Unit))
-        return _Reader(unit.read, unit.show, unit.name)
-    if typing.get_origin(hint) is tuple:
-        return _Reader(lambda text: tuple(text.split(",")), ",".join, "names, separated by commas")
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        parts = [part for part in arguments if part is not type(None)]
+        if len(parts) == 1:
+            return _reader(parts[0])
+    elif typing.get_origin(hint) is Annotated:
+        for part in arguments:
+            if isinstance(part, _Reader):
+                return part
+    elif typing.get_origin(hint) is tuple and arguments[1:] == (...,):
+        one = _reader(arguments[0])
+        return _Reader(
+            lambda text: tuple([one.read(part) for part in text.split(",")]) if text else (),
+            lambda values: ",".join([one.show(value) for value in values]),
+            f"{one.name}[,{one.name}...]",
+        )
+    elif isinstance(hint, type) and issubclass(hint, enum.Enum):
         words = {str(member.value): member for member in hint}
         return _Reader(lambda text: _word(text, words), lambda member: str(member.value), "|".join(words))
-    try:
+    elif hint in _SIMPLE:
         return _SIMPLE[hint]
-    except KeyError:
-        raise TypeError(f"options of type {hint} are not known; see producer_pool.plugin.coerce") from None
+    raise TypeError(f"options of type {hint} are not known; see producer_pool.plugin.option")
 
 
 def _word(text: str, words: Mapping[str, T]) -> T:
@@ -158,30 +179,32 @@ def _integer(text: str) -> int:
 
 def _float(text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         raise ConfigurationError(f"{text!r} is not a number") from None
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{text!r} is not a number")
+    return number
 
 
 _YES_NO: Final = {
-    "yes": True,
-    "no": False,
-    "true": True,
-    "false": False,
-    "1": True,
-    "0": False,
-    "on": True,
-    "off": False,
-}
+    "yes": True, "no": False, "true": True, "false": False, "on": True, "off": False, "1": True, "0": False,
+}  # fmt: skip
 
 _SIMPLE: Final[Mapping[Any, _Reader]] = {
     str: _Reader(str, str, "text"),
     int: _Reader(_integer, str, "number"),
     float: _Reader(_float, str, "number"),
-    bool: _Reader(lambda text: _word(text, _YES_NO), lambda value: "yes" if value else "no", "yes|no"),
+    bool: _Reader(lambda text: _word(text.lower(), _YES_NO), lambda yes: "yes" if yes else "no", "yes|no"),
     Path: _Reader(Path, str, "file"),
     Framing: _Reader(framing_named, lambda framing: str(framing.name), "framing"),
 }
+
+Duration = Annotated[float, _Reader(parse_duration, format_duration, "duration")]
+"""A float of seconds in the dataclass; ``500ms``, ``10s`` or ``24h`` in a URL."""
+
+Size = Annotated[int, _Reader(parse_size, format_size, "size")]
+"""An int of bytes in the dataclass; ``4096``, ``64KiB`` or ``64MiB`` in a URL."""
 
 
 def _kebab(name: str) -> str:
@@ -205,6 +228,18 @@ class _AckWord(enum.Enum):
         return None if self is _AckWord.BEST else Ack[self.name]
 
 
+def _attempts(text: str) -> int:
+    """Read a number of attempts; 0 stands for no limit, so that None can mean: not given."""
+    if text == "unlimited":
+        return 0
+    if (attempts := _integer(text)) > 0:
+        return attempts
+    raise ConfigurationError(f"{text!r} is not a number from 1 on, or unlimited")
+
+
+_Attempts = Annotated[int, _Reader(_attempts, str, "number|unlimited")]
+
+
 @dataclasses.dataclass(frozen=True)
 class _DeliveryOptions:
     """The options that every scheme shares, because the producer keeps them and not the client."""
@@ -215,7 +250,7 @@ class _DeliveryOptions:
         None, "the level at which a message counts as delivered; best: the transport's highest below app"
     )
     deadline: Duration | None = option(None, "from acceptance to a terminal outcome")
-    retry_attempts: int | None = option(None, "how often a message is handed to the client at the most")
+    retry_attempts: _Attempts | None = option(None, "how often a message is handed to the client at the most")
     retry_backoff: Duration | None = option(
         None, "the longest wait before the first reconnect; doubles with each failure"
     )
@@ -247,6 +282,8 @@ def delivery_policy(query: Mapping[str, str], default: DeliveryPolicy, *, where:
     retry = {
         name.removeprefix("retry_"): changes.pop(name) for name in list(changes) if name.startswith("retry_")
     }
+    if retry.get("attempts") == 0:
+        retry["attempts"] = None
     if "ack" in changes:
         changes["ack"] = changes["ack"].ack
     try:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+from producer_pool.contract.alone import Alone
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import ConnectError, DeliveryError, Rejected, SendError
+from producer_pool.model.errors import DeliveryError, Rejected
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.policies import DEFAULT_TIMEOUT
 from producer_pool.model.stats import Health, ListenerStats
 
 if TYPE_CHECKING:
-    from producer_pool.delivery.receipts import BatchReceipt
     from producer_pool.model.endpoint import Endpoint
 
-__all__ = ["Client", "ClientSignals", "Intake", "Listener", "Observer", "PipelinedClient", "Settled", "Stage"]
+__all__ = [
+    "Client",
+    "ClientSignals",
+    "Intake",
+    "IntakeReceipt",
+    "Listener",
+    "Observer",
+    "PipelinedClient",
+    "Settled",
+    "Stage",
+]
 
 
 class Client(ABC):
@@ -94,12 +104,12 @@ class Client(ABC):
         FAILED, and the rest goes on without it. The default knows `max_message`.
         """
         limit = self.max_message
-        if limit is None or batch.nbytes <= limit:
+        # nbytes is never less than the longest message, and costs nothing.
+        if limit is None or batch.nbytes <= limit or batch.longest <= limit:
             return {}
+        name = self.protocol_name or "this client"
         return {
-            index: Rejected(
-                f"message of {len(message)} bytes; {self.protocol_name or 'this client'} carries {limit}"
-            )
+            index: Rejected(f"message of {len(message)} bytes; {name} carries at most {limit}")
             for index, message in enumerate(batch.messages)
             if len(message) > limit
         }
@@ -180,83 +190,72 @@ class PipelinedClient(Client):
 
     async def send_batch(self, batch: Batch, start: int = 0) -> None:
         """Connect if need be, hand over *batch*, wait until all of it reached `ack`: without a Producer."""
-        for error in self.misfits(batch).values():
-            raise error
-        alone = await self._connected_alone()
-        try:
-            await self._in_time(alone.hand_over(self, batch, start), SendError)
-        except BaseException as error:
-            self._alone = None
-            await self.aclose()
-            if isinstance(error, DeliveryError):
-                error.index = start
-            raise
+        if start >= len(batch):
+            return
+        misfits = self.misfits(batch)
+        if not misfits:
+            await self._send_alone(batch, start)
+            return
+        unfit = min((index for index in misfits if index >= start), default=len(batch))
+        if unfit > start:
+            try:
+                await self._send_alone(batch.select(range(start, unfit)), 0)
+            except DeliveryError as error:
+                error.index = start + (error.index or 0)
+                raise
+        if unfit in misfits:
+            misfits[unfit].index = unfit
+            raise misfits[unfit]
 
     async def __aenter__(self) -> Self:
-        await self._connected_alone()
+        await self._connect_alone(asyncio.get_running_loop().time() + self.timeout)
         return self
 
-    _alone: _Alone | None = None
+    _alone: Alone | None = None
+    """Its connection without a Producer."""
 
-    async def _connected_alone(self) -> _Alone:
-        """Return the signals of a connection that works, a new one if need be."""
+    async def _connect_alone(self, until: float) -> Alone:
+        """Return a connection that works, a new one if need be."""
         if self._alone is None or self._alone.lost is not None:
             await self.aclose()
             self._alone = None
-            alone = _Alone(self.ack)
-            self.attach(alone)
-            await self._in_time(self.connect(), ConnectError)
+            alone = Alone(self)
+            try:
+                await alone.connect(until)
+            except BaseException:
+                await self.aclose()
+                raise
             self._alone = alone
         return self._alone
 
-    async def _in_time(self, work: object, late: type[DeliveryError]) -> None:
+    async def _send_alone(self, batch: Batch, start: int) -> None:
+        until = asyncio.get_running_loop().time() + self.timeout
+        alone = await self._connect_alone(until)
         try:
-            async with asyncio.timeout(self.timeout):
-                await work  # type: ignore[misc]
-        except TimeoutError:
-            raise late(f"{self.address}: not done within {self.timeout:g} s") from None
+            await alone.send_batch(batch, start, until)
+        except BaseException:
+            self._alone = None
+            await self.aclose()
+            raise
 
 
-class _Alone:
-    """The signals of a pipelined client that has no Producer."""
+class IntakeReceipt(Protocol):
+    """What a listener needs to acknowledge a batch to the one who sent it."""
 
-    def __init__(self, ack: Ack) -> None:
-        self.ack = ack
-        self.lost: DeliveryError | None = None
-        self._handed = 0
-        self._moved = asyncio.Event()
+    @property
+    def stored(self) -> bool | None:
+        """Whether the batch is in durable storage; None: this intake has none."""
 
-    def writable(self) -> None:
-        self._moved.set()
+    @property
+    def done(self) -> bool:
+        """Whether every message has a terminal outcome at each producer."""
 
-    def broken(self, error: DeliveryError) -> None:
-        self.lost = error
-        self._moved.set()
+    @property
+    def delivered(self) -> bool:
+        """Whether every message was delivered to each producer."""
 
-    def rejected(self, number: int, error: Rejected) -> None:
-        self.broken(error)
-
-    async def hand_over(self, client: PipelinedClient, batch: Batch, start: int) -> None:
-        while client.start([batch], start) == 0:
-            await self._change()
-        self._handed += len(batch) - start
-        while self._progress(client) < self._handed:
-            await self._change()
-
-    def _progress(self, client: PipelinedClient) -> int:
-        settled = client.settled()
-        return settled.written if self.ack is Ack.WRITTEN else settled.confirmed
-
-    async def _change(self) -> None:
-        """Wait for a signal, or a little while: an acknowledgement signals nothing."""
-        if self.lost is not None:
-            raise self.lost
-        self._moved.clear()
-        try:
-            async with asyncio.timeout(None if self.ack is Ack.WRITTEN else 0.005):
-                await self._moved.wait()
-        except TimeoutError:
-            return
+    def when_done(self, callback: Callable[[], None], /) -> None:
+        """Call *callback* once, on the loop, when `done`; at once if it is."""
 
 
 class Intake(Protocol):
@@ -269,7 +268,7 @@ class Intake(Protocol):
     def feed(self, batch: Batch) -> None:
         """Take *batch*, always, and tell nobody what becomes of it: the hot path."""
 
-    def accept(self, batch: Batch) -> BatchReceipt:
+    def accept(self, batch: Batch) -> IntakeReceipt:
         """Take *batch*, always, and return what a listener needs to acknowledge it upstream."""
 
     async def resumed(self) -> None:
@@ -280,10 +279,11 @@ class Listener(ABC):
     """
     Receives messages at one endpoint and pours them into an intake.
 
-    The order of an orderly end is stop_accepting(), drain(), aclose().
+    The order of an orderly end is stop_accepting(), drain(), aclose(). As a context manager it only closes.
     """
 
     stats: ListenerStats
+    """Its counters, which it keeps itself."""
 
     @abstractmethod
     async def start(self, intake: Intake) -> Endpoint:
@@ -305,6 +305,14 @@ class Listener(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Let go of everything. May be called twice."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
 class Stage(Protocol):

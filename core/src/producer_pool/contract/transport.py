@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ class Transport:
     from the URL's query; with None where there is no options class. Classes will do.
     """
 
-    schemes: Iterable[str]
+    schemes: Collection[str]
     """The URL schemes that it serves. Each is an entry point of the plugin's distribution."""
     client: Callable[[Endpoint, Any], Client] | None
     """Makes a client for an endpoint; None: this protocol only receives."""
@@ -35,7 +35,7 @@ class Transport:
     """A frozen dataclass of the options that its URLs may carry."""
     listener_options: type | None = None
     """The same for listeners, where they differ."""
-    acks: Iterable[Ack] = frozenset({Ack.WRITTEN})
+    acks: Collection[Ack] = frozenset({Ack.WRITTEN})
     """The levels of acknowledgement that it can reach on this platform."""
     ordered: bool = True
     """Whether messages arrive in the order in which they were sent."""
@@ -47,5 +47,7 @@ class Transport:
     """The version of the contract that the plugin was written for."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.schemes, str):
+            raise TypeError(f"schemes is a tuple of names; write schemes=({self.schemes!r},)")
         object.__setattr__(self, "schemes", tuple(self.schemes))
         object.__setattr__(self, "acks", frozenset(self.acks))
