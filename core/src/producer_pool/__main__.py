@@ -1,0 +1,5 @@
+"""``python -m producer_pool``: the command line."""
+
+from producer_pool.cli import main
+
+main()

@@ -1,0 +1,123 @@
+"""What `check` does: resolve each URL to what would serve it, and perhaps connect."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from producer_pool.cli.output import print_json, print_table
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import ConfigurationError, DeliveryError, PluginError
+
+if TYPE_CHECKING:
+    from producer_pool.cli.options import Problems
+    from producer_pool.contract.ports import Client
+    from producer_pool.discovery.config import Settings
+    from producer_pool.discovery.factory import ClientFactory
+
+__all__ = ["Checked", "Row", "connected", "show"]
+
+
+@dataclass
+class Row:
+    """What one URL comes to."""
+
+    kind: str
+    id: str
+    url: str
+    origin: str
+    plugin: str = ""
+    ack: str = ""
+    state: str = "ok"
+    """``ok``, ``error``, ``connected`` or ``unreachable``."""
+    detail: str = ""
+    client: Client | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        names = ("kind", "id", "url", "origin", "plugin", "ack", "state", "detail")
+        return {name: getattr(self, name) or None for name in names}
+
+
+class Checked:
+    """The listeners and consumers of *settings*, each resolved. What is wrong is noted in *problems*."""
+
+    def __init__(self, settings: Settings, factory: ClientFactory, problems: Problems) -> None:
+        self.errors = problems.errors
+        self.listeners = []
+        self.consumers = []
+        for listener in settings.listeners:
+            row = Row("listener", "listen", listener.shown, listener.origin)
+            self.listeners.append(row)
+            with problems.collected(listener.origin), _marked(row):
+                factory.listener(listener.url)
+                row.plugin = factory.registry.load(Endpoint.parse(listener.url).scheme).provided.title
+        for producer in settings.producers:
+            row = Row("consumer", producer.id, producer.shown, producer.origin)
+            self.consumers.append(row)
+            with problems.collected(producer.origin), _marked(row):
+                plan = factory.plan(producer.url, settings.policy)
+                row.client = plan.client
+                row.plugin = plan.provided.title
+                row.ack = plan.policy.ack.label if plan.policy.ack else ""
+
+
+class _marked:
+    """Notes in *row* that it came to an error, which goes on its way."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ConfigurationError | PluginError):
+            self._row.state, self._row.detail = "error", str(error)
+
+
+def connected(rows: list[Row]) -> int:
+    """Try to reach each consumer, all at once; note how that went, and return how many were not reached."""
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(_connect(row, row.client) for row in rows if row.client is not None))
+
+    asyncio.run(all_of_them())
+    return sum(row.state == "unreachable" for row in rows)
+
+
+async def _connect(row: Row, client: Client) -> None:
+    since = time.monotonic()
+    try:
+        async with asyncio.timeout(client.timeout):
+            await client.__aenter__()
+        row.state = "connected"
+        row.detail = f"in {(time.monotonic() - since) * 1000:.1f} ms"
+    except TimeoutError:
+        row.state, row.detail = "unreachable", f"not within {client.timeout:g} s (timeout=)"
+    except DeliveryError as error:
+        row.state, row.detail = "unreachable", str(error)
+    except Exception as error:  # a plugin's own
+        row.state, row.detail = "unreachable", f"{type(error).__name__}: {error}"
+    finally:
+        await client.aclose()
+
+
+def show(checked: Checked, *, as_json: bool) -> None:
+    """Print what was found."""
+    rows = [*checked.listeners, *checked.consumers]
+    if as_json:
+        print_json({"rows": [row.as_json() for row in rows], "errors": checked.errors})
+        return
+    print_table(
+        ("id", "url", "plugin", "ack", "from", "result"),
+        [(row.id, row.url, row.plugin or "-", row.ack or "-", row.origin, _result(row)) for row in rows],
+    )
+
+
+def _result(row: Row) -> str:
+    if not row.detail:
+        return row.state
+    return f"{row.state} {row.detail}" if row.state == "connected" else f"{row.state}: {row.detail}"

@@ -1,0 +1,26 @@
+"""Where the command line begins, also where what it needs is not installed."""
+# Rule: nothing here may need click: it is an extra.
+
+from __future__ import annotations
+
+import sys
+
+from producer_pool.cli.exits import CONFIGURATION
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
+    try:
+        from producer_pool.cli.group import cli
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        print(
+            f"producer-pool: the command line needs {error.name}, which is not installed; "
+            'try: pip install "producer-pool[cli]"',
+            file=sys.stderr,
+        )
+        sys.exit(CONFIGURATION)
+    cli(prog_name="producer-pool")

@@ -1,0 +1,105 @@
+"""The options that say what a pool consists of: one for each setting, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from producer_pool.cli.exits import CONFIGURATION, leave
+from producer_pool.discovery.config import SETTINGS, Settings
+from producer_pool.model.errors import ConfigurationError, PluginError
+
+if TYPE_CHECKING:
+    from producer_pool.discovery.factory import ClientFactory
+
+__all__ = ["NO_PRODUCERS", "Problems", "factory_for", "pool_options", "read_settings"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NO_PRODUCERS: Final = (
+    "no producers are configured, so there is nowhere to forward to; name one: "
+    "--to tcp://127.0.0.1:9000, or PRODUCER_CONSUMER1=tcp://127.0.0.1:9000 in the environment, "
+    "or [producers.consumer1] in a file for --config"
+)
+
+
+def pool_options(*, without: Sequence[str] = ()) -> Callable[[F], F]:
+    """Return a decorator that adds ``--to`` and an option for each setting, but for those in *without*."""
+    options = [
+        click.option(
+            "--to",
+            multiple=True,
+            metavar="[ID=]URL",
+            help="A consumer to forward to. May be repeated.  [env: PRODUCER_<ID>=URL]",
+        )
+    ]
+    for setting in SETTINGS.values():
+        if setting.name in without:
+            continue
+        kind: dict[str, Any] = {"multiple": setting.several, "metavar": setting.value}
+        if setting.value == "yes|no":
+            kind = {"is_flag": True, "flag_value": "yes", "default": None}
+        repeated = " May be repeated." if setting.several else ""
+        text = f"{setting.help[:1].upper()}{setting.help[1:]}.{repeated}"
+        default = f"; default: {setting.default}"
+        options.append(
+            click.option(
+                setting.flag,
+                _key(setting.name),
+                type=None if "is_flag" in kind else str,
+                help=f"{text}  [env: {setting.variable}{default}]",
+                **kind,
+            )
+        )
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
+def _key(name: str) -> str:
+    """Return the name of a setting as click passes it."""
+    return name.replace("-", "_")
+
+
+@dataclass
+class Problems:
+    """What is wrong with a configuration: all of it, so that nobody has to come back for each."""
+
+    errors: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def collected(self, origin: str = "") -> Iterator[None]:
+        """Note an error about what somebody wrote, at *origin*, and go on."""
+        try:
+            yield
+        except (ConfigurationError, PluginError) as error:
+            self.errors.append(f"{origin}: {error}" if origin else str(error))
+
+    def leave_if_any(self) -> None:
+        """End the process with a line for each problem, if there are some."""
+        if self.errors:
+            leave(CONFIGURATION, self.errors)
+
+
+def read_settings(given: Mapping[str, Any], problems: Problems) -> Settings:
+    """Return the settings that the options in *given*, the environment and a file come to."""
+    flags = {name: given[_key(name)] for name in SETTINGS if _key(name) in given}
+    faults: list[ConfigurationError] = []
+    settings = Settings.read(to=given["to"], flags=flags, faults=faults)
+    problems.errors += map(str, faults)
+    return settings.for_daemon()
+
+
+def factory_for(settings: Settings, problems: Problems) -> ClientFactory:
+    """Return the factory with the plugins that *settings* choose and name."""
+    from producer_pool.discovery.factory import ClientFactory
+    from producer_pool.discovery.registry import Registry
+
+    registry = Registry(settings.plugins)
+    for path in settings.plugin_files:
+        with problems.collected():
+            registry.register_file(path)
+    return ClientFactory(registry, settings.policy)

@@ -1,0 +1,162 @@
+"""``producer-pool plugins``: what is installed, and what a scheme's URLs may say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from producer_pool.cli.exits import explained
+from producer_pool.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from producer_pool.contract.options import Option
+    from producer_pool.discovery.registry import Loaded
+
+__all__ = ["plugins"]
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  producer-pool plugins list
+  producer-pool plugins show tcp
+  producer-pool plugins show tcp --json"""
+)
+def plugins() -> None:
+    """Show the protocols that are installed, and what their URLs may say."""
+
+
+@plugins.command(
+    name="list",
+    epilog="""\b
+Examples:
+  producer-pool plugins list
+  producer-pool plugins list --json
+
+\b
+Exit codes: 0 done, 2 usage, 78 PRODUCER_POOL_PLUGIN_... cannot be used.""",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON array.")
+def list_(as_json: bool) -> None:
+    """
+    List what is installed, by scheme. Imports no plugin.
+
+    A plugin without a scheme adds something else: stages, observers, commands.
+    """
+    from producer_pool.discovery.installed import TRANSPORTS
+    from producer_pool.discovery.registry import default_registry
+
+    with explained():
+        registry = default_registry()
+        found: list[dict[str, Any]] = [
+            {
+                "scheme": one.scheme if one.group == TRANSPORTS else None,
+                "distribution": one.distribution,
+                "version": one.version,
+                "module": one.value,
+                "location": one.location,
+                "editable": one.editable,
+                "refused": registry.selection.refusal(one) or None,
+            }
+            for one in registry.installed()
+        ]
+        if as_json:
+            print_json(found)
+            return
+        print_table(
+            ("scheme", "distribution", "version", "note"),
+            [
+                (one["scheme"] or "-", one["distribution"], one["version"], one["refused"] or "")
+                for one in found
+            ],
+        )
+
+
+@plugins.command(
+    epilog="""\b
+Examples:
+  producer-pool plugins show tcp
+  producer-pool plugins show tcp+tls --json
+
+\b
+Exit codes: 0 done, 2 usage, 78 no plugin for SCHEME can be had."""
+)
+@click.argument("scheme")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
+def show(scheme: str, as_json: bool) -> None:
+    """Show what the URLs of SCHEME may say, and what its transport guarantees."""
+    from producer_pool.discovery.registry import default_registry
+
+    with explained():
+        loaded = default_registry().load(scheme.lower().removesuffix("://").removesuffix(":"))
+    described = _described(scheme, loaded)
+    if as_json:
+        print_json(described)
+        return
+    for name, value in {**described["plugin"], **described["guarantees"]}.items():
+        print(f"{name.replace('_', ' '):13} {_word(value)}")
+    for part, title in _TITLES.items():
+        if part in described:
+            print(f"\n{title}")
+            rows = [(one["name"], one["type"], one["default"] or "-", one["help"]) for one in described[part]]
+            print_table(("option", "type", "default", "what it says"), rows)
+
+
+def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
+    from producer_pool.contract.options import DELIVERY_OPTIONS, Option, describe
+    from producer_pool.model.policies import DEFAULT_TIMEOUT
+    from producer_pool.model.text import format_duration
+
+    transport, provided = loaded.transport, loaded.provided
+    parts: dict[str, list[dict[str, Any]]] = {}
+    if transport.client is not None:
+        own = list(describe(transport.options)) if transport.options else []
+        if not any(option.name == "timeout" for option in own):
+            text = "one attempt: connecting, and reaching the level"
+            own.append(Option("timeout", "duration", format_duration(DEFAULT_TIMEOUT), text, False))
+        parts["client_options"] = _plain(own)
+        parts["delivery_options"] = _plain(DELIVERY_OPTIONS)
+    if transport.listener is not None:
+        kind = transport.listener_options or transport.options
+        parts["listener_options"] = _plain(describe(kind) if kind else ())
+    return {
+        "plugin": {
+            "scheme": scheme,
+            "distribution": provided.distribution,
+            "version": provided.version,
+            "module": provided.value,
+            "location": provided.location,
+            "api": transport.api,
+        },
+        "guarantees": {
+            "sends": transport.client is not None,
+            "listens": transport.listener is not None,
+            "acks": [ack.label for ack in sorted(transport.acks)],
+            "ordered": transport.ordered,
+            "binary_safe": transport.binary_safe,
+            "max_message": transport.max_message,
+        },
+        **parts,
+    }
+
+
+_TITLES = {
+    "client_options": "A consumer's URL: what concerns the connection",
+    "delivery_options": "A consumer's URL: what concerns the delivery (defaults are the policy's)",
+    "listener_options": "A listener's URL",
+}
+
+
+def _plain(options: Iterable[Option]) -> list[dict[str, Any]]:
+    return [asdict(option) for option in options]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "-" if value in (None, "") else str(value)

@@ -1,0 +1,64 @@
+"""``producer-pool run``: the daemon."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import click
+
+from producer_pool.cli.exits import CONFIGURATION, explained, leave
+from producer_pool.cli.options import NO_PRODUCERS, Problems, factory_for, pool_options, read_settings
+
+__all__ = ["log_to_stderr", "run"]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  producer-pool run --to tcp://127.0.0.1:9000
+  producer-pool run --listen tcp://127.0.0.1:9100 --to billing=tcp://10.0.0.5:9000 --to archive=tcp://10.0.0.6:9000
+  producer-pool run --to 'tcp://127.0.0.1:9000?buffer=256MiB&overflow=drop-newest&deadline=1h'
+  PRODUCER_CONSUMER1=tcp://127.0.0.1:9000 PRODUCER_CONSUMER2=tcp://127.0.0.1:9001 producer-pool run
+  producer-pool run --config pool.toml
+
+\b
+Signals:
+  SIGTERM, SIGINT  stop listening, read what has arrived, deliver what is queued for at most --drain,
+                   report; the second one leaves at once
+  SIGUSR1          write a status line now, and not only each minute
+  SIGHUP           nothing
+
+\b
+Exit codes:
+  0   ended as asked; nothing remained
+  1   messages remained undelivered, or a listener could not be started
+  2   the command line cannot be understood
+  78  the configuration cannot be used, or names no producer"""
+)
+@pool_options()
+def run(**given: Any) -> None:
+    """
+    Run the daemon: take messages in, and forward each to every consumer.
+
+    Consumers that are down get what was queued for them when they come back, oldest first. The command
+    line comes before the environment, that before a file, and that before the defaults.
+    """
+    with explained():
+        problems = Problems()
+        settings = read_settings(given, problems)
+        log_to_stderr(settings.log_level)
+        factory = factory_for(settings, problems)
+        if not settings.producers and not problems.errors:
+            leave(CONFIGURATION, [NO_PRODUCERS])
+        import asyncio
+
+        from producer_pool.cli.daemon import Daemon
+
+        sys.exit(asyncio.run(Daemon(settings, factory, problems).run()))
+
+
+def log_to_stderr(level: str, layout: str = "%(asctime)s %(levelname)-7s %(message)s") -> None:
+    """Write log lines of *level* and above to stderr."""
+    logging.basicConfig(level=level.upper(), format=layout, stream=sys.stderr, force=True)

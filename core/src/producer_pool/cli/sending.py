@@ -1,0 +1,193 @@
+"""What `send` does: batches into a pool of one, no faster than the consumer takes them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from producer_pool.cli.exits import DONE, FAILED, complain
+from producer_pool.cli.output import print_json
+from producer_pool.cli.run import log_to_stderr
+from producer_pool.discovery.factory import ClientFactory
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import FramingError
+from producer_pool.model.framing import LINES
+from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry
+from producer_pool.model.stats import Health, ProducerStats, State
+from producer_pool.pool import ProducerPool
+
+if TYPE_CHECKING:
+    from producer_pool.delivery.engine import Engine
+
+__all__ = ["Pace", "Sending", "from_stdin", "repeated"]
+
+_ID: Final = "consumer"
+_CHUNK: Final = 256 * 1024
+_LONGEST: Final = 16 * 1024 * 1024
+"""Bytes of the longest line that is read; the consumer's own limit is usually lower."""
+_LOOK: Final = 0.2
+"""Seconds between two looks at whether the connection still stands, while the rest is delivered."""
+_POLICY: Final = DeliveryPolicy(
+    buffer=8 * 1024 * 1024,
+    overflow=Overflow.BLOCK,
+    ack=None,
+    # A consumer that makes no progress ends the connection after its timeout; one that is slow may be.
+    deadline=24 * 3600.0,
+    retry=Retry(attempts=1),
+)
+
+
+class Pace:
+    """Holds back what would be faster than *rate* messages a second; None: nothing."""
+
+    def __init__(self, rate: float | None) -> None:
+        self.rate = rate
+        self._since: float | None = None
+        self._sent = 0
+
+    @property
+    def most(self) -> int:
+        """Messages that a batch may have, so that a second is spread over 50 of them."""
+        return sys.maxsize if self.rate is None else max(1, int(self.rate / 50))
+
+    def wait(self, count: int) -> None:
+        """Wait until *count* messages more are due."""
+        if self.rate is None:
+            return
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        # What was late is not made up for in one burst.
+        self._since = max(self._since, now - 1 - self._sent / self.rate)
+        time.sleep(max(self._since + self._sent / self.rate - now, 0))
+        self._sent += count
+
+
+def repeated(text: str, count: int, pace: Pace) -> Iterator[Batch]:
+    """Yield *text*, *count* times, in batches."""
+    message = os.fsencode(text)
+    most = min(pace.most, max(1, _CHUNK // (len(message) + 1)))
+    while count:
+        size = min(count, most)
+        pace.wait(size)
+        yield Batch.of([message] * size)
+        count -= size
+
+
+def from_stdin(pace: Pace) -> Iterator[Batch]:
+    """
+    Yield the lines of stdin as they come, in batches.
+
+    Raises:
+        FramingError: a line is too long; all lines before it have been yielded.
+    """
+    decoder = LINES.decoder(_LONGEST)
+    while chunk := os.read(0, _CHUNK):
+        wire = decoder.feed(chunk, len(chunk))
+        if wire:
+            yield from _paced(Batch.from_wire(wire, LINES), pace)
+        if decoder.error is not None:
+            raise decoder.error
+    tail = decoder.finish()
+    if tail is not None:
+        yield from _paced(Batch.of([tail]), pace)
+
+
+def _paced(batch: Batch, pace: Pace) -> Iterator[Batch]:
+    if pace.rate is None:
+        yield batch
+        return
+    for start in range(0, len(batch), pace.most):
+        piece = Batch.of(batch.messages[start : start + pace.most])
+        pace.wait(len(piece))
+        yield piece
+
+
+class Sending:
+    """One consumer at *url*, from the first connection to the summary."""
+
+    def __init__(self, url: str, *, as_json: bool) -> None:
+        self._url = url
+        self._json = as_json
+        self._complete = False
+        """Whether all that was to be sent was handed over."""
+
+    def run(self, source: Iterator[Batch]) -> int:
+        """
+        Send what *source* yields until it ends or the connection breaks, sum up, return the exit code.
+
+        Raises:
+            ConfigurationError, PluginError: the URL cannot be used.
+        """
+        plan = ClientFactory().plan(self._url, _POLICY)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with ProducerPool(limits=Limits(drain=0.0)) as pool:
+            # As an injected client: the filters of a daemon are no concern of what is sent by hand.
+            pool.add_producer(_ID, plan.client, policy=plan.policy)
+            health = pool.check(wait=plan.client.timeout + 1)[_ID]
+            if health.state is not State.UP:
+                complain(health.last_error or f"{health.address}: not reached")
+                return FAILED
+            log_to_stderr("warning", "producer-pool: %(message)s")
+            since = time.monotonic()
+            try:
+                self._send(pool, source)
+            except FramingError as error:
+                complain(f"stdin: {error}; nothing after it was sent")
+            except KeyboardInterrupt:
+                complain("interrupted")
+            seconds = time.monotonic() - since
+            pool.close()
+            return self._sum_up(pool.stats().producers[_ID], pool.health()[_ID], seconds)
+
+    def _send(self, pool: ProducerPool, source: Iterator[Batch]) -> None:
+        run = pool.worker().run
+        for batch in source:
+            if not run(partial(_feed, batch)):
+                complain("the connection broke; what comes after it was not sent")
+                return
+        while not pool.drain(wait=_LOOK):
+            if _is_broken(pool.health()):
+                return
+        self._complete = True
+
+    def _sum_up(self, stats: ProducerStats, health: Health, seconds: float) -> int:
+        lost = [name for name in ("failed", "dropped", "cancelled") if getattr(stats, name)]
+        words = [f"{getattr(stats, name):,} {name}" for name in ("delivered", *lost)]
+        rate = f", {stats.delivered / seconds:,.0f}/s" if seconds > 0.01 else ""
+        text = f"{', '.join(words)}; ack {health.ack.label}, {seconds:.2f} s{rate}"
+        print(text, file=sys.stderr, flush=True)
+        if self._json:
+            counted = {
+                name: getattr(stats, name)
+                for name in ("accepted", "delivered", "failed", "dropped", "cancelled")
+            }
+            print_json(
+                {
+                    "address": health.address,
+                    "complete": self._complete,
+                    **counted,
+                    "ack": health.ack.label,
+                    "seconds": round(seconds, 6),
+                    "error": str(health.last_error) if health.last_error else None,
+                }
+            )
+        return DONE if self._complete and stats.delivered == stats.accepted else FAILED
+
+
+async def _feed(batch: Batch, engine: Engine) -> bool:
+    """Hand over *batch* when there is room; say whether the connection still stands."""
+    await engine.resumed()
+    if _is_broken(engine.health()):
+        return False
+    engine.feed(batch)
+    return True
+
+
+def _is_broken(health: Mapping[str, Health]) -> bool:
+    return health[_ID].last_error is not None

@@ -1,0 +1,53 @@
+"""``producer-pool sink``: a consumer to try things out with."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from producer_pool.cli.exits import explained
+from producer_pool.cli.kinds import DURATION
+from producer_pool.cli.run import log_to_stderr
+
+__all__ = ["sink"]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  producer-pool sink tcp://127.0.0.1:9000               prints each message in a line
+  producer-pool sink tcp://127.0.0.1:9000 > record.txt  what is in the file has arrived, also after kill -9
+  producer-pool sink tcp://127.0.0.1:0 --count 10       any free port; ends after ten messages
+  producer-pool sink tcp://127.0.0.1:9000 --quiet       only counts
+  producer-pool sink 'tcp://127.0.0.1:9000?framing=length4' --json
+  producer-pool sink tcp://127.0.0.1:9000 --slow 50ms   is a slow consumer: 20 messages a second
+
+\b
+Exit codes: 0 ended by --count, SIGTERM or Ctrl-C; 1 cannot listen or print; 2 usage; 78 bad URL."""
+)
+@click.argument("url")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
+@click.option("--quiet", is_flag=True, help="Print no messages, only the summary.")
+@click.option("--slow", type=DURATION, metavar="DURATION", help="Take this long for each message.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print each message as {"text": ...} or, if it is no UTF-8, {"base64": ...}; '
+    "with --quiet, the summary as an object.",
+)
+def sink(url: str, count: int | None, quiet: bool, slow: float | None, as_json: bool) -> None:
+    """
+    Listen at URL and print what arrives, one line a message.
+
+    The first line on stderr says where it really listens; the last one sums up. A message is written
+    before the next one is read.
+    """
+    log_to_stderr("warning", "%(message)s")
+    with explained():
+        import asyncio
+
+        from producer_pool.cli.sinking import Sinking
+
+        sys.exit(asyncio.run(Sinking(count=count, quiet=quiet, slow=slow or 0.0, as_json=as_json).run(url)))

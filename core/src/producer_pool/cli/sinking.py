@@ -1,0 +1,168 @@
+"""What `sink` does: an intake that prints."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from collections import deque
+from typing import Final
+
+from producer_pool.cli.exits import DONE, FAILED, complain
+from producer_pool.cli.output import print_json, write_all
+from producer_pool.cli.signals import Stop
+from producer_pool.delivery.page import Budget, Page
+from producer_pool.delivery.receipts import BatchReceipt
+from producer_pool.discovery.factory import ClientFactory
+from producer_pool.model.batch import Batch
+from producer_pool.model.framing import LINES
+
+__all__ = ["Sinking"]
+
+_DRAIN: Final = 2.0
+"""Seconds for what has arrived when it is asked to end."""
+
+
+class Sinking:
+    """Prints what a listener pours into it, before the listener reads on. It is an Intake."""
+
+    def __init__(self, *, count: int | None, quiet: bool, slow: float, as_json: bool) -> None:
+        self._left = sys.maxsize if count is None else count
+        self._quiet = quiet
+        self._slow = slow
+        self._json = as_json
+        self._terminal = sys.stdout.isatty()
+        self._messages = 0
+        self._bytes = 0
+        self._failure: OSError | None = None
+        self._enough = asyncio.Event()
+        self._queue: deque[bytes] = deque()
+        """Messages that a slow sink has not come to yet."""
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def run(self, url: str) -> int:
+        """
+        Listen at *url* until there were enough messages or somebody asks it to end; return the exit code.
+
+        Raises:
+            ConfigurationError, PluginError: the URL cannot be used.
+            ListenError: it cannot listen there.
+        """
+        loop = asyncio.get_running_loop()
+        listener = ClientFactory().listener(url)
+        stop = Stop()
+        since = loop.time()
+        try:
+            endpoint = await listener.start(self)
+            print(f"listening at {endpoint}", file=sys.stderr, flush=True)
+            waits = [asyncio.ensure_future(event.wait()) for event in (stop.asked, self._enough)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if not self._enough.is_set():
+                try:
+                    async with asyncio.timeout(_DRAIN):
+                        await listener.stop_accepting()
+                        await listener.drain()
+                        await self._idle.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            await listener.aclose()
+        return self._sum_up(loop.time() - since, listener.stats.accepted)
+
+    # -- the intake --------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing more should be read: there was enough, or a slow sink has work to do."""
+        return self._enough.is_set() or bool(self._queue)
+
+    async def resumed(self) -> None:
+        """Wait until a slow sink has worked off what it has; for ever, if there was enough."""
+        await self._idle.wait()
+        if self._enough.is_set():
+            await asyncio.Event().wait()
+
+    def feed(self, batch: Batch) -> None:
+        """Print *batch*."""
+        if self._enough.is_set():
+            return
+        if not self._slow:
+            self._print(batch)
+            return
+        self._queue.extend(batch.messages)
+        if self._idle.is_set():
+            self._idle.clear()
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    def accept(self, batch: Batch) -> BatchReceipt:
+        """Print *batch*, and return the receipt of something that is done."""
+        self.feed(batch)
+        page = Page(None, (), tracked=True)
+        page.open(Budget(0), batch)
+        return BatchReceipt(page)
+
+    async def _work(self) -> None:
+        while self._queue and not self._enough.is_set():
+            await asyncio.sleep(self._slow)
+            self._print(Batch.of([self._queue.popleft()]))
+        self._idle.set()
+
+    # -- printing ----------------------------------------------------------------------------------
+
+    def _print(self, batch: Batch) -> None:
+        if len(batch) > self._left:
+            batch = batch.select(range(self._left))
+        try:
+            if not self._quiet:
+                write_all(self._shown(batch))
+        except OSError as error:
+            self._failure = error
+            self._enough.set()
+            return
+        self._messages += len(batch)
+        self._bytes += batch.nbytes
+        self._left -= len(batch)
+        if not self._left:
+            self._enough.set()
+
+    def _shown(self, batch: Batch) -> bytes:
+        if self._json:
+            return "".join(map(_json_line, batch.messages)).encode()
+        if self._terminal:
+            return b"".join(_harmless(message) + b"\n" for message in batch.messages)
+        return batch.wire(LINES)
+
+    def _sum_up(self, seconds: float, connections: int) -> int:
+        if isinstance(self._failure, BrokenPipeError):
+            return FAILED  # Whoever read our output has seen enough.
+        if self._failure is not None:
+            complain(f"cannot print: {self._failure.strerror}")
+        summary = {"messages": self._messages, "bytes": self._bytes, "connections": connections}
+        print(
+            f"{self._messages:,} messages, {self._bytes:,} bytes, {connections:,} connections, "
+            f"{seconds:.2f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+        if self._json and self._quiet:
+            print_json({**summary, "seconds": round(seconds, 3)})
+        return FAILED if self._failure else DONE
+
+
+def _json_line(message: bytes) -> str:
+    try:
+        value = {"text": message.decode()}
+    except UnicodeDecodeError:
+        value = {"base64": base64.b64encode(message).decode()}
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def _harmless(message: bytes) -> bytes:
+    """Return a message as a terminal may show it: what came over a network must not control it."""
+    text = message.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in text).encode()
