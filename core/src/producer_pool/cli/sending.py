@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Pace", "Sending", "from_stdin", "repeated"]
 
 _ID: Final = "consumer"
+_LOST: Final = ("failed", "dropped", "cancelled")
 _CHUNK: Final = 256 * 1024
 _LONGEST: Final = 16 * 1024 * 1024
 """Bytes of the longest line that is read; the consumer's own limit is usually lower."""
@@ -157,16 +158,13 @@ class Sending:
         self._complete = True
 
     def _sum_up(self, stats: ProducerStats, health: Health, seconds: float) -> int:
-        lost = [name for name in ("failed", "dropped", "cancelled") if getattr(stats, name)]
-        words = [f"{getattr(stats, name):,} {name}" for name in ("delivered", *lost)]
-        rate = f", {stats.delivered / seconds:,.0f}/s" if seconds > 0.01 else ""
-        text = f"{', '.join(words)}; ack {health.ack.label}, {seconds:.2f} s{rate}"
+        words = [f"{stats.delivered:,} delivered ({health.ack.label})"]
+        words += [f"{lost:,} {name}" for name in _LOST if (lost := getattr(stats, name))]
+        rate = f", {stats.delivered / seconds:,.0f}/s" if stats.delivered >= 1000 else ""
+        text = f"{stats.accepted:,} sent: {', '.join(words)} in {seconds:.2f} s{rate}"
         print(text, file=sys.stderr, flush=True)
         if self._json:
-            counted = {
-                name: getattr(stats, name)
-                for name in ("accepted", "delivered", "failed", "dropped", "cancelled")
-            }
+            counted = {name: getattr(stats, name) for name in ("accepted", "delivered", *_LOST)}
             print_json(
                 {
                     "address": health.address,

@@ -104,7 +104,7 @@ class Sinking:
         self.feed(batch)
         page = Page(None, (), tracked=True)
         page.open(Budget(0), batch)
-        return BatchReceipt(page)
+        return BatchReceipt(page, asyncio.get_running_loop())
 
     async def _work(self) -> None:
         while self._queue and not self._enough.is_set():
