@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import queue
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from producer_pool.contract.ports import Client
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import ConnectError, DeliveryError, SendError
+from producer_pool.model.errors import ConnectError, DeliveryError, SendError, UsageError
 from producer_pool.model.policies import DEFAULT_TIMEOUT
 
 __all__ = ["MOST_HANGING", "BlockingClient", "BlockingSender"]
@@ -35,6 +36,9 @@ class BlockingClient(Client):
     Its calls are made one after the other on one daemon thread. One that takes longer than *timeout*
     is given up: the caller gets an error, the thread is left behind, and the next connect() starts
     another. The object may then be called by two threads, the one that hangs and the new one.
+
+    Raises:
+        UsageError: *inner* is no such object.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class BlockingClient(Client):
         address: str = "",
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
+        _check(inner)
         self.protocol_name = protocol_name
         self.address = address or type(inner).__name__
         self.timeout = timeout
@@ -124,6 +129,8 @@ class BlockingClient(Client):
             raise
         except DeliveryError:
             raise
+        except _Failed as error:
+            raise kind(f"{self.address}: {error}") from error.__cause__
         except Exception as error:
             raise kind(f"{self.address}: {type(error).__name__}: {error}") from error
 
@@ -132,6 +139,17 @@ class BlockingClient(Client):
         self._hanging.append(worker)
         self._worker = None
         self._unclean = True
+
+
+def _check(inner: object) -> None:
+    name = type(inner).__name__
+    if isinstance(inner, type):
+        raise UsageError(f"{inner.__name__} is a class; pass an instance: {inner.__name__}(...)")
+    send = getattr(inner, "send", None)
+    if not callable(send):
+        raise UsageError(f"{name} has no send(message)")
+    if inspect.iscoroutinefunction(send):
+        raise UsageError(f"{name}.send() is async already; derive {name} from Client, and leave this one out")
 
 
 def _nothing() -> None:
@@ -172,6 +190,7 @@ class _Worker:
                 failure = error
             except BaseException as error:
                 failure = _Failed(f"{type(error).__name__}: {error}")
+                failure.__cause__ = error
             self.busy = False
             try:
                 loop.call_soon_threadsafe(_finish, done, failure)

@@ -1,0 +1,189 @@
+"""The tcp plugin: both ends of both schemes, from the URL to the message."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import producer_pool_tcp
+from producer_pool.contract.options import coerce, describe
+from producer_pool.contract.transport import Transport
+from producer_pool.model.batch import Batch
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import InvalidEndpoint, InvalidOption, ListenError
+from producer_pool.model.outcomes import Ack
+from support.certificates import Authority, Identity
+from support.streams import FakeIntake, FakeSignals, until
+
+TRANSPORTS: dict[str, Transport] = {
+    scheme: transport
+    for transport in producer_pool_tcp.producer_pool_transports()
+    for scheme in transport.schemes
+}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def here(authority: Authority) -> Identity:
+    return authority.issue()
+
+
+def make_client(url: str) -> Any:
+    endpoint = Endpoint.parse(url)
+    transport = TRANSPORTS[endpoint.scheme]
+    assert transport.client is not None
+    assert transport.options is not None
+    return transport.client(endpoint, coerce(transport.options, endpoint.options, where=endpoint.scheme))
+
+
+def make_listener(url: str) -> Any:
+    endpoint = Endpoint.parse(url)
+    transport = TRANSPORTS[endpoint.scheme]
+    assert transport.listener is not None
+    assert transport.listener_options is not None
+    return transport.listener(
+        endpoint, coerce(transport.listener_options, endpoint.options, where=endpoint.scheme)
+    )
+
+
+def test_schemes_are_the_entry_points() -> None:
+    """The scheme of each entry point is served, and no other; ``.`` stands for ``+``."""
+    found = metadata.distribution("producer-pool-tcp").entry_points.select(group="producer_pool.transports")
+
+    assert {point.name.replace(".", "+") for point in found} == set(TRANSPORTS)
+    assert {point.value for point in found} == {"producer_pool_tcp"}
+
+
+def test_levels_of_the_platform() -> None:
+    """Linux tells what was acknowledged, with TLS, too; elsewhere WRITTEN is the highest level."""
+    expected = {Ack.WRITTEN, Ack.KERNEL} if sys.platform == "linux" else {Ack.WRITTEN}
+
+    assert [transport.acks for transport in TRANSPORTS.values()] == [expected, expected]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+@pytest.mark.parametrize("framing", ["lines", "nul", "length4", "octet-counting"])
+async def test_tcp_both_ends(host: str, framing: str) -> None:
+    """Messages arrive as they were sent, in every framing, over IPv4, IPv6 and a name."""
+    listener = make_listener(f"tcp://{host}:0?framing={framing}")
+    intake = FakeIntake()
+    endpoint = await listener.start(intake)
+    client = make_client(f"{endpoint}")
+    async with client:
+        await client.send_batch(Batch.of([b"one", b"\xff two", b"three"]))
+        await until(lambda: len(intake.messages) == 3)
+    await listener.aclose()
+
+    assert intake.messages == [b"one", b"\xff two", b"three"]
+    assert client.address == f"tcp://{host}:{endpoint.port}"
+
+
+async def test_tls_both_ends(authority: Authority, here: Identity) -> None:
+    """With certificates on both sides, and the level of KERNEL where plain tcp has it."""
+    listener = make_listener(f"tcp+tls://localhost:0?{here.query}&tls-ca={authority.file}")
+    intake = FakeIntake()
+    endpoint = await listener.start(intake)
+    client = make_client(f"tcp+tls://localhost:{endpoint.port}?tls-ca={authority.file}&{here.query}")
+    signals = FakeSignals(max(client.acks))
+    client.attach(signals)
+    await client.connect()
+    client.start([Batch.of([b"one", b"two"])])
+    await until(lambda: client.settled() == (2, 2))
+    await until(lambda: intake.messages == [b"one", b"two"])
+    await client.aclose()
+    await listener.aclose()
+
+
+def test_remote_listeners() -> None:
+    """Plain tcp beyond this machine has to be allowed; with TLS it need not be."""
+    assert "allow-remote" in {option.name for option in describe(producer_pool_tcp.ListenerOptions)}
+    assert "allow-remote" not in {option.name for option in describe(producer_pool_tcp.SecureListenerOptions)}
+
+
+async def test_remote_listener_without_a_word(here: Identity) -> None:
+    """The error says what to write; with it, or with TLS, the listener starts."""
+    with pytest.raises(ListenError, match="allow-remote=yes"):
+        await make_listener("tcp://0.0.0.0:0").start(FakeIntake())
+    for url in ("tcp://0.0.0.0:0?allow-remote=yes", f"tcp+tls://0.0.0.0:0?{here.query}"):
+        listener = make_listener(url)
+        await listener.start(FakeIntake())
+        await listener.aclose()
+
+
+@pytest.mark.parametrize(
+    "url,wrong",
+    [
+        ("tcp://user:secret@here:1", "no users and passwords"),
+        ("tcp://here:1/path", "has no path"),
+        ("tcp://here", "names no port"),
+        ("tcp://:1", "names no host"),
+    ],
+)
+@pytest.mark.parametrize("make", [make_client, make_listener])
+def test_urls_that_say_too_much_or_too_little(make: Any, url: str, wrong: str) -> None:
+    """Each is an error that says so, and keeps the password to itself."""
+    with pytest.raises(InvalidEndpoint, match=wrong) as caught:
+        make(url)
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make,url,wrong",
+    [
+        (make_client, "tcp://here:1?tls-ca=x", "tcp has no option tls-ca"),
+        (make_client, "tcp://here:1?max-connections=5", "tcp has no option max-connections"),
+        (make_client, "tcp://here:1?max-message=0", "max-message must be at least 1 byte"),
+        (make_client, "tcp://here:1?user-timeout=-1s", "user-timeout"),
+        (make_client, "tcp+tls://here:1?tls-cert=x", "tls-cert needs tls-key"),
+        (make_listener, "tcp://here:1?nodelay=yes", "tcp has no option nodelay"),
+        (make_listener, "tcp+tls://here:1", "needs tls-cert and tls-key"),
+    ],
+)
+def test_options_that_are_wrong(make: Any, url: str, wrong: str) -> None:
+    """Each is an error that names the option."""
+    with pytest.raises(InvalidOption, match=wrong):
+        make(url)
+
+
+def test_options_are_what_the_readme_says() -> None:
+    """Every option of both schemes stands in the README's tables, and no other."""
+    text = (Path(__file__).parents[3] / "plugins/tcp/README.md").read_text()
+    listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
+    options = {
+        option.name
+        for transport in TRANSPORTS.values()
+        for kind in (transport.options, transport.listener_options)
+        if kind is not None
+        for option in describe(kind)
+    }
+
+    assert listed == options
+
+
+async def test_many_clients_and_one_listener() -> None:
+    """Each client's messages arrive in order, all at once."""
+    listener = make_listener("tcp://127.0.0.1:0")
+    intake = FakeIntake()
+    endpoint = await listener.start(intake)
+
+    async def talk(number: int) -> None:
+        async with make_client(f"{endpoint}") as client:
+            for message in range(20):
+                await client.send(b"%d %d" % (number, message))
+
+    await asyncio.gather(*(talk(number) for number in range(50)))
+    await until(lambda: len(intake.messages) == 1000)
+    await listener.aclose()
+    for number in range(50):
+        mine = [message for message in intake.messages if message.startswith(b"%d " % number)]
+        assert mine == [b"%d %d" % (number, message) for message in range(20)]
