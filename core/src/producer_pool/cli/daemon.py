@@ -17,7 +17,7 @@ from producer_pool import __version__
 from producer_pool.aio import AsyncProducerPool
 from producer_pool.cli.exits import DONE, FAILED
 from producer_pool.cli.options import Problems
-from producer_pool.cli.output import print_json
+from producer_pool.cli.output import JsonPrinter
 from producer_pool.cli.report import Snapshot, banner, final_lines, in_json, remained, status_line
 from producer_pool.cli.signals import Stop
 from producer_pool.contract.ports import Listener
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 STATUS: Final = 60.0
 """Seconds between two status lines."""
+_LAST_WORDS: Final = 1.0
+"""Seconds that the end waits for somebody to read what is printed."""
 _FIRST_LOOK: Final = 0.3
 """Seconds that the banner waits for consumers, to say whether they are there."""
 
@@ -46,7 +48,7 @@ class Daemon:
         self._problems = problems
         self._settings = settings
         self._factory = factory
-        self._json = settings.json
+        self._json = JsonPrinter() if settings.json else None
         self._open: list[tuple[str, Listener]] = []
         """Listeners that listen, each with its real address."""
         self._statuses: set[asyncio.Task[None]] = set()
@@ -132,11 +134,8 @@ class Daemon:
         return Snapshot(at, listeners, await self._pool.stats(), await self._pool.health())
 
     def _tell(self, event: str, now: Snapshot) -> None:
-        if self._json:
-            try:
-                print_json(in_json(event, now))
-            except OSError:
-                self._json = False  # Who read this is gone; the messages go on.
+        if self._json is not None:
+            self._json.tell(in_json(event, now))
 
     # -- end ---------------------------------------------------------------------------------------
 
@@ -155,6 +154,8 @@ class Daemon:
         for line in final_lines(now):
             print(line, file=sys.stderr, flush=True)
         self._tell("end", now)
+        if self._json is not None:
+            self._json.finish(_LAST_WORDS)
         return FAILED if any(map(remained, now.stats.producers.values())) else DONE
 
     async def _stop_listening(self) -> None:

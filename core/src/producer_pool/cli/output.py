@@ -6,10 +6,16 @@ import json
 import os
 import select
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Final
 
-__all__ = ["print_json", "print_table", "write_all"]
+__all__ = ["JsonPrinter", "print_json", "print_table", "write_all"]
+
+
+_BEHIND: Final = 100
+"""Values that may wait to be printed."""
 
 
 def write_all(data: bytes, fd: int = 1) -> None:
@@ -30,7 +36,38 @@ def write_all(data: bytes, fd: int = 1) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON value in one line."""
-    write_all(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n")
+    write_all(_json_line(value))
+
+
+def _json_line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+
+
+class JsonPrinter:
+    """Prints JSON values on a thread of its own: a reader that does not read makes nobody wait."""
+
+    def __init__(self) -> None:
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        # A daemon: a write that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name="print-json", daemon=True)
+        self._thread.start()
+
+    def tell(self, value: Any) -> None:
+        """Print *value*, unless so many wait already that nobody seems to read."""
+        if self._lines.qsize() < _BEHIND:
+            self._lines.put(_json_line(value))
+
+    def finish(self, wait: float) -> None:
+        """Print what waits, for at most *wait* seconds."""
+        self._lines.put(None)
+        self._thread.join(wait)
+
+    def _work(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                write_all(line)
+            except OSError:
+                return  # Who read this is gone.
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

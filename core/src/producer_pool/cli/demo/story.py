@@ -41,6 +41,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; nothing is left running", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        sys.stdout = None  # Whoever read our output has seen enough.
+        sys.exit(1)
     except DemoError as error:
         print(f"the demo failed: {error}", file=sys.stderr)
         sys.exit(1)
