@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from producer_pool.contract.ports import Intake, Listener
+from producer_pool.contract.ports import Intake, IntakeReceipt, Listener
 from producer_pool.delivery.engine import Engine
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
@@ -20,7 +20,6 @@ from producer_pool.model.stats import ListenerStats
 
 if TYPE_CHECKING:
     from producer_pool.aio import AsyncProducerPool
-    from producer_pool.delivery.receipts import BatchReceipt
     from producer_pool.pool import ProducerPool
 
 __all__ = ["AsyncServer", "Server", "bind_transport", "bind_transport_async"]
@@ -54,7 +53,7 @@ class _Tap(ABC):
         self._intake.feed(batch)
         self._queue(batch)
 
-    def accept(self, batch: Batch) -> BatchReceipt:
+    def accept(self, batch: Batch) -> IntakeReceipt:
         """Forward *batch*, and queue it for the callback."""
         receipt = self._intake.accept(batch)
         self._queue(batch)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any
 
-from producer_pool.contract.ports import Observer
+from producer_pool.delivery.containment import CLOSING
+from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import BatchReceipt
@@ -18,36 +19,29 @@ from producer_pool.model.errors import Cancelled
 from producer_pool.model.outcomes import ForwardResult, Outcome
 from producer_pool.model.policies import Limits, Overflow
 from producer_pool.model.stats import Health, PoolStats
+from producer_pool.model.text import format_size
 
 __all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
 
-PIECES: Final = 4
-"""A batch that came from a listener fills at most this part of the smallest buffer; larger ones are cut."""
-
 
 class Engine:
-    """
-    Forwards every batch to many producers. It is what listeners pour into (an Intake).
-
-    *blocked_changed* is called with the ids of the producers whose source has to wait, when they change.
-    """
+    """Forwards every batch to many producers. It is what listeners pour into (an Intake)."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.budget = Budget(limits.buffer)
-        self.observers: list[Observer] = []
+        self.observers = Observers()
         self.blocked: set[str] = set()
         """Producers whose source has to wait."""
         self._producers: dict[str, Producer] = {}
         self._ids: tuple[str, ...] = ()
-        self._leaving: set[Producer] = set()
+        self._leaving: dict[Producer, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
         self._go_on = asyncio.Event()
         self._go_on.set()
         self._freed = asyncio.Event()
-        self._largest_piece = limits.buffer
         self._warned = False
         self.on_blocked: list[Callable[[], None]] = []
         """Called when `blocked` changes."""
@@ -56,37 +50,38 @@ class Engine:
 
     def add(self, producer: Producer) -> None:
         """Take on a producer; what comes from now on goes to it too."""
-        producer.on_blocked = self._blocked
+        producer.on_blocked = self._on_producer_blocked
+        producer.observers = self.observers
         self._producers[producer.id] = producer
-        self._changed()
+        self._ids = tuple(self._producers)
         producer.start()
 
-    def remove(self, producer_id: str, drain: float) -> asyncio.Task[None]:
-        """Let a producer go: nothing new goes to it from now on; what it has gets *drain* seconds."""
-        producer = self._producers.pop(producer_id)
-        self._changed()
-        self._leaving.add(producer)
-        ending = self._loop.create_task(self._end(producer, drain), name=f"remove {producer_id}")
-        ending.add_done_callback(lambda _: self._leaving.discard(producer))
-        return ending
+    def remove(self, producer_id: str, drain: float) -> asyncio.Future[None]:
+        """
+        Let a producer go: nothing new goes to it from now on; what it has gets *drain* seconds.
 
-    def _changed(self) -> None:
+        Returns what can be waited for. To stop waiting does not stop it.
+        """
+        producer = self._producers.pop(producer_id)
         self._ids = tuple(self._producers)
-        buffers = [producer.policy.buffer for producer in self._producers.values()]
-        self._largest_piece = min([self.limits.buffer, *buffers]) // PIECES
+        producer.on_blocked = None
+        self._set_blocked(producer_id, False)
+        ending = self._loop.create_task(self._end(producer, drain), name=f"remove {producer_id}")
+        self._leaving[producer] = ending
+        ending.add_done_callback(lambda _: self._leaving.pop(producer))
+        return asyncio.shield(ending)
 
     async def _end(self, producer: Producer, drain: float) -> None:
-        if drain > 0:
-            try:
-                async with asyncio.timeout(drain):
-                    await producer.drain()
-            except TimeoutError:
-                pass
-        left = producer.outbox.pending()
-        if left:
-            log.warning("%s: %d messages were not delivered before it was closed", producer.id, left)
-        await producer.aclose()
-        self._blocked(producer, False)
+        enough = self._loop.call_later(drain, producer.give_up)
+        try:
+            if drain > 0:
+                await producer.drain()
+        finally:
+            enough.cancel()
+            left = producer.outbox.pending()
+            if left:
+                log.warning("%s: %d messages were not delivered before it was closed", producer.id, left)
+            await producer.aclose()
 
     # -- taking in: the Intake ---------------------------------------------------------------------
 
@@ -112,23 +107,16 @@ class Engine:
 
     def feed(self, batch: Batch) -> None:
         """Forward *batch* to every producer, and tell nobody what becomes of it."""
-        if batch.cost > self._largest_piece:
-            for piece in _pieces(batch, self._largest_piece):
-                self._take(Page(None, self._ids, tracked=False), piece)
-        else:
-            self._take(Page(None, self._ids, tracked=False), batch)
+        self.take(Page(None, self._ids, tracked=False), batch)
 
     def accept(self, batch: Batch) -> BatchReceipt:
         """Forward *batch* to every producer, and return a receipt for whoever acknowledges it upstream."""
         page = Page(None, self._ids, tracked=True)
-        self._take(page, batch)
-        return BatchReceipt(page)
+        self.take(page, batch)
+        return BatchReceipt(page, self._loop)
 
     def take(self, page: Page, batch: Batch) -> None:
-        """Forward the batch of a page to the page's targets."""
-        self._take(page, batch)
-
-    def _take(self, page: Page, batch: Batch) -> None:
+        """Forward *batch*, which is that of *page*, to the page's targets."""
         page.open(self.budget, batch)
         now = self._loop.time()
         refusing: set[str] | None = None
@@ -136,12 +124,16 @@ class Engine:
             refusing = self._relieve(page.cost)
         for producer_id in page.targets:
             producer = self._producers.get(producer_id)
-            if producer is None:
-                self._gone(page, producer_id)
-            elif refusing and producer_id in refusing:
-                producer.overflow(page, now)
-            else:
-                producer.offer(page, now)
+            try:
+                if producer is None:
+                    self._gone(page, producer_id)
+                elif refusing and producer_id in refusing:
+                    producer.overflow(page, self._full())
+                else:
+                    producer.offer(page, now)
+            except Exception:
+                # Nothing is known that gets here. Should there be something, then it stays with this one.
+                log.exception("%s: unexpected; a batch was not taken", producer_id)
         if not page.targets and not self._warned:
             self._warned = True
             log.warning("a message came, but the pool has no producers: it went nowhere")
@@ -150,25 +142,31 @@ class Engine:
         """
         Make room at the pool's own bound; return who has to refuse the next batch.
 
-        Those whose backlog is above their fair share apply their own overflow policy, the largest
-        first, so that a dead consumer's backlog costs the others nothing.
+        Those whose backlog would be above their fair share apply their own overflow policy, the largest
+        first, so that a dead consumer's backlog costs the others nothing. These others go on, and may
+        bring the pool above its bound for a while, by less than their own fair shares.
         """
         share = self.budget.limit // max(len(self._producers), 1)
-        heavy = [producer for producer in self._producers.values() if producer.outbox.nbytes > share]
+        heavy = [producer for producer in self._producers.values() if producer.outbox.nbytes + cost > share]
         heavy.sort(key=lambda producer: producer.outbox.nbytes, reverse=True)
         refusing = set()
         for producer in heavy:
-            outbox = producer.outbox
-            if outbox.policy.overflow is Overflow.BLOCK:
-                outbox.block()
-                continue
-            if outbox.policy.overflow is Overflow.DROP_OLDEST:
-                while outbox.waiting and outbox.nbytes > share and self._is_over(cost):
-                    outbox.drop_oldest()
             if not self._is_over(cost):
                 break
+            outbox = producer.outbox
+            if outbox.policy.overflow is Overflow.BLOCK:
+                outbox.block(min(share, outbox.policy.buffer) // 2)
+                continue
+            if outbox.policy.overflow is Overflow.DROP_OLDEST:
+                while outbox.waiting and outbox.nbytes + cost > share and self._is_over(cost):
+                    outbox.drop_oldest(f"{producer.id}: {self._full()}")
+                if not self._is_over(cost):
+                    break
             refusing.add(producer.id)
         return refusing
+
+    def _full(self) -> str:
+        return f"the pool's buffer of {format_size(self.limits.buffer)} is full, and its backlog is large"
 
     def _is_over(self, cost: int) -> bool:
         return self.budget.used + cost > self.budget.limit
@@ -182,11 +180,14 @@ class Engine:
             track.run(len(page.batch), len(page.batch), result)
             page.settled()
 
-    def _blocked(self, producer: Producer, yes: bool) -> None:
+    def _on_producer_blocked(self, producer: Producer, yes: bool) -> None:
+        self._set_blocked(producer.id, yes)
+
+    def _set_blocked(self, producer_id: str, yes: bool) -> None:
         if yes:
-            self.blocked.add(producer.id)
+            self.blocked.add(producer_id)
         else:
-            self.blocked.discard(producer.id)
+            self.blocked.discard(producer_id)
             self._freed.set()
         if self.blocked:
             self._go_on.clear()
@@ -203,8 +204,7 @@ class Engine:
         for producer in (*self._leaving, *self._producers.values()):
             outbox = producer.outbox
             producers[producer.id] = replace(outbox.stats, pending_bytes=outbox.nbytes)
-        errors = sum(producer.observer_errors for producer in self._producers.values())
-        return PoolStats(producers, self.budget.used, errors)
+        return PoolStats(producers, self.budget.used, self.observers.errors)
 
     def health(self) -> dict[str, Health]:
         """Return how each consumer does."""
@@ -213,40 +213,45 @@ class Engine:
     async def check(self, wait: float) -> dict[str, Health]:
         """Try to reach every consumer now, all at once, and return how that went within *wait* seconds."""
         producers = list(self._producers.values())
-        tasks = [asyncio.ensure_future(producer.check()) for producer in producers]
-        if tasks:
-            await asyncio.wait(tasks, timeout=wait)
-        for task in tasks:
-            task.cancel()
+        await self._together([producer.check() for producer in producers], wait)
         return {producer.id: producer.health() for producer in producers}
+
+    async def _together(self, works: Iterable[Coroutine[Any, Any, object]], wait: float | None) -> None:
+        """Do *works* all at once, for at most *wait* seconds, and leave none behind."""
+        tasks = [self._loop.create_task(work) for work in works]
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=wait)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- the end -----------------------------------------------------------------------------------
 
     async def drain(self, wait: float | None) -> bool:
         """Wait until nothing is queued or in flight, at most *wait* seconds; say whether that is so."""
         producers = [*self._producers.values(), *self._leaving]
-        tasks = [asyncio.ensure_future(producer.drain()) for producer in producers]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=wait)
-            for task in late:
-                task.cancel()
+        await self._together([producer.drain() for producer in producers], wait)
         return all(producer.outbox.empty for producer in producers)
 
     async def aclose(self, drain: float) -> None:
-        """Close all producers; what they have gets *drain* seconds. May be called twice."""
-        producers = list(self._producers.values())
-        await asyncio.gather(*(self._end(producer, drain) for producer in producers))
+        """
+        Close all producers; what they have gets *drain* seconds. May be called twice.
 
-
-def _pieces(batch: Batch, most: int) -> Iterator[Batch]:
-    """Cut a batch that is too large for somebody's buffer."""
-    room = most - (batch.cost - batch.nbytes)
-    piece: list[bytes] = []
-    size = 0
-    for message in batch.messages:
-        if piece and size + len(message) > room:
-            yield Batch.of(piece, received=batch.received, origin=batch.origin)
-            piece, size = [], 0
-        piece.append(message)
-        size += len(message)
-    yield Batch.of(piece, received=batch.received, origin=batch.origin)
+        If cancelled, it does not wait for what is queued, but still closes.
+        """
+        leaving = list(self._leaving)
+        tasks = [self._loop.create_task(self._end(each, drain)) for each in self._producers.values()]
+        tasks += self._leaving.values()
+        if not tasks:
+            return
+        hurry = [self._loop.call_later(drain, producer.give_up) for producer in leaving]
+        try:
+            await asyncio.wait(tasks, timeout=drain + 2.5 * CLOSING)
+        finally:
+            for handle in hurry:
+                handle.cancel()
+            for producer in (*leaving, *self._producers.values()):
+                producer.give_up()
+            await asyncio.wait(tasks, timeout=2 * CLOSING)

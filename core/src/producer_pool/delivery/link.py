@@ -1,18 +1,24 @@
 """One connection of a pipelined client: what goes out, what has been settled, when it is given up."""
 # The Client counts, the Outbox keeps, the Link carries the counts across.
+# Rule: a client's code may raise, lie, and call back in. It can end its own connection, and nothing else.
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from producer_pool.contract.ports import PipelinedClient
+from producer_pool.delivery.containment import address_of, as_delivery_error, let_interrupts_pass
 from producer_pool.delivery.outbox import Outbox
 from producer_pool.model.errors import DeliveryError, Rejected, SendError
+from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.text import format_duration
 
 __all__ = ["Link"]
+
+log = logging.getLogger(__name__)
 
 TURN: Final = 1024 * 1024
 """Bytes that one producer writes before it lets others have the loop."""
@@ -29,8 +35,8 @@ class Link:
     """
     Drives a PipelinedClient for as long as one connection lasts.
 
-    It is the client's signals, and dead once it is closed: what an old connection still has to say
-    reaches nobody.
+    It is the client's signals. Before serve() and after close() it is dead: what a connection has to
+    say while it is made, or once it is over, reaches nobody.
     """
 
     def __init__(self, client: PipelinedClient, outbox: Outbox, *, ack: Ack) -> None:
@@ -40,8 +46,13 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._timeout = client.timeout
         self._lost: asyncio.Future[DeliveryError] = self._loop.create_future()
+        self._serving = False
         self._open = False
         """Whether the client may take more."""
+        self._refused = False
+        """Whether the client took nothing when it was last asked."""
+        self._asking = False
+        """Whether the client's own code runs just now."""
         self._settled = 0
         """Messages that the outbox has been told of."""
         self._unasked = 0
@@ -50,20 +61,22 @@ class Link:
         self._poll = FIRST_POLL
         self._timer: asyncio.TimerHandle | None = None
         self._next_turn: asyncio.Handle | None = None
+        self._limit = LogLimit()
 
     async def serve(self) -> DeliveryError:
         """Send what waits and what comes, until the connection is lost; return why it was."""
-        self._open = True
-        self.pump()
+        self._serving = True
+        self.writable()
         return await asyncio.shield(self._lost)
 
     def close(self) -> None:
         """Tell the outbox what was settled to the last, and be dead from now on."""
-        self.harvest()
-        self._open = False
-        for handle in (self._timer, self._next_turn):
-            if handle is not None:
-                handle.cancel()
+        if self._serving:
+            self.harvest()
+        self._serving = self._open = False
+        self._disarm()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         if not self._lost.done():
             self._lost.cancel()
 
@@ -71,7 +84,9 @@ class Link:
 
     def writable(self) -> None:
         """Go on: the client takes more, or has got further."""
-        if not self._lost.done():
+        if self._asking:
+            self._loop.call_soon(self.writable)
+        elif self._serving and not self._lost.done():
             self._open = True
             if self._outbox.flying:
                 self.harvest()
@@ -81,105 +96,142 @@ class Link:
         """Stop: the connection is gone."""
         self._open = False
         if not self._lost.done():
-            self._lost.set_result(error)
+            self._lost.set_result(as_delivery_error(error, SendError, f"{self._name()}: broken by"))
 
     def rejected(self, number: int, error: Rejected) -> None:
         """Settle one message as refused."""
-        if self._lost.done():
+        if self._asking:
+            self._loop.call_soon(self.rejected, number, error)
+            return
+        if not self._serving or self._lost.done():
             return
         try:
-            self._outbox.reject(number, error)
-        except IndexError as fault:
-            self.broken(
-                SendError(f"{self._client.address}: the client rejected a message it does not have: {fault}")
+            in_time = self._outbox.reject(
+                number, as_delivery_error(error, Rejected, f"{self._name()}: refused with")
             )
+        except (IndexError, TypeError) as fault:
+            self._lie(f"rejected a message that it was not given: {fault}")
+            return
+        if not in_time and self._limit.allow("late", self._loop.time()) is not None:
+            log.warning("%s: message refused after it was settled: %s", self._name(), error)
 
     # -- sending -----------------------------------------------------------------------------------
 
     def pump(self) -> None:
         """Hand over what waits, as much as the client takes and as one turn allows."""
         outbox = self._outbox
-        if not self._open or not outbox.waiting:
+        if not self._open or self._asking or not outbox.waiting:
             return
-        if not outbox.flying:
+        if not outbox.flying and not self._refused:
             self._progress_at = self._loop.time()
             self._poll = FIRST_POLL
         sent = 0
-        while outbox.waiting:
+        while self._open and outbox.waiting:
             entries = outbox.leading(TURN)
+            self._asking = True
             try:
                 taken = self._client.start([entry.batch for entry in entries], entries[0].start)
-                sent += outbox.launch(taken)
-                self._unasked += taken
+                lied = type(taken) is not int or not 0 <= taken <= len(entries)
             except BaseException as error:
                 self._fault("start", error)
                 return
+            finally:
+                self._asking = False
+            if lied:
+                self._lie(f"took {taken} of {len(entries)} batches")
+                return
             if not taken:
                 self._open = False
+                self._refused = True
                 break
-            if sent >= TURN:
+            if self._refused:
+                self._refused = False
+                self._progress_at = self._loop.time()
+                self._disarm()
+            sent += outbox.launch(taken)
+            self._unasked += taken
+            if sent >= TURN and self._open:
                 self._open = False
                 self._next_turn = self._loop.call_soon(self.writable)
-                break
-        if self.ack is Ack.WRITTEN or self._unasked > ASK_EARLY:
+        if outbox.flying and (self.ack is Ack.WRITTEN or self._unasked > ASK_EARLY):
             self.harvest()
-        if outbox.flying and self._timer is None:
+        if self._timer is None and self._outstanding():
             self._arm()
 
     def harvest(self) -> bool:
         """Tell the outbox what has been settled since the last time, and say whether there was anything."""
+        if self._asking or not self._serving:
+            return False
         self._unasked = 0
+        self._asking = True
         try:
             settled = self._client.settled()
+            reached = settled.written if self.ack is Ack.WRITTEN else settled.confirmed
+            count = reached - self._settled
+            lied = count > self._outbox.in_flight() or type(reached) is not int
         except BaseException as error:
             self._fault("settled", error)
             return False
-        reached = settled.written if self.ack is Ack.WRITTEN else settled.confirmed
-        count = reached - self._settled
-        if count <= 0:
+        finally:
+            self._asking = False
+        if lied:
+            self._lie(f"settled {reached} messages, and was given {self._settled + self._outbox.in_flight()}")
             return False
-        if count > self._outbox.in_flight():
-            self.broken(
-                SendError(f"{self._client.address}: the client says that more was settled than it was given")
-            )
+        if count <= 0:
             return False
         self._settled = reached
         self._progress_at = self._loop.time()
         self._outbox.settle(count)
         return True
 
+    def _outstanding(self) -> bool:
+        """Whether the client owes something: what it took, or to take more."""
+        return bool(self._outbox.flying) or (self._refused and bool(self._outbox.waiting))
+
     def _arm(self) -> None:
         """Look again: soon if acknowledgements are awaited, else when there should have been progress."""
-        delay = self._poll if self.ack > Ack.WRITTEN else self._timeout
-        self._timer = self._loop.call_later(delay, self._look)
+        delay = self._progress_at + self._timeout - self._loop.time()
+        if self.ack > Ack.WRITTEN and self._outbox.flying:
+            delay = min(delay, self._poll)
+        self._timer = self._loop.call_later(max(delay, 0.0), self._look)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         self._timer = None
         if self._lost.done():
             return
-        if self.harvest():
+        if self._outbox.flying and self.harvest():
             self._poll = max(FIRST_POLL * 4, self._poll / 2)
         else:
             self._poll = min(self._poll * 2, LAST_POLL)
-        if not self._outbox.flying:
+        if self._lost.done() or not self._outstanding():
             return
         if self._loop.time() - self._progress_at >= self._timeout:
             waited = format_duration(self._timeout)
+            arrived = "; what was in flight may have arrived" if self._outbox.flying else ""
             self.broken(
                 SendError(
-                    f"{self._client.address}: accepts but does not read: nothing moved for {waited} "
-                    "(timeout=); what was in flight may have arrived"
+                    f"{self._name()}: accepts but does not read: nothing moved for {waited} "
+                    f"(timeout=){arrived}"
                 )
             )
             return
         self._arm()
 
+    # -- a client that does not do as it should -------------------------------------------------------
+
     def _fault(self, call: str, error: BaseException) -> None:
         """Treat an exception out of the client's own code as the end of this connection."""
-        if isinstance(error, KeyboardInterrupt | GeneratorExit):
-            raise error
-        if not isinstance(error, DeliveryError):
-            lost = SendError(f"{self._client.address}: {call}() raised {type(error).__name__}: {error}")
-            lost.__cause__ = error
-            error = lost
-        self.broken(error)
+        let_interrupts_pass(error)
+        self.broken(as_delivery_error(error, SendError, f"{self._name()}: {call}() raised"))
+
+    def _lie(self, what: str) -> None:
+        """Treat what cannot be true as the end of this connection: its counts are worth nothing."""
+        self.broken(SendError(f"{self._name()}: fault in the client: it {what}"))
+
+    def _name(self) -> str:
+        return address_of(self._client, self._outbox.producer_id)

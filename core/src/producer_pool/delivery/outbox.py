@@ -1,6 +1,7 @@
 """One producer's waiting and in-flight batches, with their rules."""
 # Rule: nothing here reads a clock, touches a socket or knows a loop. Callers pass `now`: tests need no sleep.
-# Rule: at every moment, accepted = delivered + failed + dropped + cancelled + pending().
+# Rule: at every moment, accepted = delivered + failed + dropped + cancelled + pending(). So each method first
+# changes all that there is to change, and tells about it last: whoever is told may call back in.
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from typing import Protocol
 
 from producer_pool.delivery.page import Page, Track
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import DeadlineExceeded, DeliveryError, Full, Rejected
+from producer_pool.model.errors import Cancelled, ConnectError, DeadlineExceeded, DeliveryError, Full
 from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
-from producer_pool.model.policies import BATCH_OVERHEAD, DeliveryPolicy, Overflow
+from producer_pool.model.policies import DeliveryPolicy, Overflow
 from producer_pool.model.stats import ProducerStats
 from producer_pool.model.text import format_duration, format_size
 
@@ -36,6 +37,7 @@ class Entry:
     """One batch in one outbox."""
 
     __slots__ = (
+        "again",
         "attempts",
         "batch",
         "cost",
@@ -57,7 +59,10 @@ class Entry:
         self.start = 0
         """Messages from the front that are settled."""
         self.attempts = 0
-        self.cost = batch.nbytes + BATCH_OVERHEAD
+        """How often the message at `start` was given to a client, and those behind it at the most."""
+        self.again: int | None = 0
+        """Messages from `start` on that a client was given already; None: all."""
+        self.cost = batch.cost
         self.rejected: set[int] | None = None
         """Messages behind `start` that the consumer refused; they are settled too."""
         self.expired = False
@@ -89,17 +94,21 @@ class Outbox:
         self.waiting: deque[Entry] = deque()
         self.flying: deque[Entry] = deque()
         self.nbytes = 0
-        """Bytes that wait or fly, with BATCH_OVERHEAD for each batch. Never above the policy's buffer, but
-        with Overflow.BLOCK, which takes what its source had read before it could be stopped."""
+        """What waits or flies costs together. Never above the policy's buffer, but with Overflow.BLOCK,
+        which takes what its source had read before it could be stopped."""
+        self._waiting_bytes = 0
         self._events = events
         self._ack = ack
         self.deadline = deadline
         """Seconds that a batch has from its acceptance to a terminal outcome."""
         self._ghosts = 0
         """Entries at the front of `flying` that are expired."""
+        self.handed = 0
+        """Messages that the client was given since it connected."""
         self.passed = 0
         """Messages that the client has settled since it connected."""
-        self._is_blocked = False
+        self._resume_at: int | None = None
+        """While the source has to wait: the size at which it need not any more."""
         self._first_try = ForwardResult(producer_id, Outcome.DELIVERED, ack, None, 1)
 
     def __repr__(self) -> str:
@@ -116,62 +125,67 @@ class Outbox:
 
     def in_flight(self) -> int:
         """Return how many messages the client has and has not settled."""
-        return sum(entry.count - entry.start for entry in self.flying)
+        return self.handed - self.passed
 
     # -- taking in ---------------------------------------------------------------------------------
 
     def offer(self, page: Page, batch: Batch, now: float) -> bool:
         """Take *batch* if it fits, or if the overflow policy makes it fit; say whether it was taken."""
         entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline)
-        self.stats.accepted += entry.count
         if not entry.count:
             return False
         policy = self.policy
-        if self.nbytes + entry.cost > policy.buffer and not self._make_room(entry):
+        if self.nbytes + entry.cost > policy.buffer and not self._make_room(entry.cost):
+            self._refuse(entry, self._full())
             return False
+        self.stats.accepted += entry.count
         page.hold()
         self.nbytes += entry.cost
+        self._waiting_bytes += entry.cost
         self.waiting.append(entry)
         if policy.overflow is Overflow.BLOCK and self.nbytes >= policy.buffer:
-            self.block()
+            self.block(policy.buffer // 2)
         return True
 
-    def block(self) -> None:
-        """Make the source wait until half of the buffer is free."""
-        if not self._is_blocked:
-            self._is_blocked = True
+    def block(self, resume_at: int) -> None:
+        """Make the source wait until no more than *resume_at* bytes are left."""
+        blocked = self._resume_at is not None
+        self._resume_at = resume_at
+        if not blocked:
             self._events.blocked(True)
 
-    def _make_room(self, entry: Entry) -> bool:
-        """Apply the overflow policy to a full buffer; say whether *entry* fits now."""
+    def _make_room(self, cost: int) -> bool:
+        """Apply the overflow policy to a full buffer; say whether *cost* bytes more may come in."""
         overflow = self.policy.overflow
-        if overflow is Overflow.BLOCK:
-            return True
-        if overflow is Overflow.DROP_OLDEST and entry.cost <= self.policy.buffer:
-            while self.waiting and self.nbytes + entry.cost > self.policy.buffer:
-                self.drop_oldest()
-            if self.nbytes + entry.cost <= self.policy.buffer:
-                return True
-        self.refuse(entry)
-        return False
+        if overflow is not Overflow.DROP_OLDEST:
+            return overflow is Overflow.BLOCK
+        # What flies stays. So where that leaves no room, nothing is dropped in vain.
+        if self.nbytes - self._waiting_bytes + cost > self.policy.buffer:
+            return False
+        while self.nbytes + cost > self.policy.buffer:
+            self.drop_oldest(self._full())
+        return True
 
-    def drop_oldest(self) -> None:
-        """Drop the oldest waiting batch."""
-        entry = self.waiting.popleft()
-        self._end(entry, Outcome.DROPPED, Full(f"{self._full()}; the oldest waiting messages were dropped"))
-        self._release(entry)
+    def drop_oldest(self, why: str) -> None:
+        """Drop the oldest waiting batch, because of *why*."""
+        entry = self._next_waiting()
+        arrived = "; it may have arrived" if entry.attempts else ""
+        error = Full(f"{why}; the oldest waiting messages were dropped{arrived}")
+        self._finish(entry, Outcome.DROPPED, error)
 
-    def overflow(self, page: Page, batch: Batch, now: float) -> None:
+    def overflow(self, page: Page, batch: Batch, why: str) -> None:
         """Settle *batch* as a full buffer would, because another bound than its own was reached."""
-        entry = Entry(page, batch, page.track(self.producer_id), now)
-        self.stats.accepted += entry.count
+        entry = Entry(page, batch, page.track(self.producer_id), 0.0)
         if entry.count:
-            self.refuse(entry)
+            self._refuse(entry, f"{self.producer_id}: {why}")
 
-    def refuse(self, entry: Entry) -> None:
+    def _refuse(self, entry: Entry, why: str) -> None:
         """Settle a batch that is not taken, by the overflow policy."""
         rejects = self.policy.overflow in (Overflow.REJECT, Overflow.BLOCK)
-        self._end(entry, Outcome.FAILED if rejects else Outcome.DROPPED, Full(f"{self._full()}; not taken"))
+        outcome = Outcome.FAILED if rejects else Outcome.DROPPED
+        error = Full(f"{why}; not taken")
+        self.stats.accepted += entry.count
+        self._tell(entry.page, outcome, self._end(entry, outcome, error), error)
 
     def _full(self) -> str:
         return f"{self.producer_id}: buffer of {format_size(self.policy.buffer)} is full (buffer=, overflow=)"
@@ -188,8 +202,7 @@ class Outbox:
             kept = batch.kept
             roots = indexes if kept is None else [kept[index] for index in indexes]
             track.odd(roots, ForwardResult(self.producer_id, outcome, None, error))
-            page.settled()
-        self._events.settled(outcome, count, error)
+        self._tell(page, outcome, count, error)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -213,74 +226,101 @@ class Outbox:
         total = 0
         for _ in range(count):
             entry = self.waiting.popleft()
+            messages = entry.count - entry.start
             if entry.attempts:
-                self.stats.resent += entry.open(entry.count)
+                self.stats.resent += messages if entry.again is None else entry.again
+            entry.again = None
             entry.attempts += 1
             total += entry.cost
+            self.handed += messages
             self.flying.append(entry)
+        self._waiting_bytes -= total
         return total
 
     def settle(self, count: int) -> None:
         """Settle the next *count* messages in flight as delivered, from the oldest on."""
         self.passed += count
+        delivered = 0
         while count:
             entry = self.flying[0]
             stop = min(entry.count, entry.start + count)
             count -= stop - entry.start
-            if not entry.expired:
-                self._deliver(entry, stop)
+            fresh = entry.open(stop)
+            if fresh:
+                delivered += fresh
+                self.stats.delivered += fresh
+                if entry.track is not None:
+                    self._record(entry, stop, fresh, self._delivered(entry.attempts))
             entry.start = stop
             if stop == entry.count:
                 self.flying.popleft()
-                if self._ghosts:
+                if entry.expired:
                     self._ghosts -= 1
                 self._release(entry)
+            if fresh:
+                entry.page.settled()
+        if delivered:
+            self._events.settled(Outcome.DELIVERED, delivered, None)
 
-    def _deliver(self, entry: Entry, stop: int) -> None:
-        count = entry.open(stop)
-        if not count:
-            return
-        self.stats.delivered += count
-        if entry.track is not None:
-            result = self._first_try
-            if entry.attempts != 1:
-                result = ForwardResult(self.producer_id, Outcome.DELIVERED, self._ack, None, entry.attempts)
-            self._record(entry, stop, count, result)
-        self._events.settled(Outcome.DELIVERED, count, None)
+    def advance(self, count: int) -> None:
+        """
+        Settle the next *count* messages as delivered, all of the oldest batch in flight.
 
-    def reject(self, number: int, error: Rejected) -> None:
+        For a client that is given one message after the other: it gets the next one for the first time.
+        """
+        entry = self.flying[0]
+        self.settle(count)
+        entry.attempts = 1
+
+    def _delivered(self, attempts: int) -> ForwardResult:
+        if attempts == 1:
+            return self._first_try
+        return ForwardResult(self.producer_id, Outcome.DELIVERED, self._ack, None, attempts)
+
+    def reject(self, number: int, error: DeliveryError) -> bool:
         """
         Settle one message in flight as refused by the consumer; the others go on.
 
-        *number* counts from 0 since the client connected.
+        *number* counts from 0 since the client connected. False: it is settled already.
 
         Raises:
-            IndexError: no such message is in flight.
+            IndexError: the client was given no such message.
         """
+        if not 0 <= number < self.handed:
+            raise IndexError(f"message {number} was not given to the client")
         position = number - self.passed
+        if position < 0:
+            return False
         for entry in self.flying:
             index = entry.start + position
-            if position >= 0 and index < entry.count:
-                if not entry.expired and index not in (entry.rejected or ()):
-                    self._reject(entry, index, error)
-                return
+            if index < entry.count:
+                if entry.expired or index in (entry.rejected or ()):
+                    return False
+                self._reject(entry, index, error)
+                self._tell(entry.page, Outcome.FAILED, 1, error)
+                break
             position -= entry.count - entry.start
-        raise IndexError(f"message {number} is not in flight")
+        return True
 
     def fail_first(self, error: DeliveryError) -> None:
         """
         Note that the oldest message in flight failed, and that those behind it were not handed over yet.
 
-        It is FAILED if it has no attempt left; the others of its batch have lost none.
+        It is FAILED if it has no attempt left; the others of its batch have lost none. An error that says
+        that it cannot have arrived uses up none, if the policy lets messages wait for their consumer.
         """
         entry = self.flying[0]
         attempts = self.policy.retry.attempts
+        entry.again = 1
+        if isinstance(error, ConnectError) and self.policy.retry.holds:
+            entry.attempts -= 1
+            return
         if attempts is None or entry.attempts < attempts or entry.expired:
             return
         self._reject(entry, entry.start, error)
+        entry.attempts = entry.again = 0
         self.settle(1)
-        if entry.start < entry.count:
-            entry.attempts -= 1
+        self._tell(entry.page, Outcome.FAILED, 1, error)
 
     def _reject(self, entry: Entry, index: int, error: DeliveryError) -> None:
         if entry.rejected is None:
@@ -290,11 +330,8 @@ class Outbox:
         if entry.track is not None:
             kept = entry.batch.kept
             root = index if kept is None else kept[index]
-            entry.track.odd(
-                (root,), ForwardResult(self.producer_id, Outcome.FAILED, None, error, entry.attempts)
-            )
-            entry.page.settled()
-        self._events.settled(Outcome.FAILED, 1, error)
+            result = ForwardResult(self.producer_id, Outcome.FAILED, None, error, entry.attempts)
+            entry.track.odd((root,), result)
 
     # -- when things go wrong ----------------------------------------------------------------------
 
@@ -305,59 +342,48 @@ class Outbox:
         What has no attempt left is FAILED with *error*.
         """
         attempts = self.policy.retry.attempts
-        self._ghosts = self.passed = 0
-        # Oldest first for those who fail, newest first for those who go back.
-        back = []
-        while self.flying:
-            entry = self.flying.popleft()
-            if entry.expired:
-                self._release(entry)
-            elif attempts is not None and entry.attempts >= attempts:
-                self._end(entry, Outcome.FAILED, error)
-                self._release(entry)
-            elif self._without_rejected(entry):
+        self._ghosts = self.handed = self.passed = 0
+        back: list[Entry] = []
+        over: list[Entry] = []
+        for entry in self.flying:
+            spent = attempts is not None and entry.attempts >= attempts
+            if not entry.expired and not spent and _without_rejected(entry):
                 back.append(entry)
+            else:
+                over.append(entry)
+        self.flying.clear()
         self.waiting.extendleft(reversed(back))
-
-    def _without_rejected(self, entry: Entry) -> bool:
-        """Leave out of *entry* what the consumer refused: it is not sent again. False if nothing is left."""
-        if entry.rejected is None:
-            return True
-        left = [index for index in range(entry.start, entry.count) if index not in entry.rejected]
-        entry.rejected = None
-        if not left:
-            self._release(entry)
-            return False
-        entry.batch = entry.batch.select(left)
-        entry.start = 0
-        entry.count = len(left)
-        return True
+        self._waiting_bytes += sum(entry.cost for entry in back)
+        for entry in over:
+            self._finish(entry, Outcome.FAILED, error)
 
     def fail_waiting(self, error: DeliveryError, *, tried: bool) -> None:
         """Settle all that waits as FAILED; *tried* says whether that was an attempt."""
-        while self.waiting:
-            entry = self.waiting.popleft()
+        for _ in range(len(self.waiting)):
+            entry = self._next_waiting()
             entry.attempts += tried
-            self._end(entry, Outcome.FAILED, error)
-            self._release(entry)
+            self._finish(entry, Outcome.FAILED, error)
 
-    def expire(self, now: float) -> None:
-        """Settle as FAILED what has reached its deadline; what is in flight is not sent again."""
+    def expire(self, now: float, *, why: str = "") -> None:
+        """
+        Settle as FAILED what has reached its deadline; what is in flight is not sent again.
+
+        *why* says, in the errors, what keeps it from being sent.
+        """
         limit = format_duration(self.deadline)
         while self._ghosts < len(self.flying) and self.flying[self._ghosts].deadline <= now:
             entry = self.flying[self._ghosts]
-            error = DeadlineExceeded(
-                f"{self.producer_id}: not {_PAST[self._ack]} within {limit}; it may have arrived"
-            )
-            self._end(entry, Outcome.FAILED, error)
+            past = f"{self.producer_id}: not {_PAST[self._ack]} within {limit}"
+            error = DeadlineExceeded(f"{past}; it may have arrived")
+            count = self._end(entry, Outcome.FAILED, error)
             entry.expired = True
             self._ghosts += 1
+            self._tell(entry.page, Outcome.FAILED, count, error)
         while self.waiting and self.waiting[0].deadline <= now:
-            entry = self.waiting.popleft()
-            arrived = "; it may have arrived" if entry.attempts else ", it was not sent"
-            error = DeadlineExceeded(f"{self.producer_id}: its turn did not come within {limit}{arrived}")
-            self._end(entry, Outcome.FAILED, error)
-            self._release(entry)
+            entry = self._next_waiting()
+            arrived = "it may have arrived" if entry.attempts else "it was not sent"
+            turn = f"{self.producer_id}: its turn did not come within {limit}"
+            self._finish(entry, Outcome.FAILED, DeadlineExceeded(f"{turn}, {arrived}{why}"))
 
     def next_deadline(self) -> float | None:
         """Return when expire() has something to do next."""
@@ -365,35 +391,39 @@ class Outbox:
             return self.flying[self._ghosts].deadline
         return self.waiting[0].deadline if self.waiting else None
 
-    def cancel(self, error: DeliveryError) -> None:
-        """Settle all that is left as CANCELLED."""
-        while self.flying:
-            entry = self.flying.popleft()
-            if not entry.expired:
-                self._end(entry, Outcome.CANCELLED, error)
-            self._release(entry)
-        self._ghosts = self.passed = 0
-        while self.waiting:
-            entry = self.waiting.popleft()
-            self._end(entry, Outcome.CANCELLED, error)
-            self._release(entry)
+    def cancel(self, why: str) -> None:
+        """Settle all that is left as CANCELLED, because of *why*."""
+        left = [*self.flying, *self.waiting]
+        self.flying.clear()
+        self.waiting.clear()
+        self._ghosts = self.handed = self.passed = self._waiting_bytes = 0
+        for entry in left:
+            arrived = "it may have arrived" if entry.attempts else "it was not sent"
+            self._finish(entry, Outcome.CANCELLED, Cancelled(f"{self.producer_id}: {why}; {arrived}"))
 
     # -- accounting --------------------------------------------------------------------------------
 
-    def _end(self, entry: Entry, outcome: Outcome, error: DeliveryError) -> None:
-        """Settle all that is open in *entry*."""
+    def _next_waiting(self) -> Entry:
+        """Take the oldest waiting entry out of the queue."""
+        entry = self.waiting.popleft()
+        self._waiting_bytes -= entry.cost
+        return entry
+
+    def _finish(self, entry: Entry, outcome: Outcome, error: DeliveryError) -> None:
+        """Settle all that is open in *entry*, which is in no queue any more, and let go of it."""
+        count = self._end(entry, outcome, error)
+        self._release(entry)
+        self._tell(entry.page, outcome, count, error)
+
+    def _end(self, entry: Entry, outcome: Outcome, error: DeliveryError) -> int:
+        """Write down the outcome of all that is open in *entry*, and return how many messages that were."""
         count = entry.open(entry.count)
-        if not count:
-            return
-        self._count(outcome, count)
-        if entry.track is not None:
-            self._record(
-                entry,
-                entry.count,
-                count,
-                ForwardResult(self.producer_id, outcome, None, error, entry.attempts),
-            )
-        self._events.settled(outcome, count, error)
+        if count:
+            self._count(outcome, count)
+            if entry.track is not None:
+                result = ForwardResult(self.producer_id, outcome, None, error, entry.attempts)
+                self._record(entry, entry.count, count, result)
+        return count
 
     def _count(self, outcome: Outcome, count: int) -> None:
         stats = self.stats
@@ -414,17 +444,33 @@ class Outbox:
         else:
             refused = entry.rejected or ()
             track.odd([kept[i] for i in range(entry.start, stop) if i not in refused], result)
-        entry.page.settled()
+
+    def _tell(self, page: Page, outcome: Outcome, count: int, error: DeliveryError) -> None:
+        """Wake who waits for *page*, and report what was settled."""
+        if count:
+            page.settled()
+            self._events.settled(outcome, count, error)
 
     def _release(self, entry: Entry) -> None:
-        """Let go of an entry whose messages are settled."""
+        """Let go of an entry that is in no queue any more."""
         self.nbytes -= entry.cost
         entry.page.release()
-        if self._is_blocked and self.nbytes <= self.policy.buffer // 2:
-            self._is_blocked = False
+        if self._resume_at is not None and self.nbytes <= self._resume_at:
+            self._resume_at = None
             self._events.blocked(False)
         if not self.flying and not self.waiting:
             self._events.emptied()
+
+
+def _without_rejected(entry: Entry) -> bool:
+    """Leave out of *entry* what the consumer refused: it is not sent again. False if nothing is left."""
+    refused, entry.rejected = entry.rejected, None
+    if refused and max(refused) >= entry.start:
+        left = [index for index in range(entry.start, entry.count) if index not in refused]
+        entry.batch = entry.batch.select(left)
+        entry.start = 0
+        entry.count = len(left)
+    return entry.start < entry.count
 
 
 _PAST = {

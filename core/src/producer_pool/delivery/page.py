@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import ForwardResult, Outcome, Results
-from producer_pool.model.policies import BATCH_OVERHEAD
 
 __all__ = ["Budget", "Page", "Track"]
 
@@ -76,8 +75,11 @@ class Page:
 
     def open(self, budget: Budget, batch: Batch) -> None:
         """Get ready to be offered."""
+        if batch.kept is not None:
+            # Outcomes are noted by the place in this batch, whatever it was once a part of.
+            batch = Batch.of(batch.messages, received=batch.received, origin=batch.origin)
         self.batch = batch
-        self.cost = batch.nbytes + BATCH_OVERHEAD
+        self.cost = batch.cost
         self.budget = budget
         if self.tracks is not None:
             count = len(batch)

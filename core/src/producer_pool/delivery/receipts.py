@@ -115,10 +115,11 @@ async def _wait_for(page: OpenPage, index: int, wait: float | None) -> None:
 class BatchReceipt:
     """What a listener needs to acknowledge a batch to the one who sent it."""
 
-    __slots__ = ("_page",)
+    __slots__ = ("_loop", "_page")
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, loop: asyncio.AbstractEventLoop) -> None:
         self._page = page
+        self._loop = loop
 
     stored: bool | None = None
     """Whether the batch is in durable storage; None: this pool has none."""
@@ -136,7 +137,13 @@ class BatchReceipt:
         return all(self._page.results(index).ok for index in range(len(self._page.batch)))
 
     def when_done(self, callback: Callable[[], None]) -> None:
-        """Call *callback* once, on the pool's loop, when `done`; at once if it is."""
+        """Call *callback* once, on the pool's loop, soon after it is `done`: never inside this call."""
         if self._page.tracks is None:
             raise UsageError("this batch was fed, not accepted: nobody keeps what becomes of it")
-        self._page.when_done(None, callback)
+        # It is code of others: what it raises, or does, must not happen in the middle of the accounting.
+        loop = self._loop
+
+        def soon() -> None:
+            loop.call_soon(callback)
+
+        self._page.when_done(None, soon)

@@ -1,0 +1,84 @@
+"""What becomes of an exception out of somebody else's code: of clients, stages, observers, callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from producer_pool.contract.ports import Client
+from producer_pool.model.errors import DeliveryError
+from producer_pool.model.text import format_duration
+
+__all__ = [
+    "CLOSING",
+    "address_of",
+    "as_delivery_error",
+    "as_failure",
+    "let_interrupts_pass",
+    "stop_if_cancelled",
+]
+
+CLOSING: Final = 1.0
+"""Seconds that code of others may take to let go of what it holds."""
+
+
+def let_interrupts_pass(error: BaseException) -> None:
+    """
+    Raise *error* again if it is meant for the program: an interrupt, or this task's own cancellation.
+
+    All else stays with the one whose code raised it, SystemExit and a CancelledError that nobody asked
+    for among it: no consumer's code may end what serves the others.
+    """
+    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+        raise error
+    if isinstance(error, asyncio.CancelledError):
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # No loop runs in this thread: there is no task that could be cancelled.
+            return
+        if task is not None and task.cancelling():
+            raise error
+
+
+def as_delivery_error(error: object, kind: type[DeliveryError], what: str) -> DeliveryError:
+    """Return *error* if it is one of ours, or one of *kind* that says *what* and what it was."""
+    if isinstance(error, DeliveryError):
+        return error
+    failure = kind(f"{what} {type(error).__name__}: {error}")
+    failure.__cause__ = error if isinstance(error, BaseException) else None
+    return failure
+
+
+def as_failure(
+    error: BaseException,
+    kind: type[DeliveryError],
+    call: str,
+    client: Client,
+    producer_id: str,
+    limit: asyncio.Timeout,
+) -> DeliveryError:
+    """Return what came out of a client's coroutine as one of ours, unless it is meant for the program."""
+    let_interrupts_pass(error)
+    stop_if_cancelled()
+    where = address_of(client, producer_id)
+    if isinstance(error, TimeoutError) and limit.expired():
+        failure = kind(f"{where}: {call} took longer than {format_duration(client.timeout)} (timeout=)")
+        failure.__cause__ = error
+        return failure
+    return as_delivery_error(error, kind, f"{where}: {call} raised")
+
+
+def stop_if_cancelled() -> None:
+    """Go on with this task's cancellation if the code that it awaited has swallowed it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def address_of(client: Client, producer_id: str) -> str:
+    """Return where *client* sends to, for people; the id of its producer if it does not say."""
+    try:
+        return str(client.address) or producer_id
+    except BaseException as error:
+        let_interrupts_pass(error)
+        return producer_id

@@ -1,0 +1,91 @@
+"""One connection of a plain client: it is given one batch after the other, and says when it is through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from producer_pool.contract.ports import Client
+from producer_pool.delivery.containment import as_failure, stop_if_cancelled
+from producer_pool.delivery.outbox import Entry, Outbox
+from producer_pool.model.errors import DeliveryError, Rejected, SendError
+
+__all__ = ["PlainLink"]
+
+
+class PlainLink:
+    """Drives a Client that has only send(), and perhaps send_batch(), for as long as one connection lasts."""
+
+    def __init__(self, client: Client, outbox: Outbox) -> None:
+        self._client = client
+        self._outbox = outbox
+        self._more = asyncio.Event()
+        self._whole = type(client).send_batch is not Client.send_batch
+        """Whether it is given whole batches, and not message by message."""
+
+    async def serve(self) -> DeliveryError:
+        """Send what waits and what comes, until a call fails; return why it did."""
+        outbox = self._outbox
+        while True:
+            while not outbox.waiting:
+                self._more.clear()
+                await self._more.wait()
+            outbox.launch(1)
+            failure = await self._send(outbox.flying[0])
+            if failure is not None:
+                return failure
+
+    def pump(self) -> None:
+        """Note that something waits."""
+        self._more.set()
+
+    def harvest(self) -> bool:
+        """Do nothing: what is settled is known as soon as a call returns."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: nobody calls back."""
+
+    async def _send(self, entry: Entry) -> DeliveryError | None:
+        """Send what is in flight; return what broke the connection, if anything did."""
+        outbox = self._outbox
+        client = self._client
+        # Asked for once: they may be taken from the wire form anew each time.
+        messages: Sequence[bytes] = () if self._whole else entry.batch.messages
+        while entry.start < entry.count:
+            before = entry.start
+            if entry.expired:
+                outbox.settle(entry.count - before)
+                break
+            limit = asyncio.timeout(client.timeout)
+            try:
+                async with limit:
+                    if self._whole:
+                        await client.send_batch(entry.batch, before)
+                    else:
+                        await client.send(messages[before])
+                stop_if_cancelled()
+            except Rejected as error:
+                stop_if_cancelled()
+                self._advance_to(entry, error.index)
+                outbox.reject(outbox.passed, error)
+                outbox.advance(1)
+            except BaseException as error:
+                failure = as_failure(error, SendError, "send", client, outbox.producer_id, limit)
+                self._advance_to(entry, failure.index)
+                if not self._whole or failure.index is not None:
+                    outbox.fail_first(failure)
+                return failure
+            else:
+                if self._whole:
+                    outbox.settle(entry.count - before)
+                else:
+                    outbox.advance(1)
+        return None
+
+    def _advance_to(self, entry: Entry, index: int | None) -> None:
+        """Settle a whole batch in flight up to the message *index* that an error names, if that can be."""
+        if self._whole and index is not None:
+            count = min(index, entry.count - 1) - entry.start
+            if count > 0:
+                self._outbox.advance(count)
