@@ -15,6 +15,7 @@ __all__ = ["check"]
 
 
 @click.command(
+    short_help="Check a configuration; perhaps try to reach each consumer.",
     epilog="""\b
 Examples:
   producer-pool check
@@ -22,7 +23,7 @@ Examples:
   producer-pool check --to tcp://127.0.0.1:9000 --json
 
 \b
-Exit codes: 0 all is well, 2 usage, 69 a consumer cannot be reached, 78 the configuration cannot be used."""
+Exit codes: 0 all is well, 2 usage, 69 a consumer cannot be reached, 78 the configuration cannot be used.""",
 )
 @pool_options(without=("buffer", "drain", "log-level"))
 @click.option("--connect", is_flag=True, help="Try to reach each consumer, with its timeout. Sends nothing.")

@@ -15,10 +15,10 @@ def main() -> None:
     try:
         from producer_pool.cli.group import cli
     except ModuleNotFoundError as error:
-        if error.name not in ("click", "rich"):
+        if error.name != "click":
             raise
         print(
-            f"producer-pool: the command line needs {error.name}, which is not installed; "
+            "producer-pool: the command line needs click, which is not installed; "
             'try: pip install "producer-pool[cli]"',
             file=sys.stderr,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -71,8 +72,8 @@ class JsonPrinter:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: with lines and colours on a terminal, in plain columns elsewhere."""
-    if sys.stdout.isatty():
+    """Print a table: with lines and colours on a terminal, in plain columns elsewhere, or without rich."""
+    if sys.stdout.isatty() and importlib.util.find_spec("rich"):
         _print_rich(headings, rows)
         return
     lines = [[heading.upper() for heading in headings], *rows]

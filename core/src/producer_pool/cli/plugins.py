@@ -19,11 +19,12 @@ __all__ = ["plugins"]
 
 
 @click.group(
+    short_help="Show the protocols that are installed, and their options.",
     epilog="""\b
 Examples:
   producer-pool plugins list
   producer-pool plugins show tcp
-  producer-pool plugins show tcp --json"""
+  producer-pool plugins show tcp --json""",
 )
 def plugins() -> None:
     """Show the protocols that are installed, and what their URLs may say."""

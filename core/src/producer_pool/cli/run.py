@@ -15,6 +15,7 @@ __all__ = ["log_to_stderr", "run"]
 
 
 @click.command(
+    short_help="Run the daemon: messages in, each to every consumer.",
     epilog="""\b
 Examples:
   producer-pool run --to tcp://127.0.0.1:9000
@@ -35,7 +36,7 @@ Exit codes:
   0   ended as asked; nothing remained
   1   messages remained undelivered, or a listener could not be started
   2   the command line cannot be understood
-  78  the configuration cannot be used, or names no producer"""
+  78  the configuration cannot be used, or names no producer""",
 )
 @pool_options()
 def run(**given: Any) -> None:

@@ -13,6 +13,7 @@ __all__ = ["send"]
 
 
 @click.command(
+    short_help="Send a text, or the lines of stdin, to one consumer.",
     epilog="""\b
 Examples:
   producer-pool send tcp://127.0.0.1:9100 hello
@@ -22,7 +23,7 @@ Examples:
   producer-pool send 'tcp://127.0.0.1:9100?ack=written&timeout=2s' hello
 
 \b
-Exit codes: 0 all delivered, 1 something was not, 2 usage, 78 the URL cannot be used."""
+Exit codes: 0 all delivered, 1 something was not, 2 usage, 78 the URL cannot be used.""",
 )
 @click.argument("url")
 @click.argument("text", required=False)

@@ -14,6 +14,7 @@ __all__ = ["sink"]
 
 
 @click.command(
+    short_help="Listen, and print what arrives: a consumer to try things out.",
     epilog="""\b
 Examples:
   producer-pool sink tcp://127.0.0.1:9000               prints each message in a line
@@ -24,7 +25,7 @@ Examples:
   producer-pool sink tcp://127.0.0.1:9000 --slow 50ms   is a slow consumer: 20 messages a second
 
 \b
-Exit codes: 0 ended by --count, SIGTERM or Ctrl-C; 1 cannot listen or print; 2 usage; 78 bad URL."""
+Exit codes: 0 ended by --count, SIGTERM or Ctrl-C; 1 cannot listen or print; 2 usage; 78 bad URL.""",
 )
 @click.argument("url")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N messages.")

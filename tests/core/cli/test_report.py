@@ -1,0 +1,124 @@
+"""What the daemon says of itself."""
+
+from typing import Any
+
+import pytest
+
+from producer_pool import Ack, ConnectError, Health, ListenerStats, PoolStats, ProducerStats, State
+from producer_pool.cli.report import (
+    BANNER,
+    Snapshot,
+    banner,
+    final_lines,
+    in_json,
+    remained,
+    status_line,
+)
+
+
+def snapshot(listeners: int, at: float = 10.0, **consumers: tuple[State, dict[str, int]]) -> Snapshot:
+    """Return a snapshot of so many listeners, and of consumers with their states and counters."""
+    health = {
+        name: Health(
+            name,
+            state,
+            0.0,
+            address=f"tcp://{name}",
+            ack=Ack.KERNEL,
+            last_error=ConnectError(f"tcp://{name}: connection refused") if state is State.DOWN else None,
+        )
+        for name, (state, _) in consumers.items()
+    }
+    stats = {name: ProducerStats(**counters) for name, (_, counters) in consumers.items()}
+    at_each = [(f"tcp://127.0.0.1:{9100 + n}", ListenerStats(messages=500)) for n in range(listeners)]
+    return Snapshot(at, at_each, PoolStats(stats), health)
+
+
+def test_banner_of_a_few() -> None:
+    """A line for each listener, and one for each consumer with address, level and state."""
+    now = snapshot(1, billing=(State.UP, {}), archive=(State.DOWN, {}))
+
+    assert banner("title", now) == [
+        "title",
+        "listen   tcp://127.0.0.1:9100",
+        "billing  tcp://billing  ack kernel  up",
+        "archive  tcp://archive  ack kernel  down: tcp://archive: connection refused",
+    ]
+
+
+@pytest.mark.parametrize("listeners", [1, 2, 5, 6, 20])
+@pytest.mark.parametrize("consumers", [1, 2, 5, 6, 7, 300])
+def test_banner_is_short(listeners: int, consumers: int) -> None:
+    """However much is configured, there are eight lines at most, and what is left out is counted."""
+    given: dict[str, Any] = {f"c{n}": (State.UP if n else State.DOWN, {}) for n in range(consumers)}
+
+    lines = banner("title", snapshot(listeners, **given))
+
+    assert len(lines) <= BANNER == 8
+    for line, kind, count in (
+        (next((text for text in lines if "more listeners" in text), ""), "listen ", listeners),
+        (next((text for text in lines if "more consumers" in text), ""), "c", consumers),
+    ):
+        shown = sum(text.startswith(kind) and "tcp://" in text for text in lines)
+        left_out = int(line.split()[2]) if line else 0
+        assert shown + left_out == count
+        assert shown >= min(count, 1)
+
+
+def test_status_of_a_few() -> None:
+    """Each consumer is named, with what is not zero."""
+    before = snapshot(1, at=0.0)
+    before.listeners[0][1].messages = 100
+    now = snapshot(
+        1,
+        a=(State.UP, {"accepted": 500, "delivered": 500}),
+        b=(State.DOWN, {"accepted": 500, "delivered": 1, "dropped": 9}),
+    )
+
+    assert status_line(now, before) == (
+        "in 500 messages, 40/s; a up, 500 delivered; b down, 1 delivered, 490 pending, 9 dropped"
+    )
+
+
+def test_status_of_many() -> None:
+    """Many consumers are counted by state and summed up; some that are down are named."""
+    given: dict[str, Any] = {
+        f"c{n}": (State.DOWN if n < 6 else State.UP, {"accepted": 10, "delivered": 10}) for n in range(10)
+    }
+
+    line = status_line(snapshot(1, **given), snapshot(1, at=0.0))
+
+    assert line == ("in 500 messages, 0/s; 10 consumers: 6 down, 4 up (c0, c1, c2, c3, ...), 100 delivered")
+
+
+def test_final_lines() -> None:
+    """One line for each producer says what remained."""
+    now = snapshot(
+        1,
+        a=(State.CLOSED, {"accepted": 5000, "delivered": 5000}),
+        b=(State.CLOSED, {"accepted": 5000, "delivered": 1000, "failed": 2, "dropped": 3, "cancelled": 3995}),
+    )
+
+    assert final_lines(now) == [
+        "a: 5,000 accepted, 5,000 delivered (kernel); nothing remained",
+        "b: 5,000 accepted, 1,000 delivered (kernel), 2 failed, 3 dropped; 3,995 remained",
+    ]
+    assert [remained(stats) for stats in now.stats.producers.values()] == [0, 3995]
+
+
+def test_json_has_every_counter() -> None:
+    """A program finds where the daemon listens and what became of every message."""
+    now = snapshot(1, b=(State.DOWN, {"accepted": 7, "delivered": 3, "failed": 1}))
+
+    told = in_json("status", now)
+
+    consumer = told["consumers"]["b"]
+    assert told["event"] == "status"
+    assert told["listeners"][0]["address"] == "tcp://127.0.0.1:9100"
+    assert told["listeners"][0]["messages"] == 500
+    assert consumer["state"] == "down"
+    assert consumer["ack"] == "kernel"
+    assert consumer["error"] == "tcp://b: connection refused"
+    assert consumer["accepted"] == sum(
+        consumer[name] for name in ("delivered", "failed", "dropped", "cancelled", "pending")
+    )
