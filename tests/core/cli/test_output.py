@@ -49,25 +49,21 @@ def test_json_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == '{"a": "ü\\n"}\n'
 
 
-def test_json_printer_makes_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_printer_makes_nobody_wait() -> None:
     """When nobody reads, values are left out, and whoever tells them goes on; the first ones are whole."""
     read, write = os.pipe()
-    out = os.dup(1)
-    os.dup2(write, 1)
-    try:
-        printer = JsonPrinter()
-        for number in range(500):
-            printer.tell({"number": number, "filling": "x" * 10_000})
-        printer.finish(0.0)
-    finally:
-        os.dup2(out, 1)
-        os.close(out)
-        os.close(write)
+    printer = JsonPrinter(write)
+
+    for number in range(500):
+        printer.tell({"number": number, "filling": "x" * 10_000})
+    printer.finish(0.0)
 
     first = b""
     while b"\n" not in first:
         first += os.read(read, 65536)
-    os.close(read)
+    os.close(read)  # and the thread ends: nobody can read any more
+    printer.finish(BOUND)
+    os.close(write)
     assert json.loads(first.partition(b"\n")[0])["number"] == 0
 
 

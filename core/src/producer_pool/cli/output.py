@@ -47,7 +47,8 @@ def _json_line(value: Any) -> bytes:
 class JsonPrinter:
     """Prints JSON values on a thread of its own: a reader that does not read makes nobody wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int = 1) -> None:
+        self._fd = fd
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         # A daemon: a write that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="print-json", daemon=True)
@@ -66,7 +67,7 @@ class JsonPrinter:
     def _work(self) -> None:
         while (line := self._lines.get()) is not None:
             try:
-                write_all(line)
+                write_all(line, self._fd)
             except OSError:
                 return  # Who read this is gone.
 
