@@ -127,6 +127,7 @@ class Sending:
         """
         plan = ClientFactory().plan(self._url, _POLICY)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        log_to_stderr("critical")  # Why it is not reached is said below, once.
         with ProducerPool(limits=Limits(drain=0.0)) as pool:
             # As an injected client: the filters of a daemon are no concern of what is sent by hand.
             pool.add_producer(_ID, plan.client, policy=plan.policy)

@@ -18,7 +18,7 @@ from producer_pool.discovery.factory import ClientFactory
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES
 
-__all__ = ["Sinking"]
+__all__ = ["Sinking", "harmless"]
 
 _DRAIN: Final = 2.0
 """Seconds for what has arrived when it is asked to end."""
@@ -134,7 +134,7 @@ class Sinking:
         if self._json:
             return "".join(map(_json_line, batch.messages)).encode()
         if self._terminal:
-            return b"".join(_harmless(message) + b"\n" for message in batch.messages)
+            return b"".join(harmless(message) + b"\n" for message in batch.messages)
         return batch.wire(LINES)
 
     def _sum_up(self, seconds: float, connections: int) -> int:
@@ -162,7 +162,7 @@ def _json_line(message: bytes) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
 
 
-def _harmless(message: bytes) -> bytes:
+def harmless(message: bytes) -> bytes:
     """Return a message as a terminal may show it: what came over a network must not control it."""
     text = message.decode(errors="backslashreplace")
     return "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in text).encode()
