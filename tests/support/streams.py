@@ -14,7 +14,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import DeliveryError, Rejected
 from producer_pool.model.outcomes import Ack
 
-BOUND = 10.0
+BOUND = 20.0
 """Seconds after which a condition that never comes true fails its test."""
 
 

@@ -473,3 +473,55 @@ def test_limit_that_makes_no_sense(consumer: Consumer) -> None:
     """Such an option is an error that names it."""
     with pytest.raises(InvalidOption, match="max-message must be at least 1 byte"):
         make(consumer, max_message=0)
+
+
+# -- protocols in which both sides talk ------------------------------------------------------------
+
+
+class Talker(StreamClient):
+    """Answers each question mark of its consumer by an exclamation mark."""
+
+    heard = b""
+
+    def received(self, data: memoryview) -> None:
+        self.heard += bytes(data)
+        self.say(b"!" * bytes(data).count(b"?"))
+
+
+@needs_kernel
+async def test_words_between_messages(consumer: Consumer) -> None:
+    """They keep their place in the stream, and are counted as no message."""
+    client = Talker(TcpDialer(consumer.endpoint, TcpOptions()), StreamClientOptions(), protocol_name="tcp")
+    signals = FakeSignals(Ack.KERNEL)
+    client.attach(signals)
+    await client.connect()
+    peer = await consumer.accept()
+    client.start([Batch.of([b"one"])])
+    await send(peer, b"who? where?")
+    await until(lambda: client.heard)
+    client.start([Batch.of([b"two"])])
+
+    assert await receive(peer, 10) == b"one\n!!two\n"
+    await until(lambda: client.settled() == (2, 2))
+    reset(peer)
+    await until(lambda: signals.errors)
+    assert client.settled() == (2, 2)
+    client.say(b"too late")
+    await client.aclose()
+
+
+async def test_words_behind_half_a_batch(small: Consumer) -> None:
+    """They wait until the batch before them is out."""
+    client = Talker(TcpDialer(small.endpoint, TcpOptions()), StreamClientOptions(), protocol_name="tcp")
+    client.attach(FakeSignals())
+    await client.connect()
+    peer = await small.accept()
+    client.start([Batch.of([b"x" * 9_999_999])])
+    client.say(b"!")
+    client.say(b"!")
+    await receive(peer, 10_000_000)
+    await until(lambda: client.start([Batch.of([b"y"])]))
+
+    assert await receive(peer, 4) == b"!!y\n"
+    assert client.settled().written == 2
+    await client.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -10,11 +11,12 @@ from dataclasses import replace
 
 import pytest
 
+from producer_pool.model.decoders import DelimitedDecoder
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidOption, ListenError
 from producer_pool.model.framing import LENGTH4, LINES, OCTET_COUNTING
 from producer_pool.toolkit.binding import TcpBinding
-from producer_pool.toolkit.connection import StreamListenerOptions, Tail
+from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
 from producer_pool.toolkit.stream_listener import StreamListener
 from support.streams import FakeIntake, connect, is_reset, receive, reset, send, until
 
@@ -463,3 +465,69 @@ def test_options_that_make_no_sense() -> None:
     """They are refused before anything is opened."""
     with pytest.raises(InvalidOption, match=r"tcp://127\.0\.0\.1:0: max-connections"):
         Running(replace(PLAIN, max_connections=0))
+
+
+# -- protocols with a decoder of their own ---------------------------------------------------------
+
+
+class Confirming(StreamListener):
+    """Answers each chunk with its size, or at length, and breaks on an x."""
+
+    def _connection(self, sock: socket.socket, origin: str) -> Connection:
+        connection = super()._connection(sock, origin)
+        connection.decoder = _ConfirmingDecoder(connection)
+        return connection
+
+
+class _ConfirmingDecoder(DelimitedDecoder):
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(b"\n", 1000)
+        self._connection = connection
+
+    def feed(self, data: bytes | bytearray, size: int) -> bytes:
+        if data[:1] == b"x":
+            raise RuntimeError("a fault in a decoder")
+        self._connection.unsaid += b"." * 50_000 if data[:1] == b"l" else b"%d;" % size
+        return super().feed(data, size)
+
+
+@pytest.fixture
+async def confirming() -> AsyncIterator[Running]:
+    made = Running(PLAIN)
+    made.listener = Confirming(TcpBinding(Endpoint.parse("tcp://127.0.0.1:0"), allow_remote=False), PLAIN)
+    made.stats = made.listener.stats
+    async with made:
+        yield made
+
+
+async def test_decoder_that_answers(confirming: Running) -> None:
+    """What it has to say is sent."""
+    client = await confirming.connect()
+    await send(client, b"one\ntw")
+
+    assert await receive(client, 2) == b"6;"
+    assert confirming.intake.messages == [b"one"]
+
+
+async def test_sender_that_does_not_listen(confirming: Running) -> None:
+    """Answers that nobody reads are kept within a bound, and then the connection is closed."""
+    client = await confirming.connect()
+    with contextlib.suppress(ConnectionError):
+        while not confirming.stats.evicted:
+            await send(client, b"long\n")
+            await asyncio.sleep(0)
+
+    assert confirming.stats.evicted == 1
+    assert confirming.stats.connections == 0
+
+
+async def test_decoder_with_a_fault(confirming: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """It closes its own connection, with a traceback in the log; the others go on."""
+    bad, good = await confirming.connect(), await confirming.connect()
+    await send(bad, b"x")
+    await send(good, b"hello\n")
+    await until(lambda: confirming.stats.evicted and confirming.intake.messages)
+
+    assert confirming.intake.messages == [b"hello"]
+    assert "RuntimeError while reading it" in lines_of(caplog)[0]
+    assert caplog.records[0].exc_info

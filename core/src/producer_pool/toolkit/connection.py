@@ -53,7 +53,7 @@ class StreamListenerOptions:
 class Connection:
     """One connection of a listener. Small, because there may be thousands that say nothing."""
 
-    __slots__ = ("decoder", "layer", "origin", "since", "socket", "unsent")
+    __slots__ = ("decoder", "layer", "origin", "since", "socket", "unsaid", "unsent")
 
     def __init__(self, sock: socket.socket, origin: str, decoder: Decoder, since: float) -> None:
         self.socket = sock
@@ -62,8 +62,10 @@ class Connection:
         self.layer: TlsLayer | None = None
         self.since = since
         """When it began, or completed its last message, in seconds of the loop's clock."""
+        self.unsaid = b""
+        """What the protocol has to answer: a decoder adds to it, and the listener sends it."""
         self.unsent = b""
-        """What the protocol answered and the kernel did not take yet."""
+        """What the kernel did not take yet."""
 
     @property
     def established(self) -> bool:

@@ -278,6 +278,18 @@ class StreamClient(PipelinedClient):
                 return Settled(written, ledger.within(acknowledged))
         return Settled(written, ledger.confirmed)
 
+    # -- for protocols in which both sides talk ----------------------------------------------------
+
+    def received(self, data: memoryview) -> None:
+        """Take what the consumer said; valid during the call only. To be overridden: here it is ignored."""
+
+    def say(self, data: bytes) -> None:
+        """Send *data*, which belongs to no message, after the last batch that was taken."""
+        if self._socket is not None and self._lost is None:
+            self._interject(
+                data if self._layer is None else self._layer.outgoing() + self._layer.encrypt(data)
+            )
+
     # -- listening to the other side, and ending ---------------------------------------------------
 
     def _has_ended(self) -> bool:
@@ -302,38 +314,43 @@ class StreamClient(PipelinedClient):
                 self._break_with(sock, error)
                 return
             if not size:
-                self._break(SendError(f"{self.address}: the consumer closed the connection"))
+                self.fail(SendError(f"{self.address}: the consumer closed the connection"))
                 return
             self._heard = True
-            if self._layer is not None:
+            if self._layer is None:
+                self.received(_SCRATCH_VIEW[:size])
+            else:
                 self._decrypt(self._layer, _SCRATCH_VIEW[:size])
             if size < len(_SCRATCH):
                 return
 
     def _decrypt(self, layer: TlsLayer, data: memoryview) -> None:
-        """Throw away what the consumer says, but listen to what TLS says."""
         layer.receive(data)
         try:
-            while layer.decrypt_into(_SCRATCH_VIEW):
-                pass
+            while size := layer.decrypt_into(_SCRATCH_VIEW):
+                self.received(_SCRATCH_VIEW[:size])
         except ssl.SSLError as error:
-            self._break(SendError(f"{self.address}: TLS: {why_tls(error)}"))
+            self.fail(SendError(f"{self.address}: TLS: {why_tls(error)}"))
             return
         if layer.ended:
-            self._break(SendError(f"{self.address}: the consumer closed the connection"))
+            self.fail(SendError(f"{self.address}: the consumer closed the connection"))
             return
-        answer = layer.outgoing()
-        if answer:
-            sent = 0 if self._tail else max(0, self._push(answer))
-            self._ledger.skip(len(answer))
-            if self._tail or sent < len(answer):
-                self._keep(memoryview(bytes(self._tail) + answer[sent:]))
+        self._interject(layer.outgoing())
+
+    def _interject(self, data: bytes) -> None:
+        """Send bytes that belong to no message, after all that was taken before."""
+        if not data:
+            return
+        sent = 0 if self._tail else max(0, self._push(data))
+        self._ledger.skip(len(data))
+        if self._tail or sent < len(data):
+            self._keep(memoryview(bytes(self._tail) + data[sent:]))
 
     def _break_with(self, sock: socket.socket | None, error: OSError) -> None:
         if sock is self._socket:
-            self._break(SendError(f"{self.address}: {why(error)}"))
+            self.fail(SendError(f"{self.address}: {why(error)}"))
 
-    def _break(self, error: DeliveryError) -> None:
+    def fail(self, error: DeliveryError) -> None:
         """Tell that the connection is gone; the socket stays open, so that settled() can still ask it."""
         if self._socket is None or self._lost is not None:
             return

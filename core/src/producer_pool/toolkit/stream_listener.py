@@ -153,9 +153,9 @@ class StreamListener(Listener):
                 connection.answer(connection.layer.close())
         sock.close()
 
-    def _evict(self, connection: Connection, reason: object) -> None:
+    def _evict(self, connection: Connection, reason: object, fault: Exception | None = None) -> None:
         self.stats.evicted += 1
-        self._say("evicted", f"{connection.origin}: connection closed: {reason}")
+        self._say("evicted", f"{connection.origin}: connection closed: {reason}", fault)
         self._close(connection)
 
     # -- reading -----------------------------------------------------------------------------------
@@ -197,8 +197,12 @@ class StreamListener(Listener):
         left = _TURN
         while waiting and left > 0 and not self._intake.paused:
             connection = self._connections.get(waiting.popleft())
-            if connection is not None:
+            if connection is None:
+                continue
+            try:
                 left -= self._read(connection)
+            except Exception as error:
+                self._evict(connection, f"{type(error).__name__} while reading it", error)
 
     def _read(self, connection: Connection) -> int:
         """Read what there is, up to a buffer full, and pass on what is whole. Return what it cost."""
@@ -225,7 +229,9 @@ class StreamListener(Listener):
         established = layer.ready
         layer.receive(self._view[:size])
         try:
-            if established or layer.handshake():
+            if not established and layer.handshake():
+                connection.since = self._loop.time()
+            if layer.ready:
                 while size := layer.decrypt_into(self._view):
                     if not self._decode(connection, size):
                         return established
@@ -252,8 +258,10 @@ class StreamListener(Listener):
             )
             self.stats.messages += len(batch)
             self._intake.feed(batch)
+        if connection.unsaid:
+            self._say_back(connection)
         if decoder.error is None:
-            return True
+            return connection.socket.fileno() >= 0
         self._evict(connection, decoder.error)
         return False
 
@@ -265,6 +273,15 @@ class StreamListener(Listener):
             self._ready.write_too(connection.socket.fileno(), waits)
         if len(connection.unsent) > _MOST_UNSENT:
             self._evict(connection, "it does not read what it asks for")
+
+    def _say_back(self, connection: Connection) -> None:
+        """Send what the decoder has to answer."""
+        data, connection.unsaid = connection.unsaid, b""
+        layer = connection.layer
+        try:
+            self._answer(connection, data if layer is None else layer.outgoing() + layer.encrypt(data))
+        except OSError:
+            self._end(connection, clean=False)
 
     def _end(self, connection: Connection, *, clean: bool) -> None:
         """Close a connection that the sender ended: half a message is not passed on, unless asked for."""
@@ -307,8 +324,8 @@ class StreamListener(Listener):
         elif idle is not None and passed > idle:
             self._evict(connection, f"no message within {passed:.3g} s; see idle-timeout")
 
-    def _say(self, cause: str, text: str) -> None:
+    def _say(self, cause: str, text: str, fault: Exception | None = None) -> None:
         left_out = self._limit.allow(cause, self._loop.time())
         if left_out is not None:
             more = f" (and {left_out} more like this)" if left_out else ""
-            _log.warning("%s: %s%s", self._name, text, more)
+            _log.warning("%s: %s%s", self._name, text, more, exc_info=fault)
