@@ -70,6 +70,15 @@ def test_no_messages(framing: Framing) -> None:
     assert framing.misfits([], b"") == ()
 
 
+@pytest.mark.parametrize("framing", FRAMINGS[:2], ids=lambda framing: framing.name)
+@pytest.mark.parametrize("size", [1, 127, 40_000])
+def test_count_of_many(framing: Framing, size: int) -> None:
+    """A wire that is too long to be copied at once is counted right, also at the seams."""
+    number = 200_000 // size
+
+    assert framing.count(framing.encode([b"x" * size] * number)) == number
+
+
 @pytest.mark.parametrize(
     "framing,wire",
     [

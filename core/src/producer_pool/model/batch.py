@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import ge
+from typing import Final
 
 from producer_pool.model.framing import Framing
 from producer_pool.model.policies import BATCH_OVERHEAD, MESSAGE_OVERHEAD
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "payload"]
+
+_ONE: Final = (str, bytes, bytearray, memoryview)
 
 
 class Batch:
@@ -57,17 +60,19 @@ class Batch:
     @classmethod
     def of(cls, messages: Iterable[bytes | str], *, received: float = 0.0, origin: str = "") -> Batch:
         """Make a batch of *messages*. Text is encoded as UTF-8."""
-        if isinstance(messages, str | bytes | bytearray | memoryview):
+        if isinstance(messages, _ONE):
             raise TypeError("several messages make a batch; for a single one write Batch.of([message])")
         batch = cls.__new__(cls)
-        batch._messages = held = [m if type(m) is bytes else _payload(m) for m in messages]
-        batch._count = count = len(held)
+        batch._messages = held = [m if type(m) is bytes else payload(m) for m in messages]
+        batch._count = len(held)
         batch._framing = None
         batch._wire = b""
         batch._other = None
         batch._longest = None
         batch.nbytes = size = sum(map(len, held))
-        batch.cost = size + BATCH_OVERHEAD + MESSAGE_OVERHEAD * max(count - 1, 0)
+        batch.cost = size + BATCH_OVERHEAD
+        if len(held) > 1:
+            batch.cost += MESSAGE_OVERHEAD * (len(held) - 1)
         batch.received = received
         batch.origin = origin
         batch.kept = None
@@ -203,10 +208,10 @@ class Batch:
         return batch
 
 
-def _payload(message: bytes | str) -> bytes:
-    """Return *message* as bytes; TypeError says what a message may be."""
+def payload(message: bytes | str) -> bytes:
+    """Return *message* as bytes: text as UTF-8. TypeError says what a message may be."""
     if isinstance(message, str):
         return message.encode()
-    if isinstance(message, bytes | bytearray | memoryview):
+    if isinstance(message, _ONE):
         return bytes(message)
     raise TypeError(f"a message is bytes or str, not {type(message).__name__}")
