@@ -42,11 +42,11 @@ def test_write_all_tells_that_nobody_reads() -> None:
     os.close(write)
 
 
-def test_json_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """A value is one line, with text as it is."""
-    print_json({"a": "ü\n"})
+def test_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A value is one line that any terminal and any encoding carries."""
+    print_json({"a": "ü\n\udcff"})
 
-    assert capfd.readouterr().out == '{"a": "ü\\n"}\n'
+    assert capsys.readouterr().out == '{"a": "\\u00fc\\n\\udcff"}\n'
 
 
 def test_json_printer_makes_nobody_wait() -> None:

@@ -37,11 +37,7 @@ def write_all(data: bytes, fd: int = 1) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON value in one line."""
-    write_all(_json_line(value))
-
-
-def _json_line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+    print(json.dumps(value), flush=True)
 
 
 class JsonPrinter:
@@ -57,7 +53,7 @@ class JsonPrinter:
     def tell(self, value: Any) -> None:
         """Print *value*, unless so many wait already that nobody seems to read."""
         if self._lines.qsize() < _BEHIND:
-            self._lines.put(_json_line(value))
+            self._lines.put(json.dumps(value).encode() + b"\n")
 
     def finish(self, wait: float) -> None:
         """Print what waits, for at most *wait* seconds."""

@@ -91,8 +91,9 @@ def show(scheme: str, as_json: bool) -> None:
     """Show what the URLs of SCHEME may say, and what its transport guarantees."""
     from producer_pool.discovery.registry import default_registry
 
+    scheme = scheme.lower().removesuffix("://").removesuffix(":")
     with explained():
-        loaded = default_registry().load(scheme.lower().removesuffix("://").removesuffix(":"))
+        loaded = default_registry().load(scheme)
     described = _described(scheme, loaded)
     if as_json:
         print_json(described)

@@ -1,0 +1,117 @@
+"""``producer-pool check``."""
+
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from producer_pool.cli.group import cli
+from support.consumers import reserved_port
+
+
+def check(*arguments: str, env: Mapping[str, str] | None = None) -> Result:
+    """Run ``producer-pool check``."""
+    return CliRunner().invoke(cli, ["check", *arguments], env=env)
+
+
+def test_good_configuration(tmp_path: Path) -> None:
+    """Each listener and consumer has a row, with plugin, version, level, and where it stands."""
+    file = tmp_path / "pool.toml"
+    file.write_text('[producers.archive]\nurl = "tcp://127.0.0.1:1?ack=written"\n')
+
+    done = check("--config", str(file), "--to", "null:", env={"PRODUCER_BILLING": "tcp://127.0.0.1:2"})
+
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["ID", "URL", "PLUGIN", "ACK", "FROM", "RESULT"]
+    assert rows[1][:4] == ["listen", "tcp://127.0.0.1:9100", "producer-pool-tcp", "0.1.0"]
+    assert rows[1][-2:] == ["default", "ok"]
+    by_id = {row[0]: row for row in rows}
+    assert by_id["archive"][4] == "written"
+    assert "[producers.archive]" in by_id["archive"]
+    assert by_id["billing"][2:] == ["producer-pool-tcp", "0.1.0", "kernel", "PRODUCER_BILLING", "ok"]
+    assert by_id["consumer1"][1:4] == ["null:", "producer-pool", "0.1.0"]
+
+
+def test_all_faults_are_named() -> None:
+    """Nobody has to come back for the second mistake; what is right is shown, too."""
+    done = check(
+        *("--to=a=tpc://127.0.0.1:1", "--to=b=tcp://127.0.0.1:1?ack=app", "--to=c=null:"),
+        *("--listen=tcp://127.0.0.1", "--policy=both"),
+        env={"PRODUCER_D": "nonsense", "PRODUCER_POOL_BUFFER": "huge"},
+    )
+
+    assert done.exit_code == 78
+    for text in (
+        "--to: no installed plugin handles tpc://",
+        "--to: tcp://127.0.0.1:1: ack=app cannot be reached",
+        "--listen: tcp://127.0.0.1 names no port",
+        "--policy: 'both'",
+        "PRODUCER_D is no URL",
+        "PRODUCER_POOL_BUFFER: 'huge'",
+    ):
+        assert text in done.stderr
+    assert done.stderr.count("\n") == 6
+    assert [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("c ")] == ["ok"]
+
+
+def test_nothing_to_forward_to() -> None:
+    """A configuration without producers is one that `run` refuses."""
+    done = check()
+
+    assert done.exit_code == 78
+    assert "no producers are configured" in done.stderr
+
+
+def test_connect() -> None:
+    """Each consumer is tried, and one that cannot be reached is an exit code of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as there, reserved_port() as nobody:
+        good = f"tcp://127.0.0.1:{there.getsockname()[1]}"
+        bad = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        fine = check("--connect", "--to", good, "--to", "null:")
+        mixed = check("--connect", "--to", good, "--to", bad, "--json")
+        both = check("--connect", "--to", bad, "--to", "tpc:x")
+
+    assert fine.exit_code == 0
+    assert "connected in " in fine.stdout
+    assert mixed.exit_code == 69
+    told = {row["id"]: row for row in json.loads(mixed.stdout)["rows"]}
+    assert (told["consumer1"]["state"], told["consumer2"]["state"]) == ("connected", "unreachable")
+    assert "connection refused" in told["consumer2"]["detail"]
+    assert both.exit_code == 78
+
+
+def test_connect_sends_nothing() -> None:
+    """The consumer sees a connection that ends without a byte."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        check("--connect", "--to", f"tcp://127.0.0.1:{there.getsockname()[1]}")
+        there.settimeout(5)
+        connection, _ = there.accept()
+        with connection:
+            assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+def test_secrets_stay_hidden(json_flag: list[str]) -> None:
+    """A password is shown neither in a table nor in an error."""
+    url = "tcp://user:hunter2@127.0.0.1:1"
+    done = check(*json_flag, env={"PRODUCER_A": url})
+
+    assert done.exit_code == 78
+    assert "***@127.0.0.1:1" in done.output
+    assert "hunter2" not in done.output
+
+
+def test_plugin_that_fails_to_load(tmp_path: Path) -> None:
+    """A --plugin file that cannot be used is a fault like the others."""
+    file = tmp_path / "broken.py"
+    file.write_text("import nothing_of_this_name\n")
+
+    done = check("--plugin", str(file), "--to", "null:")
+
+    assert done.exit_code == 78
+    assert "nothing_of_this_name" in done.stderr

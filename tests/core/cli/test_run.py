@@ -1,0 +1,195 @@
+"""``producer-pool run``: what it is told, and what it says when it cannot."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from producer_pool.cli.options import NO_PRODUCERS
+from support.consumers import RecordingConsumer
+from support.processes import daemon, run_command
+from support.producers import send_lines
+
+FREE = "tcp://127.0.0.1:0"
+
+PLUGIN = """
+from producer_pool.plugin import Client, Transport, hookimpl
+
+class AppendClient(Client):
+    protocol_name = "append"
+
+    def __init__(self, endpoint, options):
+        self.address, self.path = str(endpoint), endpoint.path
+
+    async def send(self, message):
+        with open(self.path, "ab") as file:
+            file.write(message + b"\\n")
+
+@hookimpl
+def producer_pool_transports():
+    yield Transport(schemes=("append",), client=AppendClient)
+"""
+
+
+def test_without_producers_it_says_how_to_name_one() -> None:
+    """There is nothing to do, which is an error of the configuration."""
+    done = run_command("run")
+
+    assert done.returncode == 78
+    assert done.stderr.decode() == f"producer-pool: {NO_PRODUCERS}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments,text,code",
+    [
+        (["--to", "127.0.0.1:9000"], "--to: 127.0.0.1:9000 has no scheme; did you mean tcp://", 78),
+        (["--to", "tpc://127.0.0.1:1"], "no installed plugin handles tpc://", 78),
+        (["--to", "a=null:", "--to", "a=null:"], "both name the producer a", 78),
+        (["--to", "null:", "--listen", "null:"], "only sends; it cannot listen", 78),
+        (["--to", "null:?buffer=lots"], "option buffer: 'lots' is not a size", 78),
+        (["--to", "null:", "--policy", "realy"], "--policy: 'realy' is none of", 78),
+        (["--to", "null:", "--config", "/nowhere/pool.toml"], "/nowhere/pool.toml: cannot be read", 78),
+        (["--to", "null:", "--plugin", "/nowhere/x.py"], "/nowhere/x.py cannot be imported", 78),
+        (["--to", "tcp+tls://127.0.0.1:1?tls-ca=/nowhere/ca.pem"], "/nowhere/ca.pem", 78),
+        (
+            ["--to", "null:", "--listen", "tcp+tls://127.0.0.1:0?tls-cert=/nowhere/c&tls-key=/nowhere/k"],
+            "/nowhere/",
+            78,
+        ),
+        (["--to", "null:", "--listen", "tcp://0.0.0.0:0"], "can be reached from other machines", 1),
+        (["--nonsense"], "No such option", 2),
+    ],
+)
+def test_what_cannot_work(arguments: list[str], text: str, code: int) -> None:
+    """Each mistake is one line, without a traceback, with the exit code of its kind."""
+    done = run_command("run", "--listen", FREE, *arguments)
+
+    said = done.stderr.decode()
+    assert done.returncode == code
+    assert text in said
+    assert "Traceback" not in said
+    assert said.count("\n") == 1 or code == 2
+
+
+def test_port_that_is_taken() -> None:
+    """It is one line that says how to find out who has it; the exit code says that a retry may help."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_command("run", "--to", "null:", "--listen", f"tcp://127.0.0.1:{port}")
+
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert f"tcp://127.0.0.1:{port}: address already in use" in said
+    assert said.count("\n") == 1
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    """Whoever made several mistakes is told of each, with where it stands."""
+    done = run_command(
+        "run",
+        "--to",
+        "x=tpc://127.0.0.1:1",
+        "--listen",
+        "nowhere",
+        env={"PRODUCER_Y": "what", "PRODUCER_POOL_DRAIN": "soon"},
+    )
+
+    said = done.stderr.decode()
+    assert done.returncode == 78
+    for text in (
+        "--to: no installed",
+        "--listen is no URL",
+        "PRODUCER_Y is no URL; write PRODUCER_Y=tcp://",
+        "PRODUCER_POOL_DRAIN: 'soon'",
+    ):
+        assert text in said
+    assert said.count("\n") == 4
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "tcp+tls", "tpc"])
+def test_no_error_shows_a_password(scheme: str) -> None:
+    """Wherever the URL stands and whatever is wrong with it, its password stays hidden."""
+    url = f"{scheme}://user:hunter2@127.0.0.1:1?colour=red"
+    for arguments, env in (
+        (["--to", url], {}),
+        (["--to", "null:", "--listen", url], {}),
+        ([], {"PRODUCER_X": url}),
+    ):
+        done = run_command("run", *arguments, env=env)
+
+        assert done.returncode == 78
+        assert b"hunter2" not in done.stderr + done.stdout
+
+
+def test_environment_alone() -> None:
+    """Two variables name two consumers, and another one the listener: no argument is needed."""
+    with RecordingConsumer() as one, RecordingConsumer() as two:
+        env = {
+            "PRODUCER_CONSUMER1": one.url,
+            "PRODUCER_CONSUMER2": two.url,
+            "PRODUCER_POOL_LISTEN": FREE,
+        }
+        with daemon(env=env, listens=False) as relay:
+            send_lines(relay.port, [b"hello"])
+
+            assert one.wait_for(1) == two.wait_for(1) == [b"hello"]
+            assert list(relay.last["consumers"]) == ["consumer1", "consumer2"]
+            assert relay.terminate() == 0
+
+
+def test_command_line_comes_before_environment_before_file(tmp_path: Path) -> None:
+    """Of each setting, the nearest one counts; consumers of all three come together."""
+    file = tmp_path / "pool.toml"
+    file.write_text(
+        '[pool]\npolicy = "direct"\nlog-level = "debug"\nlisten = "tcp://127.0.0.1:1"\n'
+        '[producers.a]\nurl = "null:"\n[producers.b]\nurl = "null:"\n'
+    )
+    env = {"PRODUCER_POOL_CONFIG": str(file), "PRODUCER_POOL_POLICY": "relay", "PRODUCER_B": "memory:b"}
+
+    with daemon("--to", "c=null:", "--log-level", "error", env=env) as relay:
+        consumers = relay.last["consumers"]
+
+        assert "relay policy" in relay.said
+        assert {name: one["address"] for name, one in consumers.items()} == {
+            "a": "null:",
+            "b": "memory:b",
+            "c": "null:",
+        }
+        assert relay.terminate() == 0
+    assert "stopping" not in relay.said
+
+
+def test_plugin_in_one_file(tmp_path: Path) -> None:
+    """--plugin makes the scheme of one Python file known."""
+    file = tmp_path / "append.py"
+    file.write_text(PLUGIN)
+    record = tmp_path / "record"
+    with daemon("--plugin", str(file), "--to", f"append:{record}") as relay:
+        send_lines(relay.port, [b"one", b"two"])
+        relay.settled("consumer1", 2)
+
+        assert record.read_bytes() == b"one\ntwo\n"
+        assert relay.terminate() == 0
+
+
+def test_banner_is_short() -> None:
+    """Twelve consumers take no more than eight lines, and the program that reads JSON is told of all."""
+    to = [f"--to=c{number}=null:" for number in range(12)]
+    with daemon(*to) as relay:
+        banner = relay.lines[:8]
+
+        assert banner[0].startswith("producer-pool ")
+        assert f"pid {relay.process.pid}" in banner[0]
+        assert banner[-1] == "... and 7 more consumers; in all 12 up"
+        assert len(relay.last["consumers"]) == 12
+        assert relay.last["event"] == "ready"
+
+
+def test_json_by_environment() -> None:
+    """Each flag has a variable, --json too."""
+    with daemon("--to", "null:", env={"PRODUCER_POOL_JSON": "yes"}) as relay:
+        relay.terminate()
+    told = relay.last
+    assert told["event"] == "end"
+    assert json.dumps(told)
