@@ -138,6 +138,28 @@ def test_environment_alone() -> None:
             assert relay.terminate() == 0
 
 
+def test_variables_of_kubernetes_are_no_producers() -> None:
+    """What Kubernetes sets for a service of that name is ignored, with one warning in the log's own form."""
+    env = {
+        "PRODUCER_PORT": "tcp://10.0.0.11:6379",
+        "PRODUCER_SERVICE_HOST": "10.0.0.11",
+        "PRODUCER_SERVICE_PORT": "6379",
+        "PRODUCER_CONSUMER1": "null:",
+    }
+    with daemon(env=env) as relay:
+        assert list(relay.last["consumers"]) == ["consumer1"]
+        assert len([line for line in relay.lines if "PRODUCER_PORT" in line]) == 1
+        relay.wait_for_line(r"^\d{4}-\S+ \S+ WARNING ignoring .*PRODUCER_PORT")
+
+
+def test_url_from_a_file(tmp_path: Path) -> None:
+    """A consumer's URL may be in a file that a variable names."""
+    file = tmp_path / "url"
+    file.write_text("memory:secret\n")
+    with daemon(env={"PRODUCER_ARCHIVE_FILE": str(file)}) as relay:
+        assert relay.last["consumers"]["archive"]["address"] == "memory:secret"
+
+
 def test_command_line_comes_before_environment_before_file(tmp_path: Path) -> None:
     """Of each setting, the nearest one counts; consumers of all three come together."""
     file = tmp_path / "pool.toml"

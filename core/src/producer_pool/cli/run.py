@@ -47,6 +47,7 @@ def run(**given: Any) -> None:
     line comes before the environment, that before a file, and that before the defaults.
     """
     with explained():
+        log_to_stderr("warning")  # for what is found out while the level is not known yet
         problems = Problems()
         settings = read_settings(given, problems)
         log_to_stderr(settings.log_level)
