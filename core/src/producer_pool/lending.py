@@ -50,17 +50,18 @@ class Turn:
         On the main thread, a signal that comes in the middle is handled after the step: an exception out
         of its handler would leave things half done.
         """
+        if threading.get_ident() == threading.main_thread().ident:
+            return _before_signals(lambda: self._borrow(step))
+        return self._borrow(step)
+
+    def _borrow(self, step: Callable[[], None]) -> bool:
         if not self.lock.acquire(blocking=False):
             return False
         ident = threading.get_ident()
         self._insiders.add(ident)
         self.touched = False
         try:
-            if ident == threading.main_thread().ident:
-                with _DeferredSignals():
-                    step()
-            else:
-                step()
+            step()
         finally:
             self._insiders.discard(ident)
             self.lock.release()
@@ -101,21 +102,39 @@ def _lending(turn: Turn) -> selectors.BaseSelector:
     return Lending()
 
 
-class _DeferredSignals:
-    """Handle signals after the block instead of in its middle. On the main thread only."""
+def _before_signals(work: Callable[[], bool]) -> bool:
+    """Return work(), and handle the signals that come in the meantime after it. On the main thread only."""
+    came: list[int] = []
 
-    def __enter__(self) -> None:
-        self._came: list[int] = []
-        ask = _plain_signal.getsignal
-        self._handlers = [(number, found) for number in _RAISERS if callable(found := ask(number))]
-        for number, _ in self._handlers:
-            _plain_signal.signal(number, self._note)
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._came.append(number)
+    put, ask = _plain_signal.signal, _plain_signal.getsignal
+    handlers = [(number, found) for number in _RAISERS if callable(found := ask(number))]
+    try:
+        for number, _ in handlers:
+            put(number, note)
+        return work()
+    finally:
+        raised = None
+        while True:
+            # A handler may raise as soon as it is back, and the others still have to come back.
+            try:
+                for number, handler in handlers:
+                    put(number, handler)
+                break
+            except BaseException as error:
+                raised = error
+        _handle(came, raised)
 
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._handlers:
-            _plain_signal.signal(number, handler)
-        for number in self._came:
-            signal.raise_signal(number)
+
+def _handle(came: list[int], raised: BaseException | None) -> None:
+    """Have the handlers called of all signals that *came*, whatever they raise, then raise *raised*."""
+    try:
+        if came:
+            signal.raise_signal(came.pop(0))
+    finally:
+        if came:
+            _handle(came, raised)
+        elif raised is not None:
+            raise raised

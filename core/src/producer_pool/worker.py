@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from producer_pool.aio import Entrance
 from producer_pool.delivery.engine import Engine
@@ -33,6 +33,44 @@ GRACE: Final = 5.0
 """Seconds beyond the drain time that closing may take, clients that hang included."""
 
 
+class _Question(Generic[T]):
+    """Work for the loop that another thread waits for."""
+
+    # A plain lock. An interrupt inside a Condition, as Future and Event have one, may leave it locked, and
+    # the loop would stop where it answers.
+
+    def __init__(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> None:
+        self._work = work
+        self._answered = threading.Lock()
+        self._answered.acquire()
+        self._result: list[T] = []
+        self._error: BaseException | None = None
+
+    def wait(self) -> T:
+        """Wait for the answer; raise what the work raised, or PoolClosed if it will never be done."""
+        self._answered.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
+
+    async def answer(self, engine: Engine) -> None:
+        """Do the work, and wake the thread."""
+        try:
+            self._result.append(await self._work(engine))
+        except asyncio.CancelledError:
+            self._error = PoolClosed("the pool was closed meanwhile")
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._answered.release()
+
+    def give_up(self) -> None:
+        """Wake the thread, if it still waits: the loop is at its end."""
+        if not self._result and self._error is None:
+            self._error = PoolClosed("the pool was closed meanwhile")
+            self._answered.release()
+
+
 class Worker:
     """The loop thread of one pool, and what lives on it."""
 
@@ -48,6 +86,8 @@ class Worker:
         self._turn = Turn(self.entrance.log.insiders)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._questions: set[_Question[Any]] = set()
+        self._answers: set[asyncio.Task[None]] = set()
 
     # -- from any thread ---------------------------------------------------------------------------
 
@@ -75,14 +115,25 @@ class Worker:
         refusal = self.entrance.log.refusal
         if refusal is not None:
             raise refusal
+        question = _Question(work)
+        self._questions.add(question)
+        try:
+            assert self._loop is not None
+            try:
+                self._loop.call_soon_threadsafe(self._begin, question)
+            except RuntimeError:  # The loop is closed.
+                raise PoolClosed("the pool is closed") from None
+            return question.wait()
+        finally:
+            self._questions.discard(question)
 
-        async def in_order() -> T:
-            assert self.engine is not None
-            self.entrance.process(self.engine)
-            return await work(self.engine)
-
-        assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(in_order(), self._loop).result()
+    def _begin(self, question: _Question[Any]) -> None:
+        """Begin to answer a question, on the loop."""
+        assert self.engine is not None
+        self._process()
+        task = asyncio.ensure_future(question.answer(self.engine))
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     def ask_to_stop(self, drain: float) -> None:
         """Have the thread drain for *drain* seconds, close and end. Does not wait."""
@@ -110,9 +161,15 @@ class Worker:
 
         That saves two changes of threads, each of which costs as much as sending to several consumers.
         """
-        receipt = self.entrance.append(targets, message, wake=False)
-        if not self._lends or not self._turn.borrow(self._step):
-            self.entrance.log.rouse()
+        submits = self.entrance.log
+        try:
+            receipt = self.entrance.append(targets, message, wake=False)
+            if self._lends:
+                self._turn.borrow(self._step)
+        finally:
+            # The loop did not sleep; or an interrupt came first, and nobody waits, but the message is there.
+            if not submits.empty:
+                submits.rouse()
         return receipt
 
     def _step(self) -> None:
@@ -139,6 +196,8 @@ class Worker:
         finally:
             self._turn.lock.release()
             self.entrance.log.close(PoolClosed("the pool is closed"))
+            for question in list(self._questions):
+                question.give_up()
             _LIVE.discard(self)
             self._ready.set()
 

@@ -78,30 +78,35 @@ class SubmitLog(Generic[R]):
         Raises:
             PoolClosed: the pool takes nothing any more.
         """
-        with self._lock:
-            if self._refusal is not None:
-                raise self._refusal
-            if self._inside:
-                page = OpenPage(self, targets)
-                receipt = self.receipt(page, 0)
-                page.messages.append(message)
-                self._entries.append(page)
-            else:
-                self._inside = True
-                try:
-                    current = self._page
-                    if current is None or current.targets is not targets or current.nbytes >= PAGE_BYTES:
-                        current = self._open(targets)
-                    messages = current.messages
-                    receipt = self.receipt(current, len(messages))
-                    messages.append(message)
-                    current.nbytes += len(message)
-                finally:
-                    self._inside = False
-            if self._awake or not wake:
-                return receipt
-            self._awake = True
-        self._wake()
+        try:
+            with self._lock:
+                if self._refusal is not None:
+                    raise self._refusal
+                if self._inside:
+                    page = OpenPage(self, targets)
+                    receipt = self.receipt(page, 0)
+                    page.messages.append(message)
+                    self._entries.append(page)
+                else:
+                    self._inside = True
+                    try:
+                        current = self._page
+                        if current is None or current.targets is not targets or current.nbytes >= PAGE_BYTES:
+                            current = self._open(targets)
+                        messages = current.messages
+                        receipt = self.receipt(current, len(messages))
+                        messages.append(message)
+                        current.nbytes += len(message)
+                    finally:
+                        self._inside = False
+                if self._awake or not wake:
+                    return receipt
+            self.rouse()
+        except BaseException:
+            # An interrupt may come when the message is there, and the loop has not been told.
+            if wake and self._entries:
+                self.rouse()
+            raise
         return receipt
 
     @property
@@ -111,11 +116,17 @@ class SubmitLog(Generic[R]):
 
     def rouse(self) -> None:
         """Have the loop come for what was appended, if it is not on its way."""
-        with self._lock:
-            if self._awake:
-                return
+        if self._awake:
+            return
+        # Two threads may do this at once: waking twice does no harm. A wake-up that is marked, and not made
+        # because an interrupt came, would: nobody would wake the loop again.
+        try:
             self._awake = True
-        self._wake()
+            self._wake()
+        except BaseException:
+            self._awake = False
+            self._wake()
+            raise
 
     def _open(self, targets: Sequence[str]) -> OpenPage:
         """Close the open page, if there is one, and open the next."""
