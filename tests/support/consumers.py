@@ -218,8 +218,10 @@ class RecordingConsumer(Record):
     def _run(self) -> None:
         while not self._ended:
             for key, _ in self._selector.select():
-                if key.fileobj in self._selector.get_map():  # Nobody closed it in this round.
-                    key.data(key.fileobj)
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
+                if sock.fileno() >= 0 and sock in self._selector.get_map():  # Nobody ended it in this round.
+                    key.data(sock)
 
     def _obey(self, bell: socket.socket) -> None:
         bell.recv(1)
