@@ -211,7 +211,7 @@ def test_describe() -> None:
         ("idle-timeout", "duration", "", False),
         ("max-message", "size", "64KiB", False),
         ("tls-ca", "file", "", False),
-        ("framing", "framing", "lines", False),
+        ("framing", "lines|nul|length4|octet-counting", "lines", False),
         ("mode", "fast|very-safe|2", "fast", False),
         ("topics", "text[,text...]", "", False),
         ("ports", "number[,number...]", "1,2", False),

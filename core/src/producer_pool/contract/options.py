@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, TypeVar, cast
 
 from producer_pool.model.endpoint import is_secret_option
 from producer_pool.model.errors import ConfigurationError, InvalidOption
-from producer_pool.model.framing import Framing, framing_named
+from producer_pool.model.framing import FRAMINGS, Framing, framing_named
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import DeliveryPolicy, Overflow
 from producer_pool.model.text import format_duration, format_size, parse_duration, parse_size, suggestion
@@ -197,7 +197,11 @@ _SIMPLE: Final[Mapping[Any, _Reader]] = {
     float: _Reader(_float, str, "number"),
     bool: _Reader(lambda text: _word(text.lower(), _YES_NO), lambda yes: "yes" if yes else "no", "yes|no"),
     Path: _Reader(Path, str, "file"),
-    Framing: _Reader(framing_named, lambda framing: str(framing.name), "framing"),
+    Framing: _Reader(
+        framing_named,
+        lambda framing: str(framing.name),
+        "|".join(framing.name for framing in FRAMINGS),
+    ),
 }
 
 Duration = Annotated[float, _Reader(parse_duration, format_duration, "duration")]

@@ -13,7 +13,7 @@ from producer_pool.model.decoders import Decoder, DelimitedDecoder, Length4Decod
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.text import suggestion
 
-__all__ = ["LENGTH4", "LINES", "NUL", "OCTET_COUNTING", "Decoder", "Framing", "framing_named"]
+__all__ = ["FRAMINGS", "LENGTH4", "LINES", "NUL", "OCTET_COUNTING", "Decoder", "Framing", "framing_named"]
 
 
 _PIECE: Final = 32 * 1024
@@ -217,7 +217,10 @@ LENGTH4: Final[Framing] = _Length4()
 OCTET_COUNTING: Final[Framing] = _OctetCounting()
 """The length in decimal digits and a space before each message (RFC 6587, 3.4.1). No empty messages."""
 
-_BY_NAME: Final = {framing.name: framing for framing in (LINES, NUL, LENGTH4, OCTET_COUNTING)}
+FRAMINGS: Final = (LINES, NUL, LENGTH4, OCTET_COUNTING)
+"""All that there are."""
+
+_BY_NAME: Final = {framing.name: framing for framing in FRAMINGS}
 
 
 def framing_named(name: str) -> Framing:
