@@ -1,5 +1,6 @@
 """Batches: one form that came, at most one more, and which message is which."""
 
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -327,3 +328,24 @@ def test_replacing_by_another_number() -> None:
     """Nobody could say what became of which message."""
     with pytest.raises(ValueError, match=r"2 messages cannot be replaced by 1; leave some out with select"):
         Batch.of(["one", "two"]).replace(["one"])
+
+
+@pytest.mark.parametrize("size", [1, 10, 128, 1024])
+def test_cost_is_what_it_takes(size: int) -> None:
+    """A batch takes no more memory than it counts for, however it came, and however small its messages."""
+    number = 100_000 // size
+    wire = LINES.encode([b"x" * size] * number)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        came = Batch.from_wire(bytes(bytearray(wire)), LINES)
+        _ = came.longest
+        came.compact()
+        between = tracemalloc.get_traced_memory()[0]
+        made = Batch.of([bytes(bytearray(b"x" * size)) for _ in range(number)])
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert between - before <= came.cost
+    assert after - between <= made.cost * 1.05

@@ -80,6 +80,7 @@ def texts_of(error: BaseException) -> Iterator[str]:
 @example(f"tcp://user:{MARK}#x@h:1")
 @example(f"tcp://user:x?{MARK}@h:1")
 @example(f"tcp://user:x?{MARK}=1@h:1")
+@example(f"tcp://user:1?{MARK}=1@h:1")
 @example(f"tcp://user:x/{MARK}@h:1")
 @example(f"tcp://user:x@{MARK}@h:1")
 @example(f"tcp://user:x@{MARK}@h:1/p@q")
@@ -93,6 +94,7 @@ def test_password_before_the_host(url: str) -> None:
 
 @given(urls_with_secret_option)
 @example(f"tcp://h:1?password=x&{MARK}")
+@example(f"tcp://h:1?extra={MARK}&")
 @example(f"tcp://h:1?password=x@{MARK}")
 @example(f"tcp://h:1?pass%77ord={MARK}")
 @example(f"tcp://h:1?password={MARK}&password={MARK}")

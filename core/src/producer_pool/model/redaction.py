@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from typing import Final
-from urllib.parse import unquote
 
 __all__ = ["OPTION_NAME", "is_secret_option", "redact"]
 
@@ -79,9 +78,8 @@ def _redact_malformed(text: str) -> str:
 
 def _redact_option(pair: str, hidden: Collection[str]) -> str:
     name, equals, value = pair.partition("=")
-    word = unquote(name)
-    if pair and not (equals and OPTION_NAME.match(word)):
-        return "***"  # Perhaps the rest of a secret that holds a '&'.
-    if value and (is_secret_option(word) or word in hidden):
+    if pair and not (equals and OPTION_NAME.match(name)):
+        return "***"  # Perhaps the rest of a secret that holds a '&', or a name that hides what it is.
+    if value and (is_secret_option(name) or name in hidden):
         value = "***"
     return name + equals + value
