@@ -11,6 +11,8 @@ from typing import Final
 from producer_pool.contract.ports import PipelinedClient
 from producer_pool.delivery.containment import address_of, as_delivery_error, let_interrupts_pass
 from producer_pool.delivery.outbox import Outbox
+from producer_pool.delivery.page import Page
+from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError, Rejected, SendError
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import Ack
@@ -153,7 +155,48 @@ class Link:
             if sent >= TURN and self._open:
                 self._open = False
                 self._next_turn = self._loop.call_soon(self.writable)
-        if outbox.flying and (self.ack is Ack.WRITTEN or self._unasked > ASK_EARLY):
+        self._follow_up()
+
+    def express(self, page: Page, batch: Batch, now: float) -> bool:
+        """
+        Hand over a batch that nothing waits before, and settle it at once where that is known at once.
+
+        False: it was not taken, and has to wait. The outbox hears of it only when the client has it.
+        """
+        outbox = self._outbox
+        count = len(batch)
+        if not count or not self._open or self._asking or outbox.waiting or not outbox.fits(batch):
+            return False
+        reached = -1
+        call = "start"
+        self._asking = True
+        try:
+            if self._client.start((batch,), 0) != 1:
+                return False  # pump() asks again, and sees to what that answer means.
+            if self.ack is Ack.WRITTEN:
+                call = "settled"
+                reached = self._client.settled().written
+        except BaseException as error:
+            self._fault(call, error)
+            if call == "start":
+                return False
+        finally:
+            self._asking = False
+        if reached == self._settled + count and not outbox.flying and batch.kept is None:
+            self._settled = reached
+            outbox.pass_through(page, count)
+            return True
+        if not outbox.flying:
+            self._progress_at = now
+            self._poll = FIRST_POLL
+        outbox.take_off(page, batch, now)
+        self._unasked += 1
+        self._follow_up()
+        return True
+
+    def _follow_up(self) -> None:
+        """See to it that what was handed over is asked after, now or soon."""
+        if self._outbox.flying and (self.ack is Ack.WRITTEN or self._unasked > ASK_EARLY):
             self.harvest()
         if self._timer is None and self._outstanding():
             self._arm()

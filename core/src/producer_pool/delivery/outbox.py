@@ -147,6 +147,35 @@ class Outbox:
             self.block(policy.buffer // 2)
         return True
 
+    def fits(self, batch: Batch) -> bool:
+        """Whether *batch* is taken without applying the overflow policy."""
+        return self.nbytes + batch.cost <= self.policy.buffer
+
+    def pass_through(self, page: Page, count: int) -> None:
+        """Settle as delivered a batch of *count* messages that neither waited nor flew."""
+        stats = self.stats
+        stats.accepted += count
+        stats.delivered += count
+        self.handed += count
+        self.passed += count
+        track = page.track(self.producer_id)
+        if track is not None:
+            track.run(count, count, self._first_try)
+            page.settled()
+        self._events.settled(Outcome.DELIVERED, count, None)
+
+    def take_off(self, page: Page, batch: Batch, now: float) -> None:
+        """Take *batch*, which fits(), and which the client has taken already: it did not wait, and flies."""
+        entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline)
+        entry.attempts = 1
+        self.stats.accepted += entry.count
+        page.hold()
+        self.nbytes += entry.cost
+        self.handed += entry.count
+        self.flying.append(entry)
+        if self.policy.overflow is Overflow.BLOCK and self.nbytes >= self.policy.buffer:
+            self.block(self.policy.buffer // 2)
+
     def block(self, resume_at: int) -> None:
         """Make the source wait until no more than *resume_at* bytes are left."""
         blocked = self._resume_at is not None
@@ -351,11 +380,11 @@ class Outbox:
                 back.append(entry)
             else:
                 over.append(entry)
-        self.flying.clear()
+        self.flying = deque(over)
         self.waiting.extendleft(reversed(back))
         self._waiting_bytes += sum(entry.cost for entry in back)
-        for entry in over:
-            self._finish(entry, Outcome.FAILED, error)
+        while self.flying:
+            self._finish(self.flying.popleft(), Outcome.FAILED, error)
 
     def fail_waiting(self, error: DeliveryError, *, tried: bool) -> None:
         """Settle all that waits as FAILED; *tried* says whether that was an attempt."""
@@ -393,11 +422,9 @@ class Outbox:
 
     def cancel(self, why: str) -> None:
         """Settle all that is left as CANCELLED, because of *why*."""
-        left = [*self.flying, *self.waiting]
-        self.flying.clear()
-        self.waiting.clear()
-        self._ghosts = self.handed = self.passed = self._waiting_bytes = 0
-        for entry in left:
+        self._ghosts = self.handed = self.passed = 0
+        while not self.empty:
+            entry = self.flying.popleft() if self.flying else self._next_waiting()
             arrived = "it may have arrived" if entry.attempts else "it was not sent"
             self._finish(entry, Outcome.CANCELLED, Cancelled(f"{self.producer_id}: {why}; {arrived}"))
 

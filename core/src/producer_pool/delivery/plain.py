@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from producer_pool.contract.ports import Client
 from producer_pool.delivery.containment import as_failure, stop_if_cancelled
 from producer_pool.delivery.outbox import Entry, Outbox
+from producer_pool.delivery.page import Page
+from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError, Rejected, SendError
 
 __all__ = ["PlainLink"]
@@ -34,6 +36,10 @@ class PlainLink:
             failure = await self._send(outbox.flying[0])
             if failure is not None:
                 return failure
+
+    def express(self, page: Page, batch: Batch, now: float) -> bool:
+        """Return False: a plain client cannot take anything without waiting."""
+        return False
 
     def pump(self) -> None:
         """Note that something waits."""

@@ -148,9 +148,13 @@ class Producer:
                 self._offer(page, piece, now)
 
     def _offer(self, page: Page, batch: Batch, now: float) -> None:
+        link = self._link
+        if link is not None and link.express(page, batch, now):
+            if self._expiry is None and self.outbox.flying:
+                self._arm_expiry()
+            return
         if not self.outbox.offer(page, batch, now):
             return
-        link = self._link
         if link is not None:
             link.pump()
         elif self._state is State.CLOSED:
