@@ -32,12 +32,15 @@ from producer_pool.model.errors import (
     SendError,
 )
 from producer_pool.model.framing import LENGTH4, LINES, NUL, OCTET_COUNTING, Decoder, Framing
+from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.stats import Health, ListenerStats, State
-from producer_pool.toolkit.binding import Binding, TcpBinding
+from producer_pool.toolkit.acceptor import Acceptor
+from producer_pool.toolkit.binding import Binding, TcpBinding, check_loopback
 from producer_pool.toolkit.blocking import BlockingClient
 from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
 from producer_pool.toolkit.progress import TCP_ACKS, Progress
+from producer_pool.toolkit.resolver import Address, resolve
 from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions
 from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
 from producer_pool.toolkit.stream_listener import StreamListener
@@ -57,7 +60,9 @@ __all__ = [
     "NUL",
     "OCTET_COUNTING",
     "TCP_ACKS",
+    "Acceptor",
     "Ack",
+    "Address",
     "Batch",
     "Binding",
     "BlockingClient",
@@ -81,6 +86,7 @@ __all__ = [
     "ListenError",
     "Listener",
     "ListenerStats",
+    "LogLimit",
     "MessageTooLarge",
     "Observer",
     "Outcome",
@@ -104,8 +110,10 @@ __all__ = [
     "TlsClientOptions",
     "TlsListenerOptions",
     "Transport",
+    "check_loopback",
     "client_tls",
     "hookimpl",
     "option",
+    "resolve",
     "server_tls",
 ]

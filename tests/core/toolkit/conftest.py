@@ -1,13 +1,69 @@
-"""Certificates, made once for all tests of a folder."""
+"""Certificates, made once, and stream clients that are connected to a consumer."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
 import pytest
 
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.toolkit.binding import TcpBinding
+from producer_pool.toolkit.connection import StreamListenerOptions
+from producer_pool.toolkit.stream_listener import StreamListener
+from producer_pool.toolkit.tls import ServerTls
 from support.certificates import Authority
+from support.secure import Listening
+from support.sending import LEVELS, Connected, connected
+from support.streams import Consumer, FakeIntake
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Return a CA that the tests' certificates come from."""
     return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def consumer() -> Iterator[Consumer]:
+    with Consumer() as made:
+        yield made
+
+
+@pytest.fixture
+def small() -> Iterator[Consumer]:
+    """Return a consumer whose receive buffer is full soon."""
+    with Consumer(receive_buffer=8192) as made:
+        yield made
+
+
+@pytest.fixture(params=LEVELS, ids=lambda level: level.label)
+async def link(request: pytest.FixtureRequest, consumer: Consumer) -> AsyncIterator[Connected]:
+    made = await connected(consumer, request.param)
+    yield made
+    await made.client.aclose()
+
+
+@pytest.fixture(params=LEVELS, ids=lambda level: level.label)
+async def narrow(request: pytest.FixtureRequest, small: Consumer) -> AsyncIterator[Connected]:
+    """Return a client of a consumer that does not take much."""
+    made = await connected(small, request.param)
+    yield made
+    await made.client.aclose()
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Callable[..., Any]]:
+    """Return what starts listeners, which are closed at the end."""
+    running: list[Listening] = []
+
+    async def start(tls: ServerTls, options: StreamListenerOptions | None = None) -> Listening:
+        binding = TcpBinding(Endpoint.parse("tcp+tls://127.0.0.1:0"), allow_remote=True)
+        listener = StreamListener(binding, options or StreamListenerOptions(), tls=tls)
+        intake = FakeIntake()
+        running.append(Listening(listener, intake, await listener.start(intake)))
+        return running[-1]
+
+    yield start
+    for one in running:
+        await one.listener.aclose()

@@ -14,7 +14,7 @@ from producer_pool.model.errors import ListenError
 from producer_pool.toolkit.resolver import Address, resolve
 from producer_pool.toolkit.sockets import shown_address, why
 
-__all__ = ["Binding", "TcpBinding", "is_loopback"]
+__all__ = ["Binding", "TcpBinding", "check_loopback", "is_loopback"]
 
 _BACKLOG: Final = 1024
 _PORT_TRIES: Final = 20
@@ -67,12 +67,8 @@ class TcpBinding(Binding):
             addresses = await resolve(self._host, self._port, listening=True)
         except OSError as error:
             raise ListenError(f"{self.address}: cannot look up {self._host}: {why(error)}") from None
-        far = [address.host for address in addresses if not is_loopback(address.host)]
-        if far and not self._allow_remote:
-            raise ListenError(
-                f"{self.address}: {far[0]} can be reached from other machines, and nothing here asks who "
-                "they are; listen at 127.0.0.1, use TLS, or say allow-remote=yes"
-            )
+        if not self._allow_remote:
+            check_loopback(addresses, where=self.address)
         for _ in range(_PORT_TRIES):
             sockets = self._bind_all(addresses)
             if sockets:
@@ -143,6 +139,21 @@ def _next_step(error: OSError) -> str:
     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
         return "; choose an address of this machine (`ip address` lists them), such as 127.0.0.1"
     return ""
+
+
+def check_loopback(addresses: Sequence[Address], *, where: str) -> None:
+    """
+    Check that only this machine can reach these addresses, for a listener that asks nobody who they are.
+
+    Raises:
+        ListenError: others can reach one; the text names the option ``allow-remote``.
+    """
+    for address in addresses:
+        if not is_loopback(address.host):
+            raise ListenError(
+                f"{where}: {address.host} can be reached from other machines, and nothing here asks who "
+                "they are; listen at 127.0.0.1, use TLS, or say allow-remote=yes"
+            )
 
 
 def is_loopback(host: str) -> bool:

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import array
-import fcntl
 import socket
 import sys
-import termios
 from abc import ABC, abstractmethod
 from typing import Final
 
@@ -15,9 +13,11 @@ from producer_pool.model.outcomes import Ack
 
 __all__ = ["TCP_ACKS", "Progress", "TcpProgress"]
 
-_TELLS: Final = sys.platform == "linux" and hasattr(termios, "TIOCOUTQ")
+if sys.platform == "linux":
+    import fcntl
+    from termios import TIOCOUTQ
 
-TCP_ACKS: Final = frozenset({Ack.WRITTEN, Ack.KERNEL} if _TELLS else {Ack.WRITTEN})
+TCP_ACKS: Final = frozenset({Ack.WRITTEN, Ack.KERNEL} if sys.platform == "linux" else {Ack.WRITTEN})
 """The levels that a TCP connection can be asked for on this platform. Outside of Linux: WRITTEN only."""
 
 
@@ -51,5 +51,5 @@ class TcpProgress(Progress):
     def acknowledged(self, total: int) -> int:
         # SIOCOUTQ and TIOCOUTQ are one number on Linux. The kernel writes into the array, which
         # halves the time of the call that returns bytes.
-        fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, self._answer)
+        fcntl.ioctl(self._socket.fileno(), TIOCOUTQ, self._answer)
         return total - self._answer[0]
