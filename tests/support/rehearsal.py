@@ -1,0 +1,237 @@
+"""A page done as its reader would: python typed in, commands run in terminals, output compared."""
+# Rule: the addresses that a page shows are mapped to ports that are free here, and back in what is printed.
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from click import Context
+from sybil import Document, Region
+from sybil.example import Example
+
+from producer_pool.cli.group import cli
+from producer_pool.discovery.config import SETTINGS, Settings
+from producer_pool.discovery.factory import ClientFactory
+from support.pages import EXAMPLES, Item, Kind, items
+from support.terminals import Terminal, agrees, eventually
+
+__all__ = ["Ports", "Rehearsal"]
+
+_SHOWN: Final = re.compile(
+    r"(?P<host>127\.0\.0\.1|localhost)(?P<between>:|\", |', | |/)(?P<port>[0-9]{4,5})\b"
+)
+_LISTEN: Final = SETTINGS["listen"]
+_KILLS: Final = {"ctrl-c": signal.SIGINT, "kill": signal.SIGKILL}
+
+
+class Ports:
+    """Free ports for the ones that a page shows."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, socket.socket] = {}
+
+    def mapped(self, text: str) -> str:
+        """Return *text* with a free port for each that it shows."""
+        return _SHOWN.sub(lambda match: f"{match['host']}{match['between']}{self.of(match['port'])}", text)
+
+    def unmapped(self, text: str) -> str:
+        """Return *text* with the ports that the page shows."""
+        for shown in self._held:
+            text = re.sub(rf"\b{self.of(shown)}\b", shown, text)
+        return text
+
+    def of(self, shown: str) -> int:
+        """Return the port for one that is shown. It is bound, so that nobody else is given it."""
+        if shown not in self._held:
+            held = self._held[shown] = socket.socket()
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", 0))
+        port: int = self._held[shown].getsockname()[1]
+        return port
+
+    def listened(self, command: str) -> bool:
+        """Whether somebody listens at one that *command* names, as Linux tells; True if it names none."""
+        ports = {f":{port:04X}" for shown in self._held if str(port := self.of(shown)) in command}
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return not ports or any(row[1][-5:] in ports and row[3] == "0A" for row in rows)
+
+    def close(self) -> None:
+        """Let go of them."""
+        for held in self._held.values():
+            held.close()
+
+
+class Rehearsal:
+    """One page from its top to its end. What it starts is ended with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = Ports()
+        self.terminals: list[Terminal] = []
+        self.done: list[Item] = []
+        self._printed = io.StringIO()
+        self._compared = 0
+        """How much of what python printed the page has shown."""
+        self._environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PRODUCER_", "PYTEST_", "COV_", "COVERAGE_"))
+        }
+        self._environment["HOME"] = str(folder)
+        for example in EXAMPLES.glob("*.py"):
+            (folder / example.name).write_text(self.ports.mapped(example.read_text()))
+
+    def regions(self, document: Document) -> Iterator[Region]:
+        """Parse a page, for sybil."""
+        for item in items(Path(document.path), document.text):
+            if item.kind not in (Kind.DIRECTIVE, Kind.SHOWN):
+                yield Region(item.start, item.end, item, self.evaluate)
+
+    def evaluate(self, example: Example) -> None:
+        """Do what one item of the page asks for."""
+        item: Item = example.parsed
+        self.done.append(item)
+        text = self.ports.mapped(item.text)
+        with contextlib.redirect_stdout(self._printed):
+            match item.kind:
+                case Kind.ACTION:
+                    self._act(item)
+                case Kind.NOT_RUN:
+                    pass
+                case Kind.COMPARED:
+                    self._compare(item)
+                case _:
+                    if "file" in item.notes:
+                        (self.folder / item.notes["file"]).write_text(text)
+                    getattr(self, f"_{item.language}")(item, text, example.namespace)
+
+    def left_out(self) -> str:
+        """Return what python printed and the page does not show."""
+        return self._printed.getvalue()[self._compared :]
+
+    def close(self) -> None:
+        """End all that was started."""
+        for terminal in self.terminals:
+            terminal.close()
+        self.ports.close()
+
+    # -- by language -------------------------------------------------------------------------------
+
+    def _python(self, item: Item, text: str, namespace: dict[str, Any]) -> None:
+        code = compile("\n" * item.line + text, str(item.page), "exec", dont_inherit=True)
+        if "file" in item.notes:
+            return  # The page runs it with a command.
+        namespace["__name__"] = "__main__"
+        exec(code, namespace)
+
+    def _console(self, item: Item, text: str, _: object) -> None:
+        environment = dict(self._environment)
+        if "--config" not in text:
+            # Where a command does not say where to listen, there is nothing to be mapped.
+            environment[_LISTEN.variable] = self.ports.mapped(_LISTEN.default)
+        terminal = Terminal(text, self.folder, environment)
+        self.terminals.append(terminal)
+        if "stays" in item.notes:
+            last = len(terminal.commands) - 1
+            expected = self.ports.unmapped(terminal.expected[last])
+            assert eventually(lambda: terminal.ended or self._stands(terminal, last, expected)), self._told(
+                item, terminal
+            )
+            assert not terminal.ended, f"it should go on: {self._told(item, terminal)}"
+        else:
+            assert eventually(lambda: terminal.ended), f"it does not end: {self._told(item, terminal)}"
+            assert terminal.codes[-1] == 0 or terminal.expected[-1], self._told(item, terminal)
+        for number, expected in enumerate(terminal.expected):
+            if expected:
+                shown = terminal.shown[number]
+                assert agrees(self.ports.unmapped(expected), self.ports.unmapped(shown)), self._told(
+                    item, terminal
+                )
+
+    def _stands(self, terminal: Terminal, number: int, expected: str) -> bool:
+        """Whether a command that goes on has come as far as the page shows."""
+        if len(terminal.shown) <= number:
+            return False
+        if not expected:
+            return self.ports.listened(terminal.commands[number])
+        return agrees(expected, self.ports.unmapped(terminal.shown[number]))
+
+    def _told(self, item: Item, terminal: Terminal) -> str:
+        shown = "".join(
+            map("$ {}{}".format, terminal.commands, [*terminal.shown, *[""] * len(terminal.commands)])
+        )
+        return f"{item}: what happened is\n{self.ports.unmapped(shown)}\nexit codes: {terminal.codes}"
+
+    def _toml(self, item: Item, text: str, _: object) -> None:
+        tables = tomllib.loads(text)
+        if not {"pool", "producers", "plugins"} & tables.keys():
+            return  # It is for somebody else.
+        path = self.folder / item.notes.get("file", "page.toml")
+        path.write_text(text)
+        settings = Settings.read({}, flags={"config": str(path)})
+        factory = ClientFactory(policy=settings.policy)
+        for producer in settings.producers:
+            factory.plan(producer.url)
+        for listener in settings.listeners:
+            factory.listener(listener.url)
+
+    def _ini(self, item: Item, text: str, _: object) -> None:
+        parser = configparser.ConfigParser(strict=False, interpolation=None)
+        parser.read_string(text)
+        assert parser.sections(), f"{item}: no section"
+        for section in parser.values():
+            for name, value in section.items():
+                if name.startswith("exec"):
+                    _, command, *arguments = shlex.split(value)
+                    known = cli.get_command(Context(cli), command)
+                    assert known is not None, f"{item}: no command {command}"
+                    known.make_context(command, arguments)
+
+    def _text(self, item: Item, text: str, _: object) -> None:
+        """Do nothing more: it is a file that something else reads."""
+
+    def _json(self, item: Item, text: str, _: object) -> None:
+        for line in text.splitlines():
+            json.loads(line)
+
+    # -- what is not code --------------------------------------------------------------------------
+
+    def _act(self, item: Item) -> None:
+        ((action, command),) = item.notes.items()
+        self._terminal(item, command).send(_KILLS[action])
+        assert eventually(lambda: self._terminal(item, command).ended), f"{item}: {command} does not end"
+
+    def _compare(self, item: Item) -> None:
+        if "output" in item.notes:
+            # Threads print, too: so all counts that came since the page showed something last.
+            printed = self.ports.unmapped(self._printed.getvalue()[self._compared :])
+            self._compared = len(self._printed.getvalue())
+            assert agrees(item.text, printed), f"{item}: what was printed is\n{printed}"
+            return
+        terminal = self._terminal(item, item.notes["appears"])
+
+        def appears() -> bool:
+            shown = terminal.shown[len(terminal.commands) - 1]
+            return agrees(f"...\n{item.text}", self.ports.unmapped(shown))
+
+        assert eventually(appears), self._told(item, terminal)
+
+    def _terminal(self, item: Item, command: str) -> Terminal:
+        """Return the terminal in which *command* was run last."""
+        mapped = self.ports.mapped(command)
+        for terminal in reversed(self.terminals):
+            if any(mapped in one for one in terminal.commands):
+                return terminal
+        raise AssertionError(f"{item}: {command!r} was run in no terminal")

@@ -1,0 +1,111 @@
+"""Terminals as a reader has them open: each runs the commands of one console block."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+__all__ = ["BOUND", "Terminal", "agrees", "eventually"]
+
+BOUND: Final = 20.0
+"""Seconds after which something that does not come fails its page."""
+
+_MARK: Final = "\x01"
+_PROMPT: Final = "$ "
+
+
+def eventually(condition: Callable[[], object], bound: float = BOUND) -> bool:
+    """Wait until *condition* holds, at most *bound* seconds; say whether it does."""
+    until = time.monotonic() + bound
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def agrees(expected: str, actual: str) -> bool:
+    """
+    Whether *actual* is what a page shows: ``...`` stands for anything, alone in a line for any lines.
+
+    Columns may have other widths, because ports have.
+    """
+    expected, actual = (re.sub(r"   +", "  ", text) for text in (expected, actual))
+    lines = [
+        re.escape(line.rstrip()).replace(r"\.\.\.", ".*") + "\n" for line in expected.strip().splitlines()
+    ]
+    pattern = "".join(r"(?:.*\n)*?" if line == ".*\n" else line for line in lines)
+    found = "".join(f"{line.rstrip()}\n" for line in actual.strip().splitlines())
+    return re.fullmatch(pattern, found) is not None
+
+
+class Terminal:
+    """One shell with the commands of one block, one after the other."""
+
+    def __init__(self, block: str, folder: Path, environment: Mapping[str, str]) -> None:
+        self.commands: list[str] = []
+        self.expected: list[str] = []
+        """What the page shows after each command."""
+        for line in block.splitlines(keepends=True):
+            if line.startswith(_PROMPT):
+                self.commands.append(line.removeprefix(_PROMPT))
+                self.expected.append("")
+            elif self.commands and self.commands[-1].endswith("\\\n"):
+                self.commands[-1] += line.removeprefix("> ")
+            else:
+                assert self.commands, f"what is printed stands after a command: {line!r}"
+                self.expected[-1] += line
+        script = "".join(
+            f'{command}\n__s=$?; printf "{_MARK}%d{_MARK}" $__s; (exit $__s)\n' for command in self.commands
+        )
+        self._output = folder / f".terminal-{time.monotonic_ns()}"
+        path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                ["bash", "-c", script],
+                cwd=folder,
+                env={**environment, "PATH": path, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def shown(self) -> list[str]:
+        """What each command has printed until now; those that have not begun are missing."""
+        return re.split(f"{_MARK}[0-9]+{_MARK}", self._text())
+
+    @property
+    def codes(self) -> list[int]:
+        """The exit codes of the commands that ended."""
+        return [int(code) for code in re.findall(f"{_MARK}([0-9]+){_MARK}", self._text())]
+
+    def _text(self) -> str:
+        return self._output.read_text(errors="backslashreplace")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last command has."""
+        return self.process.poll() is not None
+
+    def send(self, number: int) -> None:
+        """Send a signal to all that runs in it, as Ctrl-C does."""
+        if not self.ended:
+            os.killpg(self.process.pid, number)
+
+    def close(self) -> None:
+        """End what still runs in it."""
+        # To the second one, a daemon leaves at once.
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):
+            self.send(number)
+            if eventually(lambda: self.ended, bound=2.0):
+                break
+        self.process.wait()
