@@ -83,8 +83,7 @@ class Entrance(Generic[R]):
             message = Batch.of((message,)).messages[0]
         if targets:
             return self.log.append(targets, message, wake=wake)
-        if self.log.refusal is not None:
-            raise self.log.refusal
+        self.log.check_open()
         if not self._warned:
             self._warned = True
             log.warning("a message was submitted to a pool without producers: it went nowhere")
@@ -348,9 +347,7 @@ class AsyncProducerPool:
 
     def _running(self) -> Engine:
         """Return the engine, started on the running loop when first asked for."""
-        refusal = self._entrance.log.refusal
-        if refusal is not None:
-            raise refusal
+        self._entrance.log.check_open()
         if self._engine is None:
             self._engine = Engine(self.limits)
             self._engine.on_blocked.append(self._tell_blocked)

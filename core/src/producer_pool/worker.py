@@ -93,9 +93,7 @@ class Worker:
 
     def start(self, pool: ProducerPool) -> None:
         """Start the thread, once."""
-        refusal = self.entrance.log.refusal
-        if refusal is not None:
-            raise refusal
+        self.entrance.log.check_open()
         if self._ready.is_set():
             return
         with self._starting:
@@ -112,9 +110,7 @@ class Worker:
     def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """Run *work* on the loop after all that was submitted before, and wait for it."""
         self.entrance.log.check_may_wait()
-        refusal = self.entrance.log.refusal
-        if refusal is not None:
-            raise refusal
+        self.entrance.log.check_open()
         question = _Question(work)
         self._questions.add(question)
         try:

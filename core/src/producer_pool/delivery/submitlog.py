@@ -81,7 +81,7 @@ class SubmitLog(Generic[R]):
         try:
             with self._lock:
                 if self._refusal is not None:
-                    raise self._refusal
+                    self.check_open()
                 if self._inside:
                     page = OpenPage(self, targets)
                     receipt = self.receipt(page, 0)
@@ -145,8 +145,7 @@ class SubmitLog(Generic[R]):
             PoolClosed: the pool takes nothing any more.
         """
         with self._lock:
-            if self._refusal is not None:
-                raise self._refusal
+            self.check_open()
             self._entries.append(entry)
             self._page = None
             self._calls = True
@@ -179,12 +178,13 @@ class SubmitLog(Generic[R]):
 
         Raises:
             Full: there was none in time; nothing was accepted by anyone.
-            WrongThread: this is the thread that makes the room.
+            WrongThread: this is the thread that makes the room, or keeps it from being made.
         """
         if threading.get_ident() in self.insiders:
             if self.crowded and not self.stuck(targets):
                 return  # It will come to it as soon as this call is over.
             raise WrongThread("submit() would wait on the pool's own thread; use submit_nowait()")
+        self._check_uninterrupted()
         give_up = time.monotonic() + deadline
         with self._room:
             while self._refusal is None and (self.crowded or self.stuck(targets)):
@@ -213,6 +213,17 @@ class SubmitLog(Generic[R]):
     def refusal(self) -> Exception | None:
         """Why nothing is taken any more, if so."""
         return self._refusal
+
+    def check_open(self) -> None:
+        """
+        Raise if nothing is taken any more.
+
+        Raises:
+            PoolClosed: the pool is closed, or it lives in the parent process.
+        """
+        if self._refusal is not None:
+            # It is one object for all: its traceback would grow with each time it is raised.
+            raise self._refusal.with_traceback(None)
 
     # -- the loop's side ---------------------------------------------------------------------------
 
@@ -243,13 +254,23 @@ class SubmitLog(Generic[R]):
         Raise if waiting here could never end.
 
         Raises:
-            WrongThread: this is the pool's own thread.
+            WrongThread: this is the pool's own thread; or a signal handler or a __del__ in the middle
+                of another call, which cannot go on as long as this one waits.
             ForkedPool: the pool lives in the parent process.
         """
         if isinstance(self._refusal, ForkedPool):
-            raise self._refusal
+            self.check_open()
         if threading.get_ident() in self.insiders:
             raise WrongThread("this call would wait for the thread that it runs on; use submit() here")
+        self._check_uninterrupted()
+
+    def _check_uninterrupted(self) -> None:
+        """Raise WrongThread if this call came in the middle of one that holds the lock."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            raise WrongThread(
+                "this call came in the middle of another one of its thread, in a signal handler or a "
+                "__del__, and would wait for it; use submit_nowait() there"
+            )
 
 
 _LOGS: Final[weakref.WeakSet[SubmitLog[Any]]] = weakref.WeakSet()
