@@ -1,4 +1,4 @@
-"""Signals at every point where the interpreter can handle one: a handler that raises, without any timing."""
+"""Signals at every point where the interpreter can handle one, without any timing."""
 # CPython 3.11 and later runs a handler on the main thread: as a function begins, after a call, and at a jump
 # backward. A trace function sees each instruction before it runs; so it can stand in for the signal.
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-__all__ = ["Interrupted", "interrupted_at", "points"]
+__all__ = ["Interrupted", "interrupted_at", "points", "raise_interrupted"]
 
 _AT: Final = frozenset({"RESUME", "JUMP_BACKWARD"})
 _AFTER: Final = frozenset({"CALL", "CALL_FUNCTION_EX"})
@@ -41,6 +41,7 @@ class _Tracer:
                 self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
                 handler = signal.getsignal(signal.SIGUSR1)
                 assert callable(handler)
+                sys.settrace(None)
                 handler(signal.SIGUSR1, frame)
         return self
 
@@ -65,12 +66,18 @@ def points(call: Callable[[], object], folder: Path) -> int:
     return tracer.count
 
 
-def interrupted_at(number: int, call: Callable[[], object], folder: Path) -> str:
-    """Make *call*, and have SIGUSR1 raise Interrupted at that point; return where that was, or ''."""
+def raise_interrupted(number: int, frame: FrameType | None) -> None:
+    """Be a signal handler that raises."""
+    raise Interrupted
 
-    def handler(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted
 
+def interrupted_at(
+    number: int,
+    call: Callable[[], object],
+    folder: Path,
+    handler: Callable[[int, FrameType | None], object] = raise_interrupted,
+) -> str:
+    """Make *call*, and have *handler* called for a signal at that point; return where that was, or ''."""
     tracer = _Tracer(folder, number)
     before = signal.signal(signal.SIGUSR1, handler)
     try:
