@@ -192,6 +192,7 @@ def test_what_is_no_url(url: str, text: str) -> None:
         "tcp://u:p?s=s@h:1",
         "tcp:u:p@h:1",
         "u:p@h:1",
+        "u:/p@h:1",
         "tcp://h:1?a=b@c",
     ],
 )

@@ -253,7 +253,7 @@ def _check_at(parts: _Parts, shown: str) -> None:
     """
     Refuse an ``@`` that does not end the userinfo: it may be part of a password, or the end of one.
 
-    Only in paths without a host, and at the start of a name without one, it is a character like others.
+    Only in a path after three slashes, and at the start of a name without a host, it is one like others.
     """
     if parts.userinfo == "":
         raise InvalidEndpoint(
@@ -261,7 +261,7 @@ def _check_at(parts: _Parts, shown: str) -> None:
             f"or write {parts.scheme}:@name for a name without a host"
         )
     text = f"{parts.userinfo or ''}{parts.query or ''}"
-    if parts.address or parts.userinfo or not parts.path.startswith(("/", "@")):
+    if parts.address or parts.userinfo or (parts.address is None and not parts.path.startswith("@")):
         text += parts.path
     if "@" in text:
         raise InvalidEndpoint(

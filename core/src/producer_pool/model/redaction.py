@@ -21,13 +21,14 @@ _ADDRESS: Final = rf"{_HOST}(?::[0-9]*)?"
 _HOSTS: Final = rf"{_ADDRESS}(?:,{_ADDRESS})*"
 _QUERY: Final = r"(?:\?(?P<query>[^@#]*))?\Z"
 
-# A path that cannot be `/user:password@host`, with one slash too many or too few.
+# Paths that can be neither `user:/password@host` nor `scheme:/user:password@host`.
+_PATH: Final = r"/[^?#@:/]*(?:/[^?#@]*)?"
 _FILE: Final = r"/(?:[^?#:]*|[^?#@:/]+(?:/[^?#@]*)?)"
 
 _WITH_HOST: Final = re.compile(
     rf"{_SCHEME}://(?P<user>[^/?#@]*@)?(?P<place>(?!/){_HOSTS}(?:/[^?#@]*)?){_QUERY}"
 )
-_WITHOUT_HOST: Final = re.compile(rf"{_SCHEME}:(?P<place>//{_FILE}|(?!//){_FILE}|(?!/)@?[^?#@:]*){_QUERY}")
+_WITHOUT_HOST: Final = re.compile(rf"{_SCHEME}:(?P<place>//{_FILE}|(?!//){_PATH}|(?!/)@?[^?#@:]*){_QUERY}")
 
 _WITHOUT_SCHEME: Final = re.compile(rf"{_HOST}:[0-9]+(?:/[^?#@:]*)?\Z")
 _AFTER_LAST_AT: Final = re.compile(rf"(?P<scheme>[A-Za-z][A-Za-z0-9+-]*://)?[^?#]*@(?P<place>{_HOSTS})\Z")
