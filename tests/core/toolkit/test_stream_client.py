@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -224,6 +225,29 @@ async def test_words_between_messages(consumer: Consumer) -> None:
     assert client.settled() == (2, 2)
     client.say(b"too late")
     await client.aclose()
+
+
+def test_loops_in_two_threads() -> None:
+    """What the consumers of two loops say is not mixed up, though each loop has one buffer for all."""
+    sizes = (50, 51)
+
+    async def listen(letter: bytes) -> bytes:
+        with Consumer() as consumer:
+            client = Talker(
+                TcpDialer(consumer.endpoint, TcpOptions()), StreamClientOptions(), protocol_name="tcp"
+            )
+            await client.connect()
+            peer = await consumer.accept()
+            for _ in range(300):
+                await send(peer, letter * 10_000)
+            await until(lambda: len(client.heard) == 3_000_000)
+            await client.aclose()
+            return client.heard
+
+    with ThreadPoolExecutor(len(sizes)) as threads:
+        heard = list(threads.map(lambda size: asyncio.run(listen(b"%c" % size)), sizes))
+
+    assert [set(words) for words in heard] == [{size} for size in sizes]
 
 
 async def test_words_behind_half_a_batch(small: Consumer) -> None:

@@ -203,7 +203,10 @@ async def test_connect_again(link: Connected, consumer: Consumer) -> None:
     await link.client.aclose()
     signals = FakeSignals(link.signals.ack)
     link.client.attach(signals)
-    await link.client.connect()
+    connecting = asyncio.ensure_future(link.client.connect())
+    await asyncio.sleep(0)
+    assert link.client.settled() == (0, 0)
+    await connecting
     peer = await consumer.accept()
     link.client.start([Batch.of([b"two"])])
 

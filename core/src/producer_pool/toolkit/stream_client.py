@@ -8,9 +8,10 @@ import errno
 import select
 import socket
 import ssl
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from producer_pool.contract.options import Size, option
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
@@ -36,8 +37,7 @@ _LINGER: Final = 0.5
 _GONE: Final = getattr(select, "POLLRDHUP", select.POLLIN) | select.POLLHUP | select.POLLERR
 _OF_TIMEOUT: Final = 0.95
 """Of the time for an attempt: so that this client says what took too long, before its Producer does."""
-_SCRATCH: Final = bytearray(64 * 1024)
-_SCRATCH_VIEW: Final = memoryview(_SCRATCH)
+_SCRATCH: Final = 64 * 1024
 _NONE: Final[Mapping[int, Rejected]] = {}
 
 
@@ -116,6 +116,7 @@ class StreamClient(PipelinedClient):
 
     async def connect(self) -> None:
         await self.aclose()
+        self._last_settled = Settled(0, 0)
         self._loop = asyncio.get_running_loop()
         timeout = self.timeout * _OF_TIMEOUT
         end = self._loop.time() + timeout
@@ -303,11 +304,12 @@ class StreamClient(PipelinedClient):
 
     def _readable(self) -> None:
         sock = self._socket
+        scratch = _scratch()
         for _ in range(_READS):
             if sock is None or sock is not self._socket or self._lost is not None:
                 return
             try:
-                size = sock.recv_into(_SCRATCH)
+                size = sock.recv_into(scratch)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -318,17 +320,17 @@ class StreamClient(PipelinedClient):
                 return
             self._heard = True
             if self._layer is None:
-                self.received(_SCRATCH_VIEW[:size])
+                self.received(scratch[:size])
             else:
-                self._decrypt(self._layer, _SCRATCH_VIEW[:size])
-            if size < len(_SCRATCH):
+                self._decrypt(self._layer, scratch, size)
+            if size < _SCRATCH:
                 return
 
-    def _decrypt(self, layer: TlsLayer, data: memoryview) -> None:
-        layer.receive(data)
+    def _decrypt(self, layer: TlsLayer, scratch: memoryview, size: int) -> None:
+        layer.receive(scratch[:size])
         try:
-            while size := layer.decrypt_into(_SCRATCH_VIEW):
-                self.received(_SCRATCH_VIEW[:size])
+            while size := layer.decrypt_into(scratch):
+                self.received(scratch[:size])
         except ssl.SSLError as error:
             self.fail(SendError(f"{self.address}: TLS: {why_tls(error)}"))
             return
@@ -378,7 +380,7 @@ class StreamClient(PipelinedClient):
         elif lost:
             sock.close()
         else:
-            if self._layer is not None:
+            if self._layer is not None and not self._tail:
                 self._say_goodbye(sock, self._layer)
             await part(sock, _LINGER if self._heard else 0.0)
 
@@ -387,6 +389,18 @@ class StreamClient(PipelinedClient):
             sock.send(layer.close())
         except OSError:
             return  # its end will be a surprise; all that it has is whole
+
+
+_threads: Final = threading.local()
+
+
+def _scratch() -> memoryview:
+    """Return this thread's buffer for what consumers say: one for all clients of a loop."""
+    try:
+        return cast("memoryview", _threads.scratch)
+    except AttributeError:
+        _threads.scratch = memoryview(bytearray(_SCRATCH))
+        return cast("memoryview", _threads.scratch)
 
 
 def _group(batches: Sequence[Batch], start: int) -> Sequence[Batch]:
