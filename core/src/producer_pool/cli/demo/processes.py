@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -10,10 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Final, Self
 
-__all__ = ["PATIENCE", "DemoError", "Process", "Processes", "interrupted", "wait_until"]
+__all__ = ["PATIENCE", "DemoError", "Process", "Processes", "wait_until"]
 
 PATIENCE: Final = 30.0
 """Seconds that anything may take, on a machine that has much else to do."""
@@ -133,29 +134,48 @@ class Process:
 
 
 class Processes:
-    """Starts processes; leaving the ``with`` block ends all that still run, each by its id."""
+    """
+    Starts processes; leaving the ``with`` block ends all that still run, each by its id.
+
+    In the block, the first signal that would end this process raises KeyboardInterrupt instead, but never
+    between the start of another one and the moment when that is known here.
+    """
 
     def __init__(self) -> None:
         self._started: list[Process] = []
+        self._holds_back = False
+        self._interrupted = False
 
     def start(self, *arguments: str, stdin: int | None = None, record: Path | None = None) -> Process:
         """Start one: see Process."""
+        self._holds_back = True
         process = Process(*arguments, stdin=stdin, record=record)
         self._started.append(process)
+        self._holds_back = False
+        if self._interrupted:
+            raise KeyboardInterrupt
         return process
 
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            return  # Whoever asks again must not stop the end that has begun.
+        self._interrupted = True
+        if not self._holds_back:
+            raise KeyboardInterrupt
+
     def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._interrupt)
+        # For a signal that comes when the block has ended, but not what stands below.
+        atexit.register(self._end)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # Whoever asks again must not stop this.
+        self._holds_back = True
+        self._end()
+
+    def _end(self) -> None:
         for process in self._started:
             process.kill()
-
-
-def interrupted(*_: object) -> None:
-    """Turn a signal that ends processes into an exception, so that all is cleaned up."""
-    raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from producer_pool.cli.demo.account import Account
 from producer_pool.cli.demo.kernel import unread
-from producer_pool.cli.demo.processes import DemoError, Process, Processes, interrupted, wait_until
+from producer_pool.cli.demo.processes import DemoError, Process, Processes, wait_until
 from producer_pool.cli.demo.records import SIZE, Record, message
 
 __all__ = ["Story", "main"]
@@ -33,8 +33,6 @@ _TICK: Final = 0.02
 
 def main() -> None:
     """Run the demo; exit with 0 only if every message is accounted for."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupted)
     try:
         with tempfile.TemporaryDirectory(prefix="producer-pool-") as folder, Processes() as processes:
             good = Story(Path(folder), processes).tell()
