@@ -68,7 +68,7 @@ class Item:
     notes: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{_shown(self.page)}:{self.line}"
 
     @property
     def kind(self) -> str:
@@ -89,6 +89,10 @@ class Item:
         return Kind.RUN
 
 
+def _shown(page: Path) -> Path:
+    return page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
+
+
 def pages() -> list[Path]:
     """Return every page that people read: the READMEs, the guide for contributors, and docs/."""
     top = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -107,7 +111,7 @@ def items(page: Path, text: str | None = None) -> Iterator[Item]:
     since = 0
     for match in _TOKEN.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
-        where = f"{page.relative_to(ROOT)}:{line}"
+        where = f"{_shown(page)}:{line}"
         if notes:
             between = text[since : match.start()]
             assert not between.strip(), f"{where}: no block follows the note {notes}"
@@ -120,6 +124,7 @@ def items(page: Path, text: str | None = None) -> Iterator[Item]:
                 assert key in _BLOCK_NOTES, f"{where}: there is no note {key!r}"
                 notes[key] = value
         else:
+            assert match["language"].strip(), f"{where}: a block says its language; text, if it has none"
             body = textwrap.dedent(match["body"])
             yield Item(page, match.start(), match.end(), line, match["language"].strip(), body, notes)
             notes = {}
