@@ -15,7 +15,7 @@ from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import AsyncReceipt
 from producer_pool.delivery.roster import Roster
 from producer_pool.delivery.submitlog import OpenPage, SubmitLog
-from producer_pool.model.batch import Batch
+from producer_pool.model.batch import Batch, payload
 from producer_pool.model.errors import Full, PoolClosed, UsageError
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits
@@ -80,7 +80,7 @@ class Entrance(Generic[R]):
     def append(self, targets: Sequence[str], message: bytes | str, *, wake: bool = True) -> R:
         """Put one message in the log. Without targets there is nothing to do, but to say so once."""
         if type(message) is not bytes:
-            message = Batch.of((message,)).messages[0]
+            message = payload(message)
         if targets:
             return self.log.append(targets, message, wake=wake)
         self.log.check_open()
@@ -99,7 +99,7 @@ class Entrance(Generic[R]):
         """Hand all that lies in the log to the engine. On the loop, or with *pages_only* in its place."""
         for entry in self.log.swap(pages_only=pages_only):
             if isinstance(entry, OpenPage):
-                engine.take(entry, Batch.of(entry.messages))
+                engine.take(entry, Batch.owning(entry.give_away()))
             else:
                 entry()
 

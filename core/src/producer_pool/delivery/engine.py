@@ -134,6 +134,8 @@ class Engine:
             except Exception:
                 # Nothing is known that gets here. Should there be something, then it stays with this one.
                 log.exception("%s: unexpected; a batch was not taken", producer_id)
+        if page.holders:
+            batch.compact()
         if not page.targets and not self._warned:
             self._warned = True
             log.warning("a message came, but the pool has no producers: it went nowhere")

@@ -9,6 +9,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from producer_pool.delivery.page import Page
@@ -35,7 +37,13 @@ class OpenPage(Page):
         super().__init__(None, targets, tracked=True)
         self.log = log
         self.messages: list[bytes] = []
+        """What was appended, until it is given away."""
         self.nbytes = BATCH_OVERHEAD
+
+    def give_away(self) -> list[bytes]:
+        """Return the messages, for a batch to own: a page that is held on to holds them only once."""
+        messages, self.messages = self.messages, []
+        return messages
 
 
 class SubmitLog(Generic[R]):
@@ -57,7 +65,8 @@ class SubmitLog(Generic[R]):
         self._blocked: frozenset[str] = frozenset()
         self._wake = wake
         self._lock = threading.RLock()
-        self._room = threading.Condition()
+        self._waiting: set[SimpleQueue[None]] = set()
+        """One for each thread that waits for room. No Condition: an interrupt may leave that locked."""
         self._inside = False
         self._entries: list[OpenPage | Callable[[], None]] = []
         self._page: OpenPage | None = None
@@ -186,7 +195,10 @@ class SubmitLog(Generic[R]):
             raise WrongThread("submit() would wait on the pool's own thread; use submit_nowait()")
         self._check_uninterrupted()
         give_up = time.monotonic() + deadline
-        with self._room:
+        woken: SimpleQueue[None] = SimpleQueue()
+        try:
+            # Register, then look; who makes room does it, then looks for who is registered.
+            self._waiting.add(woken)
             while self._refusal is None and (self.crowded or self.stuck(targets)):
                 left = give_up - time.monotonic()
                 if left <= 0:
@@ -194,7 +206,10 @@ class SubmitLog(Generic[R]):
                     raise Full(
                         f"{names}: no room within {deadline:g} s (overflow=block); nothing was accepted"
                     )
-                self._room.wait(left)
+                with suppress(Empty):
+                    woken.get(timeout=left)
+        finally:
+            self._waiting.discard(woken)
 
     def close(self, refusal: Exception) -> None:
         """Take nothing any more; append() and call() raise *refusal* from now on."""
@@ -205,7 +220,7 @@ class SubmitLog(Generic[R]):
     def closed_by_fork(self) -> None:
         """Be dead in a forked child: touch no lock that the parent's threads may have held."""
         self._lock = threading.RLock()
-        self._room = threading.Condition()
+        self._waiting = set()
         self._refusal = ForkedPool()
         self._awake = True
 
@@ -246,8 +261,8 @@ class SubmitLog(Generic[R]):
 
     def notify(self) -> None:
         """Have those who wait for room look again."""
-        with self._room:
-            self._room.notify_all()
+        for woken in list(self._waiting):
+            woken.put(None)
 
     def check_may_wait(self) -> None:
         """

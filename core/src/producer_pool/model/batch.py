@@ -62,8 +62,14 @@ class Batch:
         """Make a batch of *messages*. Text is encoded as UTF-8."""
         if isinstance(messages, _ONE):
             raise TypeError("several messages make a batch; for a single one write Batch.of([message])")
+        held = [m if type(m) is bytes else payload(m) for m in messages]
+        return cls.owning(held, received=received, origin=origin)
+
+    @classmethod
+    def owning(cls, messages: list[bytes], *, received: float = 0.0, origin: str = "") -> Batch:
+        """Make a batch of a list that the caller gives away. It is neither copied nor looked at."""
         batch = cls.__new__(cls)
-        batch._messages = held = [m if type(m) is bytes else payload(m) for m in messages]
+        batch._messages = held = messages
         batch._count = len(held)
         batch._framing = None
         batch._wire = b""
