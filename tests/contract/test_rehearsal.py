@@ -56,7 +56,7 @@ RIGHT = """
 
     <!-- stays -->
     ```console
-    $ sh -c 'echo begun; exec cat'
+    $ sh -c 'echo begun; exec sleep 60'
     begun
     ```
     """
@@ -64,7 +64,7 @@ RIGHT = """
 
 def test_page_that_is_right(rehearsal: Rehearsal) -> None:
     """Files are written, python and commands are run, and ports are shown as the page has them."""
-    run(rehearsal, RIGHT.replace("exec cat", "exec sleep 60"))
+    run(rehearsal, RIGHT)
 
     assert len(rehearsal.done) == 5
     assert rehearsal.left_out() == ""
@@ -77,7 +77,7 @@ def test_page_that_is_right(rehearsal: Rehearsal) -> None:
         RIGHT.replace("    one\n    $", "    two\n    $"),
         RIGHT.replace("    1\n    ```", "    0\n    ```"),
         RIGHT.replace("$ cat words.txt\n    one", "$ cat missing.txt").replace("    $ echo $?\n    1\n", ""),
-        RIGHT,  # What stays there does not: cat ends, because nobody types.
+        RIGHT.replace("echo begun; exec sleep 60", "echo ended"),
         "<!-- ctrl-c: nothing that runs -->",
     ],
     ids=["output", "command", "code", "missing", "stays", "ctrl-c"],
