@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ import producer_pool
 from producer_pool import plugin
 from producer_pool.cli import exits
 from producer_pool.cli.group import cli
+from producer_pool.cli.report import Snapshot, in_json
 from producer_pool.contract import hookspecs
 from producer_pool.contract.options import DELIVERY_OPTIONS, describe
 from producer_pool.discovery.config import SETTINGS
 from producer_pool.discovery.registry import Registry, default_registry
 from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY
 from producer_pool.model import errors, framing
+from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
 from support.pages import EXAMPLES, PAGES, Kind, items
 from support.tree import ROOT
 
@@ -228,3 +231,24 @@ def test_links_of_readmes_lead_somewhere() -> None:
     ]
 
     assert broken == []
+
+
+def test_json_of_the_daemon_is_shown_as_it_is() -> None:
+    """The page that shows what `run --json` writes has all of its keys, and no others."""
+    producer, address = "billing", "tcp://127.0.0.1:9000"
+    health = {producer: Health(producer, State.UP, 0.0, address=address)}
+    now = Snapshot(0.0, [(address, ListenerStats())], PoolStats({producer: ProducerStats()}), health)
+    (shown,) = [json.loads(item.text) for page in PAGES for item in items(page) if item.language == "json"]
+
+    assert keys(shown) == keys(in_json("status", now))
+
+
+def keys(value: Any) -> set[str]:
+    """Return the paths of all keys in a value of JSON, whatever consumers are called."""
+    match value:
+        case dict():
+            return {f"{key}.{below}" for key, inner in value.items() for below in (keys(inner) or {""})}
+        case list():
+            return {below for inner in value for below in keys(inner)}
+        case _:
+            return set()

@@ -28,6 +28,7 @@ NOT_RUN: Final = {
 RUN: Final = ("python", "console", "toml", "ini", "json")
 """Languages of blocks that are run, or parsed by whom they are for."""
 
+_DIRECTIVES: Final = ("{eval-rst}", "{generated} ", "{literalinclude} ../examples/", "{toctree}")
 _BLOCK_NOTES: Final = ("not run", "file", "output", "appears", "stays")
 _ACTIONS: Final = ("ctrl-c", "kill")
 
@@ -79,7 +80,7 @@ class Item:
             return Kind.NOT_RUN
         if "output" in self.notes or "appears" in self.notes:
             return Kind.COMPARED
-        if self.language.startswith("{"):
+        if self.language.startswith(_DIRECTIVES):
             return Kind.DIRECTIVE
         if self.language == "text":
             return Kind.RUN if "file" in self.notes else Kind.SHOWN
