@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -229,7 +230,9 @@ async def test_words_between_messages(consumer: Consumer) -> None:
 
 def test_loops_in_two_threads() -> None:
     """What the consumers of two loops say is not mixed up, though each loop has one buffer for all."""
-    sizes = (50, 51)
+    sizes = (50, 51, 52)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
 
     async def listen(letter: bytes) -> bytes:
         with Consumer() as consumer:
@@ -244,8 +247,11 @@ def test_loops_in_two_threads() -> None:
             await client.aclose()
             return client.heard
 
-    with ThreadPoolExecutor(len(sizes)) as threads:
-        heard = list(threads.map(lambda size: asyncio.run(listen(b"%c" % size)), sizes))
+    try:
+        with ThreadPoolExecutor(len(sizes)) as threads:
+            heard = list(threads.map(lambda size: asyncio.run(listen(b"%c" % size)), sizes))
+    finally:
+        sys.setswitchinterval(interval)
 
     assert [set(words) for words in heard] == [{size} for size in sizes]
 
