@@ -86,8 +86,9 @@ class Daemon:
 
     @property
     def ports(self) -> list[int]:
-        """The ports that it listens at, from its banner."""
-        return [int(match[1]) for line in self.lines if (match := re.match(r"listen\s+\S+:(\d+)", line))]
+        """The ports that it listens at, from the first thing that it printed."""
+        urls = [listener["address"] for listener in self.events[0]["listeners"]]
+        return [int(url.partition("?")[0].rpartition(":")[2]) for url in urls]
 
     @property
     def port(self) -> int:

@@ -109,7 +109,7 @@ def test_consumer_that_is_down_gets_its_messages_later() -> None:
         RecordingConsumer() as there,
         daemon(f"--to=late={late.url}?retry-max-backoff=100ms", f"--to=there={there.url}") as relay,
     ):
-        assert any(line.startswith("late ") and "connection refused" in line for line in relay.lines)
+        relay.wait_for_line("^late  .*connection refused")
         send_lines(relay.port, numbered(1000))
         assert there.wait_for(1000) == numbered(1000)
         late.come_back()

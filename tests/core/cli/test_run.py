@@ -148,8 +148,8 @@ def test_variables_of_kubernetes_are_no_producers() -> None:
     }
     with daemon(env=env) as relay:
         assert list(relay.last["consumers"]) == ["consumer1"]
-        assert len([line for line in relay.lines if "PRODUCER_PORT" in line]) == 1
         relay.wait_for_line(r"^\d{4}-\S+ \S+ WARNING ignoring .*PRODUCER_PORT")
+        assert len([line for line in relay.lines if "PRODUCER_PORT" in line]) == 1
 
 
 def test_url_from_a_file(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_command_line_comes_before_environment_before_file(tmp_path: Path) -> No
     with daemon("--to", "c=null:", "--log-level", "error", env=env) as relay:
         consumers = relay.last["consumers"]
 
-        assert "relay policy" in relay.said
+        relay.wait_for_line("relay policy")
         assert {name: one["address"] for name, one in consumers.items()} == {
             "a": "null:",
             "b": "memory:b",
@@ -199,6 +199,7 @@ def test_banner_is_short() -> None:
     """Twelve consumers take no more than eight lines, and the program that reads JSON is told of all."""
     to = [f"--to=c{number}=null:" for number in range(12)]
     with daemon(*to) as relay:
+        relay.wait_for_line("more consumers")
         banner = relay.lines[:8]
 
         assert banner[0].startswith("producer-pool ")
