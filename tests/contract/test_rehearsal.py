@@ -99,6 +99,7 @@ def test_what_a_page_does_not_show_is_kept(rehearsal: Rehearsal) -> None:
     "text",
     [
         "```ruby\nputs 1\n```\n",
+        "```{code-block} python\n1 / 0\n```\n",
         "```\nno language\n```\n",
         "<!-- nto run: x -->\n```python\n```\n",
         "<!-- stays -->\n",
