@@ -50,14 +50,14 @@ class Turn:
         On the main thread, a signal that comes in the middle is handled after the step: an exception out
         of its handler would leave things half done.
         """
-        if threading.get_ident() == threading.main_thread().ident:
-            return _before_signals(lambda: self._borrow(step))
-        return self._borrow(step)
+        ident = threading.get_ident()
+        if ident == threading.main_thread().ident:
+            return _before_signals(self._borrow, step, ident)
+        return self._borrow(step, ident)
 
-    def _borrow(self, step: Callable[[], None]) -> bool:
+    def _borrow(self, step: Callable[[], None], ident: int) -> bool:
         if not self.lock.acquire(blocking=False):
             return False
-        ident = threading.get_ident()
         self._insiders.add(ident)
         self.touched = False
         try:
@@ -102,8 +102,10 @@ def _lending(turn: Turn) -> selectors.BaseSelector:
     return Lending()
 
 
-def _before_signals(work: Callable[[], bool]) -> bool:
-    """Return work(), and handle the signals that come in the meantime after it. On the main thread only."""
+def _before_signals(
+    work: Callable[[Callable[[], None], int], bool], step: Callable[[], None], ident: int
+) -> bool:
+    """Return work(...), and handle the signals that come meanwhile after it. On the main thread only."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -114,7 +116,7 @@ def _before_signals(work: Callable[[], bool]) -> bool:
     try:
         for number, _ in handlers:
             put(number, note)
-        return work()
+        return work(step, ident)
     finally:
         raised = None
         while True:
@@ -125,7 +127,8 @@ def _before_signals(work: Callable[[], bool]) -> bool:
                 break
             except BaseException as error:
                 raised = error
-        _handle(came, raised)
+        if came or raised is not None:
+            _handle(came, raised)
 
 
 def _handle(came: list[int], raised: BaseException | None) -> None:

@@ -157,42 +157,45 @@ class Link:
                 self._next_turn = self._loop.call_soon(self.writable)
         self._follow_up()
 
-    def express(self, page: Page, batch: Batch, now: float) -> bool:
+    def express(self, page: Page, batch: Batch, now: float) -> int | None:
         """
-        Hand over a batch that nothing waits before, and settle it at once where that is known at once.
+        Hand over a batch that nothing waits before; return how many messages that settled at once.
 
-        False: it was not taken, and has to wait. The outbox hears of it only when the client has it.
+        None: it was not taken, and has to wait; or some of it the client can never carry. The outbox
+        hears of it only when the client has it.
         """
         outbox = self._outbox
+        client = self._client
         count = len(batch)
         if not count or not self._open or self._asking or outbox.waiting or not outbox.fits(batch):
-            return False
+            return None
         reached = -1
         call = "start"
         self._asking = True
         try:
-            if self._client.start((batch,), 0) != 1:
-                return False  # pump() asks again, and sees to what that answer means.
+            # Whatever is unusual here is looked at again, and dealt with, on the long way.
+            if client.misfits(batch) or client.start((batch,), 0) != 1:
+                return None
             if self.ack is Ack.WRITTEN:
                 call = "settled"
-                reached = self._client.settled().written
+                reached = client.settled().written
         except BaseException as error:
             self._fault(call, error)
             if call == "start":
-                return False
+                return None
         finally:
             self._asking = False
         if reached == self._settled + count and not outbox.flying and batch.kept is None:
             self._settled = reached
             outbox.pass_through(page, count)
-            return True
+            return count
         if not outbox.flying:
             self._progress_at = now
             self._poll = FIRST_POLL
         outbox.take_off(page, batch, now)
         self._unasked += 1
         self._follow_up()
-        return True
+        return 0
 
     def _follow_up(self) -> None:
         """See to it that what was handed over is asked after, now or soon."""

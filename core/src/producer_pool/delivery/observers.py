@@ -41,6 +41,11 @@ class Observers:
         self._loop: asyncio.AbstractEventLoop
         self._limit = LogLimit()
 
+    @property
+    def watching(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._observers)
+
     def extend(self, observers: Iterable[Observer]) -> None:
         """Tell these too, from now on."""
         self._observers.extend(observers)

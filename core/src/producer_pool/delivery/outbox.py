@@ -152,17 +152,21 @@ class Outbox:
         return self.nbytes + batch.cost <= self.policy.buffer
 
     def pass_through(self, page: Page, count: int) -> None:
-        """Settle as delivered a batch of *count* messages that neither waited nor flew."""
+        """
+        Settle as delivered a batch of *count* messages that neither waited nor flew.
+
+        Tells no event: whoever calls this knows.
+        """
         stats = self.stats
         stats.accepted += count
         stats.delivered += count
         self.handed += count
         self.passed += count
-        track = page.track(self.producer_id)
-        if track is not None:
-            track.run(count, count, self._first_try)
-            page.settled()
-        self._events.settled(Outcome.DELIVERED, count, None)
+        tracks = page.tracks
+        if tracks is not None:
+            tracks[self.producer_id].run(count, count, self._first_try)
+            if page.waiters:
+                page.settled()
 
     def take_off(self, page: Page, batch: Batch, now: float) -> None:
         """Take *batch*, which fits(), and which the client has taken already: it did not wait, and flies."""
@@ -178,9 +182,9 @@ class Outbox:
 
     def block(self, resume_at: int) -> None:
         """Make the source wait until no more than *resume_at* bytes are left."""
-        blocked = self._resume_at is not None
-        self._resume_at = resume_at
-        if not blocked:
+        before = self._resume_at
+        self._resume_at = resume_at if before is None else min(before, resume_at)
+        if before is None:
             self._events.blocked(True)
 
     def _make_room(self, cost: int) -> bool:

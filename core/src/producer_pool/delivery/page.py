@@ -60,7 +60,7 @@ class Track:
 class Page:
     """One batch that was accepted for some producers."""
 
-    __slots__ = ("_waiters", "batch", "budget", "cost", "holders", "targets", "tracks")
+    __slots__ = ("batch", "budget", "cost", "holders", "targets", "tracks", "waiters")
 
     def __init__(self, batch: Batch | None, targets: Sequence[str], *, tracked: bool) -> None:
         self.batch = batch
@@ -71,7 +71,8 @@ class Page:
         """Outboxes that hold it."""
         self.cost = 0
         self.budget: Budget | None = None
-        self._waiters: list[tuple[int | None, Callable[[], None]]] = []
+        self.waiters: list[tuple[int | None, Callable[[], None]]] = []
+        """Who is to be woken when a message, or all of them, are done: see when_done()."""
 
     def open(self, budget: Budget, batch: Batch) -> None:
         """Get ready to be offered."""
@@ -108,9 +109,10 @@ class Page:
         tracks = self.tracks
         if tracks is None or len(tracks) < len(self.targets):
             return False
-        if index is None:
-            return not any(track.left for track in tracks.values())
-        return all(track.at(index) is not None for track in tracks.values())
+        left = [track for track in tracks.values() if track.left]
+        if index is None or not left:
+            return not left
+        return all(track.at(index) is not None for track in left)
 
     def results(self, index: int) -> Results:
         """Return what is known of one message now."""
@@ -129,7 +131,7 @@ class Page:
         Returns a callable that withdraws the wish.
         """
         waiter = (index, wake)
-        self._waiters.append(waiter)
+        self.waiters.append(waiter)
         if self.done(index) and self._take(waiter):
             wake()
 
@@ -140,14 +142,14 @@ class Page:
 
     def settled(self) -> None:
         """Wake whoever waits for what has been recorded."""
-        for waiter in self._waiters[:] if self._waiters else ():
+        for waiter in self.waiters[:] if self.waiters else ():
             if self.done(waiter[0]) and self._take(waiter):
                 waiter[1]()
 
     def _take(self, waiter: tuple[int | None, Callable[[], None]]) -> bool:
         """Take *waiter* off the list, and say whether it was this call that did."""
         try:
-            self._waiters.remove(waiter)
+            self.waiters.remove(waiter)
         except ValueError:
             return False
         return True

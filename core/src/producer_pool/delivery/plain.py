@@ -37,9 +37,9 @@ class PlainLink:
             if failure is not None:
                 return failure
 
-    def express(self, page: Page, batch: Batch, now: float) -> bool:
-        """Return False: a plain client cannot take anything without waiting."""
-        return False
+    def express(self, page: Page, batch: Batch, now: float) -> int | None:
+        """Return None: a plain client cannot take anything without waiting."""
+        return None
 
     def pump(self) -> None:
         """Note that something waits."""

@@ -138,6 +138,21 @@ class Producer:
         """Take one page: what is accepted of it goes out, in order, as soon as the consumer lets it."""
         batch = page.batch
         assert batch is not None
+        link = self._link
+        if link is not None and not self._stages and batch.cost <= self._largest_piece:
+            settled = link.express(page, batch, now)
+            if settled:
+                self._last_delivery = now
+                if self.observers.watching:
+                    self.settled(Outcome.DELIVERED, settled, None)
+                return
+            if settled is not None:
+                if self._expiry is None:
+                    self._arm_expiry()
+                return
+        self._offer_the_long_way(page, batch, now)
+
+    def _offer_the_long_way(self, page: Page, batch: Batch, now: float) -> None:
         prepared = self._prepare(page, batch)
         if prepared is None:
             return
@@ -148,13 +163,9 @@ class Producer:
                 self._offer(page, piece, now)
 
     def _offer(self, page: Page, batch: Batch, now: float) -> None:
-        link = self._link
-        if link is not None and link.express(page, batch, now):
-            if self._expiry is None and self.outbox.flying:
-                self._arm_expiry()
-            return
         if not self.outbox.offer(page, batch, now):
             return
+        link = self._link
         if link is not None:
             link.pump()
         elif self._state is State.CLOSED:
