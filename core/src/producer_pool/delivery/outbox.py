@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from producer_pool.delivery.page import Page, Track
+from producer_pool.delivery.entry import Entry
+from producer_pool.delivery.page import Page
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled, ConnectError, DeadlineExceeded, DeliveryError, Full
 from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
@@ -17,7 +18,7 @@ from producer_pool.model.policies import DeliveryPolicy, Overflow
 from producer_pool.model.stats import ProducerStats
 from producer_pool.model.text import format_duration, format_size
 
-__all__ = ["Entry", "Outbox", "OutboxEvents"]
+__all__ = ["Outbox", "OutboxEvents"]
 
 
 class OutboxEvents(Protocol):
@@ -31,50 +32,6 @@ class OutboxEvents(Protocol):
 
     def emptied(self) -> None:
         """Nothing waits and nothing is in flight."""
-
-
-class Entry:
-    """One batch in one outbox."""
-
-    __slots__ = (
-        "again",
-        "attempts",
-        "batch",
-        "cost",
-        "count",
-        "deadline",
-        "expired",
-        "page",
-        "rejected",
-        "start",
-        "track",
-    )
-
-    def __init__(self, page: Page, batch: Batch, track: Track | None, deadline: float) -> None:
-        self.page = page
-        self.batch = batch
-        self.track = track
-        self.deadline = deadline
-        self.count = len(batch)
-        self.start = 0
-        """Messages from the front that are settled."""
-        self.attempts = 0
-        """How often the message at `start` was given to a client, and those behind it at the most."""
-        self.again: int | None = 0
-        """Messages from `start` on that a client was given already; None: all."""
-        self.cost = batch.cost
-        self.rejected: set[int] | None = None
-        """Messages behind `start` that the consumer refused; they are settled too."""
-        self.expired = False
-        """Its messages are settled, but the client still counts them."""
-
-    def open(self, stop: int) -> int:
-        """Return how many messages before *stop* are not settled."""
-        if self.expired:
-            return 0
-        if self.rejected is None:
-            return stop - self.start
-        return stop - self.start - sum(1 for index in self.rejected if self.start <= index < stop)
 
 
 class Outbox:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from producer_pool.contract.ports import Client
 from producer_pool.delivery.containment import as_failure, stop_if_cancelled
-from producer_pool.delivery.outbox import Entry, Outbox
+from producer_pool.delivery.entry import Entry
+from producer_pool.delivery.outbox import Outbox
 from producer_pool.delivery.page import Page
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError, Rejected, SendError

@@ -1,0 +1,52 @@
+"""One batch in one outbox: what of it is settled, how often it was tried, and until when it may be."""
+
+from __future__ import annotations
+
+from producer_pool.delivery.page import Page, Track
+from producer_pool.model.batch import Batch
+
+__all__ = ["Entry"]
+
+
+class Entry:
+    """One batch in one outbox."""
+
+    __slots__ = (
+        "again",
+        "attempts",
+        "batch",
+        "cost",
+        "count",
+        "deadline",
+        "expired",
+        "page",
+        "rejected",
+        "start",
+        "track",
+    )
+
+    def __init__(self, page: Page, batch: Batch, track: Track | None, deadline: float) -> None:
+        self.page = page
+        self.batch = batch
+        self.track = track
+        self.deadline = deadline
+        self.count = len(batch)
+        self.start = 0
+        """Messages from the front that are settled."""
+        self.attempts = 0
+        """How often the message at `start` was given to a client, and those behind it at the most."""
+        self.again: int | None = 0
+        """Messages from `start` on that a client was given already; None: all."""
+        self.cost = batch.cost
+        self.rejected: set[int] | None = None
+        """Messages behind `start` that the consumer refused; they are settled too."""
+        self.expired = False
+        """Its messages are settled, but the client still counts them."""
+
+    def open(self, stop: int) -> int:
+        """Return how many messages before *stop* are not settled."""
+        if self.expired:
+            return 0
+        if self.rejected is None:
+            return stop - self.start
+        return stop - self.start - sum(1 for index in self.rejected if self.start <= index < stop)
