@@ -52,7 +52,7 @@ async def _agree(sock: socket.socket, layer: TlsLayer) -> None:
     await _send(sock, layer.outgoing())
     if not layer.answers_late:
         return
-    # In TLS 1.3 the client is done first, and may be refused afterwards (RFC 8446, 4.4.2.4): what it
+    # In TLS 1.3 the client is done first, and may be refused afterwards (RFC 8446, 4.4.2): what it
     # sends until then is acknowledged by the kernel, and thrown away. Most servers say something at
     # once, a session ticket or that refusal; wait a little for the others.
     try:
