@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sybil import Sybil
 
+from producer_pool.discovery.registry import default_registry
 from support.pages import NOT_RUN, PAGES, Kind, items
 from support.rehearsal import Rehearsal
 from support.tree import ROOT
@@ -38,9 +39,12 @@ def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehea
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    # What one page registers is for its process, and must not be there on the next page.
+    default_registry.cache_clear()
     rehearsal = Rehearsal(tmp_path)
     yield rehearsal
     rehearsal.close()
+    default_registry.cache_clear()
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
