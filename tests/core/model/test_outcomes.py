@@ -21,6 +21,7 @@ def test_ladder() -> None:
     assert list(Ack) == sorted(Ack)
     assert Ack.WRITTEN < Ack.KERNEL < Ack.PEER < Ack.APP
     assert [level.label for level in Ack] == ["written", "kernel", "peer", "app"]
+    assert f"{Ack.KERNEL}" == str(Ack.KERNEL) == "kernel"
 
 
 @given(st.sampled_from(Ack), levels)

@@ -35,6 +35,9 @@ class Ack(enum.IntEnum):
         """Its name in URLs, tables and logs."""
         return self.name.lower()
 
+    def __str__(self) -> str:
+        return self.label
+
 
 def resolve_ack(asked: Ack | None, offered: Iterable[Ack]) -> Ack:
     """
