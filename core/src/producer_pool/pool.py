@@ -311,4 +311,4 @@ class ProducerPool:
         """Wait until there is room for *targets*, at most the shortest of their deadlines."""
         engine = self._worker.engine
         if engine is not None:
-            self._log.wait_for_room(targets, engine.patience(targets) or self.limits.drain)
+            self._log.wait_for_room(targets, lambda: engine.patience(targets) or self.limits.drain)

@@ -102,7 +102,8 @@ class Engine:
 
     def patience(self, targets: Sequence[str]) -> float:
         """Return the shortest deadline among *targets*, in seconds: how long a source may be made to wait."""
-        producers = [self._producers[target] for target in targets if target in self._producers]
+        # Threads ask, while the loop removes.
+        producers = [found for target in targets if (found := self._producers.get(target)) is not None]
         return min((producer.outbox.deadline for producer in producers), default=0.0)
 
     def feed(self, batch: Batch) -> None:

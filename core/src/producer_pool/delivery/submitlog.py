@@ -181,9 +181,11 @@ class SubmitLog(Generic[R]):
         """Return which of *targets* have their source wait, as a text; empty if none has."""
         return ", ".join(sorted(self._blocked.intersection(targets))) if self._blocked else ""
 
-    def wait_for_room(self, targets: Sequence[str], deadline: float) -> None:
+    def wait_for_room(self, targets: Sequence[str], patience: Callable[[], float]) -> None:
         """
-        Wait until there is room for one message more to *targets*; at most *deadline* seconds.
+        Wait until there is room for one message more to *targets*; at most *patience* seconds.
+
+        It is asked again and again, for a producer that was just added may not be known yet.
 
         Raises:
             Full: there was none in time; nothing was accepted by anyone.
@@ -194,13 +196,14 @@ class SubmitLog(Generic[R]):
                 return  # It will come to it as soon as this call is over.
             raise WrongThread("submit() would wait on the pool's own thread; use submit_nowait()")
         self._check_uninterrupted()
-        give_up = time.monotonic() + deadline
+        began = time.monotonic()
         woken: SimpleQueue[None] = SimpleQueue()
         try:
             # Register, then look; who makes room does it, then looks for who is registered.
             self._waiting.add(woken)
             while self._refusal is None and (self.crowded or self.stuck(targets)):
-                left = give_up - time.monotonic()
+                deadline = patience()
+                left = began + deadline - time.monotonic()
                 if left <= 0:
                     names = ", ".join(sorted(self.blocked.intersection(targets))) or "the pool"
                     raise Full(
