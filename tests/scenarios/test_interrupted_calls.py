@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import producer_pool
-from producer_pool import Batch, ProducerPool
+from producer_pool import Batch, Full, ProducerPool
 from producer_pool.builtin.null import NullClient
 from support.consumers import RecordingConsumer
 from support.interrupts import interrupted_at, points
@@ -40,7 +40,7 @@ def submitted_elsewhere(pool: ProducerPool, ledger: Ledger) -> bool:
     delivered = []
 
     def submit() -> None:
-        delivered.append(pool.submit(ledger.write("elsewhere")).results(wait=BOUND).ok)
+        delivered.append(pool.submit(ledger.write("elsewhere"), to="a").results(wait=BOUND).ok)
 
     thread = threading.Thread(target=submit, daemon=True)
     thread.start()
@@ -82,6 +82,28 @@ def test_interrupt_at_every_point_of_a_verb(
     assert not verdict.corrupt
     assert not verdict.disordered
     assert len(consumer.messages) == counted.delivered
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, STDLIB], ids=["in the pool", "in the standard library"])
+def test_interrupt_while_waiting_for_room(pool: ProducerPool, folder: Path) -> None:
+    """Wherever it strikes: others get their messages through, and who waits gets room or an error in time."""
+    ledger = Ledger()
+
+    def submit() -> None:
+        with suppress(Full):
+            pool.submit(b"x" * 100_000, to="stuck")
+
+    with RecordingConsumer(reads=False, receive_buffer=8192) as stuck:
+        url = f"{stuck.url}?overflow=block&buffer=200kB&timeout=600s&deadline=30ms"
+        pool.add_producer("stuck", url)
+        for _ in range(100):  # More than the kernel's buffers take.
+            submit()
+        count = max(points(submit, folder) for _ in range(5))
+        for number in range(1, count + 1):
+            where = interrupted_at(number, submit, folder)
+
+            assert submitted_elsewhere(pool, ledger), where
+        pool.remove_producer("stuck", drain=False)
 
 
 def test_two_signals_in_one_step(pool: ProducerPool) -> None:

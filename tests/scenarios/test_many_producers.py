@@ -1,6 +1,8 @@
 """A pool's verbs: producers come and go, and each message's results tell what happened at whom."""
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -8,6 +10,7 @@ from producer_pool import (
     AsyncProducerPool,
     ConnectError,
     DuplicateProducer,
+    Full,
     Outcome,
     ProducerPool,
     UnknownProducer,
@@ -142,6 +145,27 @@ def test_producer_is_removed_at_once(pool: ProducerPool, consumers: Consumers) -
     consumers["b"].read_on()
     record = consumers["b"].wait_for(1)
     assert ledger.judge(record, expected=delivered[: len(record)]).exact
+
+
+def test_source_of_a_full_producer(pool: ProducerPool, consumers: Consumers) -> None:
+    """With overflow=block, submit() waits for room at most the deadline, then raises; nobody got that one."""
+    ledger = Ledger()
+    accepted = []
+    longest = 0.0
+    with RecordingConsumer(reads=False, receive_buffer=8192) as stuck:
+        url = f"{stuck.url}?overflow=block&buffer=200kB&timeout=600s&deadline=50ms"
+        pool.add_producer("stuck", url)
+        for message in ledger.write_many(130, size=100_000):
+            began = time.monotonic()
+            with suppress(Full):
+                pool.submit(message)
+                accepted.append(message)
+            longest = max(longest, time.monotonic() - began)
+        pool.remove_producer("stuck", drain=False)
+
+        assert len(accepted) < 130
+        assert longest < 5
+        assert ledger.judge(consumers["a"].wait_for(len(accepted)), expected=accepted).exact
 
 
 def test_one_consumer_is_down(pool: ProducerPool, consumers: Consumers) -> None:
