@@ -1,5 +1,6 @@
 """The daemon: from the first message to the last line it says."""
 
+import json
 import os
 import signal
 import subprocess
@@ -217,3 +218,35 @@ def test_stdout_as_a_consumer() -> None:
         process.kill()
         process.wait()
         os.close(read)
+
+
+def test_stderr_that_nobody_reads_makes_nobody_wait() -> None:
+    """With a full pipe for its stderr, the daemon starts, forwards, and ends when it is asked to."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with RecordingConsumer() as consumer:
+        try:
+            while True:
+                os.write(writing, b"x" * 4096)
+        except BlockingIOError:
+            os.set_blocking(writing, True)
+        process = subprocess.Popen(
+            command("run", "--json", "--listen", "tcp://127.0.0.1:0", "--to", consumer.url),
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=writing,
+        )
+        os.close(writing)
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            port = int(ready["listeners"][0]["address"].rpartition(":")[2])
+            send_lines(port, numbered(1000))
+            consumer.wait_for(1000)
+            process.terminate()
+
+            assert process.wait(BOUND) == 0
+        finally:
+            process.kill()
+            process.communicate()
+            os.close(reading)

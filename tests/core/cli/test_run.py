@@ -57,7 +57,7 @@ def test_without_producers_it_says_how_to_name_one() -> None:
             "/nowhere/",
             78,
         ),
-        (["--to", "null:", "--listen", "tcp://0.0.0.0:0"], "can be reached from other machines", 1),
+        (["--to", "null:", "--listen", "tcp://0.0.0.0:0"], "can be reached from other machines", 78),
         (["--nonsense"], "No such option", 2),
     ],
 )

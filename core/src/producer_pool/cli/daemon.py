@@ -17,7 +17,7 @@ from producer_pool import __version__
 from producer_pool.aio import AsyncProducerPool
 from producer_pool.cli.exits import DONE, FAILED
 from producer_pool.cli.options import Problems
-from producer_pool.cli.output import JsonPrinter
+from producer_pool.cli.output import JsonPrinter, LinePrinter, log_through
 from producer_pool.cli.report import Snapshot, banner, final_lines, in_json, remained, status_line
 from producer_pool.cli.signals import Stop
 from producer_pool.contract.ports import Listener
@@ -49,6 +49,7 @@ class Daemon:
         self._settings = settings
         self._factory = factory
         self._json = JsonPrinter() if settings.json else None
+        self._talk = LinePrinter(2)
         self._open: list[tuple[str, Listener]] = []
         """Listeners that listen, each with its real address."""
         self._statuses: set[asyncio.Task[None]] = set()
@@ -60,6 +61,14 @@ class Daemon:
         Raises:
             ListenError: it cannot listen. Nothing is left open.
         """
+        try:
+            # Nobody has to wait for who reads our stderr.
+            with log_through(self._talk):
+                return await self._run()
+        finally:
+            self._talk.finish(_LAST_WORDS)
+
+    async def _run(self) -> int:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._stop = Stop()
@@ -101,7 +110,7 @@ class Daemon:
         self._before = now = await self._snapshot()
         policy = "relay" if self._settings.policy == DeliveryPolicy.relay() else "direct"
         title = f"producer-pool {__version__}, pid {os.getpid()}, {policy} policy"
-        print("\n".join(banner(title, now)), file=sys.stderr, flush=True)
+        self._talk.put("\n".join(banner(title, now)))
         self._tell("ready", now)
 
     # -- in between --------------------------------------------------------------------------------
@@ -152,7 +161,7 @@ class Daemon:
         await self._unless_insisted(lambda: self._pool.aclose(drain=left), None)
         now = await self._snapshot()
         for line in final_lines(now):
-            print(line, file=sys.stderr, flush=True)
+            self._talk.put(line)
         self._tell("end", now)
         if self._json is not None:
             self._json.finish(_LAST_WORDS)

@@ -1,22 +1,24 @@
-"""What goes to stdout: data, whole, and to whoever still reads it."""
+"""What is printed: data to stdout, whole, to whoever still reads it; and talk that makes nobody wait."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import select
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Final
 
-__all__ = ["JsonPrinter", "print_json", "print_table", "write_all"]
+__all__ = ["JsonPrinter", "LinePrinter", "log_through", "print_json", "print_table", "write_all"]
 
 
-_BEHIND: Final = 100
-"""Values that may wait to be printed."""
+_BEHIND: Final = 1000
+"""Lines that may wait to be printed."""
 
 
 def write_all(data: bytes, fd: int = 1) -> None:
@@ -40,20 +42,20 @@ def print_json(value: Any) -> None:
     print(json.dumps(value), flush=True)
 
 
-class JsonPrinter:
-    """Prints JSON values on a thread of its own: a reader that does not read makes nobody wait."""
+class LinePrinter:
+    """Prints lines on a thread of its own: a reader that does not read makes nobody wait."""
 
     def __init__(self, fd: int = 1) -> None:
         self._fd = fd
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         # A daemon: a write that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._work, name="print-json", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"print-{fd}", daemon=True)
         self._thread.start()
 
-    def tell(self, value: Any) -> None:
-        """Print *value*, unless so many wait already that nobody seems to read."""
+    def put(self, text: str) -> None:
+        """Print *text* and a line end, unless so many wait already that nobody seems to read."""
         if self._lines.qsize() < _BEHIND:
-            self._lines.put(json.dumps(value).encode() + b"\n")
+            self._lines.put(text.encode(errors="backslashreplace") + b"\n")
 
     def finish(self, wait: float) -> None:
         """Print what waits, for at most *wait* seconds."""
@@ -66,6 +68,38 @@ class JsonPrinter:
                 write_all(line, self._fd)
             except OSError:
                 return  # Who read this is gone.
+
+
+class JsonPrinter(LinePrinter):
+    """Prints JSON values, each in one line, on a thread of its own."""
+
+    def tell(self, value: Any) -> None:
+        """Print *value*, unless so many wait already that nobody seems to read."""
+        self.put(json.dumps(value))
+
+
+class _PrinterHandler(logging.Handler):
+    """Writes log lines through a LinePrinter."""
+
+    def __init__(self, printer: LinePrinter, like: logging.Handler) -> None:
+        super().__init__(like.level)
+        self.setFormatter(like.formatter)
+        self._printer = printer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._printer.put(self.format(record))
+
+
+@contextmanager
+def log_through(printer: LinePrinter) -> Iterator[None]:
+    """Have log lines written by *printer* instead of the handlers that there are."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    root.handlers[:] = [_PrinterHandler(printer, handler) for handler in handlers]
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -292,6 +292,7 @@ class Listener(ABC):
 
         Raises:
             ListenError: it cannot; the text says what to do.
+            ConfigurationError: it may not, as it was told.
         """
 
     @abstractmethod

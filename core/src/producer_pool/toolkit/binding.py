@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.model.errors import ListenError
+from producer_pool.model.errors import ConfigurationError, ListenError
 from producer_pool.toolkit.resolver import Address, resolve
 from producer_pool.toolkit.sockets import shown_address, why
 
@@ -146,11 +146,11 @@ def check_loopback(addresses: Sequence[Address], *, where: str) -> None:
     Check that only this machine can reach these addresses, for a listener that asks nobody who they are.
 
     Raises:
-        ListenError: others can reach one; the text names the option ``allow-remote``.
+        ConfigurationError: others can reach one; the text names the option ``allow-remote``.
     """
     for address in addresses:
         if not is_loopback(address.host):
-            raise ListenError(
+            raise ConfigurationError(
                 f"{where}: {address.host} can be reached from other machines, and nothing here asks who "
                 "they are; listen at 127.0.0.1, use TLS, or say allow-remote=yes"
             )
