@@ -1,5 +1,4 @@
 """``memory:NAME``: keeps messages where the program itself can read them, within bounds."""
-# ruff: noqa: RUF009 - option() is how a field of an options dataclass is declared.
 # Rule: what is kept is read, and made room for, from any thread; clients are driven on their loops.
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 """``stdout:``: writes messages to the standard output, and stops nobody when nobody reads it."""
-# ruff: noqa: RUF009 - option() is how a field of an options dataclass is declared.
 # Rule: the descriptor stays as it is: O_NONBLOCK would hold for all who share the terminal or pipe.
 # Python's own buffer stays out of it: a blocked write would hold its lock at exit.
 

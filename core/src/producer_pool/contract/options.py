@@ -1,7 +1,5 @@
 """From a URL's query to a frozen dataclass: types, units, secrets and suggestions, alike for every plugin."""
 
-# ruff: noqa: RUF009 - option() makes a field of a dataclass, as field() does.
-
 from __future__ import annotations
 
 import dataclasses

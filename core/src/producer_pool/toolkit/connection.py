@@ -1,5 +1,4 @@
 """What a stream listener keeps of one connection, and the options that all stream listeners share."""
-# ruff: noqa: RUF009 - option() is how a field of an options dataclass is declared.
 
 from __future__ import annotations
 

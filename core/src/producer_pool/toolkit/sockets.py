@@ -1,5 +1,4 @@
 """TCP connections to others: reaching them, the options they get, and the two ways to end one."""
-# ruff: noqa: RUF009 - option() is how a field of an options dataclass is declared.
 
 from __future__ import annotations
 

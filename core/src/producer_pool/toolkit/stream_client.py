@@ -1,5 +1,4 @@
 """A client for protocols over stream sockets: one send a batch, and a count of how far the messages got."""
-# ruff: noqa: RUF009 - option() is how a field of an options dataclass is declared.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """The TLS options that all protocols share, the contexts made from them, and what can go wrong."""
-# ruff: noqa: RUF009 - option() is how a field of an options dataclass is declared.
 
 from __future__ import annotations
 
