@@ -23,8 +23,6 @@ from producer_pool.model.framing import LINES, NUL, Framing
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import DeliveryPolicy, Overflow, Retry
 
-# ruff: noqa: RUF009 - option() makes a field of a dataclass, as field() does.
-
 MARK = "S3cretMark"
 
 

@@ -51,7 +51,7 @@ class Options:
 class Timed:
     """Options with a field of that name."""
 
-    timeout: Duration = option(3.0, "how long")  # noqa: RUF009 - this is how a field is declared
+    timeout: Duration = option(3.0, "how long")
 
 
 class FakeClient(Client):
