@@ -129,6 +129,7 @@ class Outbox:
         """Take *batch*, which fits(), and which the client has taken already: it did not wait, and flies."""
         entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline)
         entry.attempts = 1
+        entry.again = None
         self.stats.accepted += entry.count
         page.hold()
         self.nbytes += entry.cost
