@@ -400,9 +400,10 @@ def test_pool_is_closed_while_others_call_it(consumer: RecordingConsumer) -> Non
 
         assert not any(thread.is_alive() for thread in threads)
         assert surprises == []
-    verdict = ledger.judge(consumer.wait_for(len(delivered)))
-    assert set(delivered) <= set(consumer.messages)
-    assert not verdict.doubled
+    # More may have arrived than was called delivered: what was on its way when the pool was closed.
+    eventually(lambda: set(delivered) <= set(consumer.messages), "all that was called delivered")
+
+    assert not ledger.judge(consumer.messages).doubled
 
 
 def test_calls_after_the_end() -> None:
