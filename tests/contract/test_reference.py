@@ -252,3 +252,14 @@ def keys(value: Any) -> set[str]:
             return {below for inner in value for below in keys(inner)}
         case _:
             return set()
+
+
+def test_places_that_contributors_are_sent_to_exist() -> None:
+    """Each file and folder that the guide for contributors names is there."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]+)*/(?:[\w-]+\.\w+)?|[\w-]+\.(?:py|md|toml|txt))`", text))
+    named |= {f"{name}/" for name in re.findall(r"^    (\w+)/ ", text, re.MULTILINE)}
+    roots = (ROOT, ROOT / "core" / "src" / "producer_pool")
+
+    assert len(named) > 20
+    assert {name for name in named if not any((root / name).exists() for root in roots)} == set()
