@@ -15,7 +15,7 @@ from producer_pool.contract.options import coerce, describe
 from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.model.errors import InvalidEndpoint, InvalidOption, ListenError
+from producer_pool.model.errors import ConfigurationError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
 from support.certificates import Authority, Identity
 from support.streams import FakeIntake, FakeSignals, until
@@ -111,7 +111,7 @@ def test_remote_listeners() -> None:
 
 async def test_remote_listener_without_a_word(here: Identity) -> None:
     """The error says what to write; with it, or with TLS, the listener starts."""
-    with pytest.raises(ListenError, match="allow-remote=yes"):
+    with pytest.raises(ConfigurationError, match="allow-remote=yes"):
         await make_listener("tcp://0.0.0.0:0").start(FakeIntake())
     for url in ("tcp://0.0.0.0:0?allow-remote=yes", f"tcp+tls://0.0.0.0:0?{here.query}"):
         listener = make_listener(url)
