@@ -92,10 +92,11 @@ class SubmitLog(Generic[R]):
                 if self._refusal is not None:
                     self.check_open()
                 if self._inside:
-                    page = OpenPage(self, targets)
+                    # Closed at once, and so is the open one: what comes next stands behind this.
+                    page = self._open(targets)
                     receipt = self.receipt(page, 0)
                     page.messages.append(message)
-                    self._entries.append(page)
+                    self._page = None
                 else:
                     self._inside = True
                     try:
@@ -139,8 +140,9 @@ class SubmitLog(Generic[R]):
 
     def _open(self, targets: Sequence[str]) -> OpenPage:
         """Close the open page, if there is one, and open the next."""
-        if self._page is not None:
-            self._nbytes += self._page.nbytes
+        before = self._page
+        if before is not None:
+            self._nbytes += before.nbytes
             self.held = self.held or self._nbytes > LOG_BYTES
         page = self._page = OpenPage(self, targets)
         self._entries.append(page)
