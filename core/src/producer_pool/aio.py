@@ -46,6 +46,7 @@ class Entrance(Generic[R]):
         self.policy = policy or DeliveryPolicy.direct()
         self._factory = factory
         self._warned = False
+        self._announced = False
 
     @property
     def factory(self) -> ClientFactory:
@@ -56,8 +57,20 @@ class Entrance(Generic[R]):
             self._factory = ClientFactory()
         return self._factory
 
+    def announce(self, engine: Engine, pool: object) -> None:
+        """Tell the plugins of *pool* that it runs, once there are plugins: they come with the first URL."""
+        if not self._announced and self._factory is not None:
+            self._announced = True
+            engine.observers.extend(self._wiring.observers(pool))
+            self._wiring.started(pool)
+
+    def take_leave(self, pool: object, drain: float) -> None:
+        """Tell the plugins that were told of *pool* that it stops."""
+        if self._announced:
+            self._wiring.stopping(pool, drain)
+
     @property
-    def wiring(self) -> Wiring:
+    def _wiring(self) -> Wiring:
         """What plugins add to the pool; nothing as long as no URL asked for plugins."""
         return self._factory.wiring() if self._factory is not None else _NO_WIRING
 
@@ -71,10 +84,10 @@ class Entrance(Generic[R]):
                 raise UsageError(
                     "timeout= goes with a URL; set the timeout of an injected client on the client"
                 )
-            stages = self.wiring.stages(producer_id, None)
+            stages = self._wiring.stages(producer_id, None)
             return Producer(producer_id, to, policy, stages=stages)
         plan = self.factory.plan(to, policy, timeout=timeout)
-        stages = self.wiring.stages(producer_id, plan.endpoint)
+        stages = self._wiring.stages(producer_id, plan.endpoint)
         return Producer(producer_id, plan.client, plan.policy, stages=stages)
 
     def append(self, targets: Sequence[str], message: bytes | str, *, wake: bool = True) -> R:
@@ -189,6 +202,7 @@ class AsyncProducerPool:
             roster.free(producer_id)
             raise
         self._entrance.process(engine)
+        self._entrance.announce(engine, self)
         engine.add(producer)
         roster.publish(producer_id)
 
@@ -327,7 +341,7 @@ class AsyncProducerPool:
         self._entrance.log.close(PoolClosed("the pool is closed"))
         if engine is None:
             return
-        self._entrance.wiring.stopping(self, seconds)
+        self._entrance.take_leave(self, seconds)
         self._entrance.process(engine)
         await engine.aclose(seconds)
 
@@ -351,9 +365,7 @@ class AsyncProducerPool:
         if self._engine is None:
             self._engine = Engine(self.limits)
             self._engine.on_blocked.append(self._tell_blocked)
-            wiring = self._entrance.wiring
-            self._engine.observers.extend(wiring.observers(self))
-            wiring.started(self)
+            self._entrance.announce(self._engine, self)
         return self._engine
 
     def _known(self) -> Engine:

@@ -86,6 +86,7 @@ class Worker:
         self._turn = Turn(self.entrance.log.insiders)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._pool: weakref.ref[ProducerPool] | None = None
         self._questions: set[_Question[Any]] = set()
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -206,20 +207,20 @@ class Worker:
         submits.insiders.add(threading.get_ident())
         engine = self.engine = Engine(self.limits)
         engine.on_blocked.append(self._tell_blocked)
-        wiring = self.entrance.wiring
-        engine.observers.extend(wiring.observers(pool()))
-        wiring.started(pool())
+        self._pool = pool
+        self.entrance.announce(engine, pool())
         self._ready.set()
         self._process()
         await self._stop.wait()
-        wiring.stopping(pool(), self._drain)
+        self.entrance.take_leave(pool(), self._drain)
         self._process()
         await engine.aclose(self._drain)
         self._process()
 
     def add(self, producer: Producer) -> None:
         """Have the engine take on a producer."""
-        assert self.engine is not None
+        assert self.engine is not None and self._pool is not None
+        self.entrance.announce(self.engine, self._pool())
         self.engine.add(producer)
 
     def _process(self) -> None:
