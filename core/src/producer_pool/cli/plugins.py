@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,10 @@ def show(scheme: str, as_json: bool) -> None:
     """Show what the URLs of SCHEME may say, and what its transport guarantees."""
     from producer_pool.discovery.registry import default_registry
 
-    scheme = scheme.lower().removesuffix("://").removesuffix(":")
+    # Of a whole URL the scheme is enough, and the rest may hold a password.
+    scheme = scheme.partition(":")[0].lower()
+    if not re.fullmatch("[a-z][a-z0-9+-]*", scheme):
+        raise click.BadParameter("write a scheme, such as tcp", param_hint="SCHEME")
     with explained():
         loaded = default_registry().load(scheme)
     described = _described(scheme, loaded)
