@@ -75,7 +75,7 @@ def send_until_closed(sock: socket.socket, data: bytes) -> int:
 
 
 def test_oversized_message() -> None:
-    """Its connection is closed, what came before it is passed on; it is counted, and logged with the limit."""
+    """Its connection is closed, what came before it is passed on; it is counted, and logged."""
     with story() as told, connected(told.port) as bad:
         bad.sendall(b"before\n" + b"x" * (MIB + 1) + b"\n")
         send_until_closed(bad, b"after\n")
