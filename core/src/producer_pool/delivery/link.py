@@ -129,7 +129,7 @@ class Link:
             self._poll = FIRST_POLL
         sent = 0
         while self._open and outbox.waiting:
-            entries = outbox.leading(TURN)
+            entries = outbox.leading(TURN - sent)
             self._asking = True
             try:
                 taken = self._client.start([entry.batch for entry in entries], entries[0].start)
