@@ -1,12 +1,13 @@
 """Consumers that refuse, never read, or die in the middle, beside one that is well."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
 
 from producer_pool import (
+    Batch,
     ConnectError,
     DeadlineExceeded,
     DeliveryPolicy,
@@ -16,8 +17,9 @@ from producer_pool import (
     ProducerPool,
     SendError,
 )
-from support.consumers import RecordingConsumer
-from support.ledger import Ledger
+from producer_pool.builtin.null import NullClient
+from support.consumers import ProcessConsumer, RecordingConsumer
+from support.ledger import Ledger, Verdict
 from support.waiting import BOUND
 
 COUNT = 4000
@@ -136,3 +138,52 @@ def test_consumer_that_died_comes_back(stack: ExitStack) -> None:
     assert all(attempts[message] > 1 for message in verdict.doubled)
     # One that dies takes along what its kernel had acknowledged and it had not read: that is not sent again.
     assert all(attempts[message] == 1 for message in verdict.lost)
+
+
+def test_consumer_is_killed_with_much_on_its_way() -> None:
+    """What was in flight is sent again before what waited; its results say so, and only its."""
+    ledger = Ledger()
+    with ProcessConsumer(receive_buffer=8192) as killed, ProducerPool(policy=DeliveryPolicy.relay()) as pool:
+        pool.add_producer("killed", f"{killed.url}?retry-backoff=20ms&retry-max-backoff=50ms")
+        pool.forward_to_all(ledger.write())
+        killed.wait_for(1)
+        killed.freeze()
+        receipts = []
+        for _ in range(40):
+            receipts += [pool.submit(message) for message in ledger.write_many(10, size=20_000)]
+            pool.stats()  # So that there are many batches, some in flight and some that wait.
+        killed.kill()
+        killed.start()
+        attempts = {
+            message: receipt.results(wait=BOUND)["killed"].attempts
+            for message, receipt in zip(ledger.sent[1:], receipts, strict=True)
+        }
+        verdict = ledger.judge(killed.messages)
+        again = [message for message, count in attempts.items() if count == 2]
+        resent = pool.stats().producers["killed"].resent
+
+        assert set(attempts.values()) == {1, 2}
+        assert verdict == Verdict(lost=verdict.lost)
+        assert all(attempts[message] == 1 for message in verdict.lost)
+        assert len(again) == resent
+
+
+def test_consumer_closes_just_before_it_is_sent_something() -> None:
+    """The message does not go into the closed connection, where it would be lost without an error."""
+    ledger = Ledger()
+
+    class Closer(NullClient):
+        """Is served first; so nothing comes between the close and the message."""
+
+        def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+            closing.end_connections()
+            return super().start(batches, offset)
+
+    with RecordingConsumer() as closing, ProducerPool() as pool:
+        pool.add_producer("closer", Closer())
+        pool.add_producer("closing", closing.url)
+        for turn in range(1, 21):
+            result = pool.forward_to_all(ledger.write())
+
+            assert result["closing"].ok
+            assert ledger.judge(closing.wait_for(turn)).exact
