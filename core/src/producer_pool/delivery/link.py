@@ -170,16 +170,22 @@ class Link:
         if not count or not self._open or self._asking or outbox.waiting or not outbox.fits(batch):
             return None
         reached = -1
-        call = "start"
+        call = "misfits"
         self._asking = True
         try:
             # Whatever is unusual here is looked at again, and dealt with, on the long way.
-            if client.misfits(batch) or client.start((batch,), 0) != 1:
+            if client.misfits(batch):
+                return None
+            call = "start"
+            if client.start((batch,), 0) != 1:
                 return None
             if self.ack is Ack.WRITTEN:
                 call = "settled"
                 reached = client.settled().written
         except BaseException as error:
+            if call == "misfits":
+                let_interrupts_pass(error)
+                return None
             self._fault(call, error)
             if call == "start":
                 return None
