@@ -181,7 +181,7 @@ class Engine:
             error = Cancelled(f"{producer_id}: the producer was removed")
             result = ForwardResult(producer_id, Outcome.CANCELLED, None, error)
             track.run(len(page.batch), len(page.batch), result)
-            page.settled()
+            page.settled(range(len(page.batch)))
 
     def _on_producer_blocked(self, producer: Producer, yes: bool) -> None:
         self._set_blocked(producer.id, yes)

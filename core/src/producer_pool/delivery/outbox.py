@@ -123,7 +123,7 @@ class Outbox:
         if tracks is not None:
             tracks[self.producer_id].run(count, count, self._first_try)
             if page.waiters:
-                page.settled()
+                page.settled(range(count))
 
     def take_off(self, page: Page, batch: Batch, now: float) -> None:
         """Take *batch*, which fits(), and which the client has taken already: it did not wait, and flies."""
@@ -176,7 +176,8 @@ class Outbox:
         outcome = Outcome.FAILED if rejects else Outcome.DROPPED
         error = Full(f"{why}; not taken")
         self.stats.accepted += entry.count
-        self._tell(entry.page, outcome, self._end(entry, outcome, error), error)
+        told = self._end(entry, outcome, error)
+        self._tell(entry.page, told, outcome, entry.count, error)
 
     def _full(self) -> str:
         return f"{self.producer_id}: buffer of {format_size(self.policy.buffer)} is full (buffer=, overflow=)"
@@ -188,12 +189,12 @@ class Outbox:
         count = len(indexes)
         self.stats.accepted += count
         self._count(outcome, count)
+        kept = batch.kept
+        roots = indexes if kept is None else [kept[index] for index in indexes]
         track = page.track(self.producer_id)
         if track is not None:
-            kept = batch.kept
-            roots = indexes if kept is None else [kept[index] for index in indexes]
             track.odd(roots, ForwardResult(self.producer_id, outcome, None, error))
-        self._tell(page, outcome, count, error)
+        self._tell(page, roots, outcome, count, error)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -237,19 +238,19 @@ class Outbox:
             stop = min(entry.count, entry.start + count)
             count -= stop - entry.start
             fresh = entry.open(stop)
+            told: Sequence[int] = ()
             if fresh:
                 delivered += fresh
                 self.stats.delivered += fresh
-                if entry.track is not None:
-                    self._record(entry, stop, fresh, self._delivered(entry.attempts))
+                told = self._record(entry, stop, fresh, self._delivered(entry.attempts))
             entry.start = stop
             if stop == entry.count:
                 self.flying.popleft()
                 if entry.expired:
                     self._ghosts -= 1
                 self._release(entry)
-            if fresh:
-                entry.page.settled()
+            if told:
+                entry.page.settled(told)
         if delivered:
             self._events.settled(Outcome.DELIVERED, delivered, None)
 
@@ -287,8 +288,8 @@ class Outbox:
             if index < entry.count:
                 if entry.expired or index in (entry.rejected or ()):
                     return False
-                self._reject(entry, index, error)
-                self._tell(entry.page, Outcome.FAILED, 1, error)
+                told = self._reject(entry, index, error)
+                self._tell(entry.page, told, Outcome.FAILED, 1, error)
                 break
             position -= entry.count - entry.start
         return True
@@ -308,21 +309,22 @@ class Outbox:
             return
         if attempts is None or entry.attempts < attempts or entry.expired:
             return
-        self._reject(entry, entry.start, error)
+        told = self._reject(entry, entry.start, error)
         entry.attempts = entry.again = 0
         self.settle(1)
-        self._tell(entry.page, Outcome.FAILED, 1, error)
+        self._tell(entry.page, told, Outcome.FAILED, 1, error)
 
-    def _reject(self, entry: Entry, index: int, error: DeliveryError) -> None:
+    def _reject(self, entry: Entry, index: int, error: DeliveryError) -> Sequence[int]:
         if entry.rejected is None:
             entry.rejected = set()
         entry.rejected.add(index)
         self.stats.failed += 1
+        kept = entry.batch.kept
+        roots = (index if kept is None else kept[index],)
         if entry.track is not None:
-            kept = entry.batch.kept
-            root = index if kept is None else kept[index]
             result = ForwardResult(self.producer_id, Outcome.FAILED, None, error, entry.attempts)
-            entry.track.odd((root,), result)
+            entry.track.odd(roots, result)
+        return roots
 
     # -- when things go wrong ----------------------------------------------------------------------
 
@@ -366,10 +368,11 @@ class Outbox:
             entry = self.flying[self._ghosts]
             past = f"{self.producer_id}: not {_PAST[self._ack]} within {limit}"
             error = DeadlineExceeded(f"{past}; it may have arrived")
-            count = self._end(entry, Outcome.FAILED, error)
+            count = entry.open(entry.count)
+            told = self._end(entry, Outcome.FAILED, error)
             entry.expired = True
             self._ghosts += 1
-            self._tell(entry.page, Outcome.FAILED, count, error)
+            self._tell(entry.page, told, Outcome.FAILED, count, error)
         while self.waiting and self.waiting[0].deadline <= now:
             entry = self._next_waiting()
             arrived = "it may have arrived" if entry.attempts else "it was not sent"
@@ -400,19 +403,17 @@ class Outbox:
 
     def _finish(self, entry: Entry, outcome: Outcome, error: DeliveryError) -> None:
         """Settle all that is open in *entry*, which is in no queue any more, and let go of it."""
-        count = self._end(entry, outcome, error)
-        self._release(entry)
-        self._tell(entry.page, outcome, count, error)
-
-    def _end(self, entry: Entry, outcome: Outcome, error: DeliveryError) -> int:
-        """Write down the outcome of all that is open in *entry*, and return how many messages that were."""
         count = entry.open(entry.count)
-        if count:
-            self._count(outcome, count)
-            if entry.track is not None:
-                result = ForwardResult(self.producer_id, outcome, None, error, entry.attempts)
-                self._record(entry, entry.count, count, result)
-        return count
+        told = self._end(entry, outcome, error)
+        self._release(entry)
+        self._tell(entry.page, told, outcome, count, error)
+
+    def _end(self, entry: Entry, outcome: Outcome, error: DeliveryError) -> Sequence[int]:
+        """Write down the outcome of all that is open in *entry*; return their places, if anybody asks."""
+        count = entry.open(entry.count)
+        self._count(outcome, count)
+        result = ForwardResult(self.producer_id, outcome, None, error, entry.attempts)
+        return self._record(entry, entry.count, count, result) if count else ()
 
     def _count(self, outcome: Outcome, count: int) -> None:
         stats = self.stats
@@ -423,21 +424,30 @@ class Outbox:
         else:
             stats.cancelled += count
 
-    def _record(self, entry: Entry, stop: int, count: int, result: ForwardResult) -> None:
-        """Write down the outcome of all open messages of *entry* before *stop*; they are *count*."""
+    def _record(self, entry: Entry, stop: int, count: int, result: ForwardResult) -> Sequence[int]:
+        """
+        Write down the outcome of all open messages of *entry* before *stop*; they are *count*.
+
+        Returns their places in the page, if anybody asks.
+        """
         track = entry.track
-        assert track is not None
+        if track is None:
+            return ()
         kept = entry.batch.kept
         if kept is None:
             track.run(stop, count, result)
-        else:
-            refused = entry.rejected or ()
-            track.odd([kept[i] for i in range(entry.start, stop) if i not in refused], result)
+            return range(entry.start, stop)
+        refused = entry.rejected or ()
+        places = [kept[i] for i in range(entry.start, stop) if i not in refused]
+        track.odd(places, result)
+        return places
 
-    def _tell(self, page: Page, outcome: Outcome, count: int, error: DeliveryError) -> None:
-        """Wake who waits for *page*, and report what was settled."""
+    def _tell(
+        self, page: Page, places: Sequence[int], outcome: Outcome, count: int, error: DeliveryError
+    ) -> None:
+        """Wake who waits for these messages of *page*, and report what was settled."""
         if count:
-            page.settled()
+            page.settled(places)
             self._events.settled(outcome, count, error)
 
     def _release(self, entry: Entry) -> None:

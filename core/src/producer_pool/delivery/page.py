@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import ForwardResult, Outcome, Results
@@ -57,6 +58,14 @@ class Track:
         return result
 
 
+def _wake(waiter: list[Callable[[], None]]) -> None:
+    try:
+        wake = waiter.pop()
+    except IndexError:
+        return
+    wake()
+
+
 class Page:
     """One batch that was accepted for some producers."""
 
@@ -71,8 +80,8 @@ class Page:
         """Outboxes that hold it."""
         self.cost = 0
         self.budget: Budget | None = None
-        self.waiters: list[tuple[int | None, Callable[[], None]]] = []
-        """Who is to be woken when a message, or all of them, are done: see when_done()."""
+        self.waiters: dict[int | None, list[list[Callable[[], None]]]] = {}
+        """Who is to be woken when a message, or all of them (None), are done: see when_done()."""
 
     def open(self, budget: Budget, batch: Batch) -> None:
         """Get ready to be offered."""
@@ -130,26 +139,30 @@ class Page:
 
         Returns a callable that withdraws the wish.
         """
-        waiter = (index, wake)
-        self.waiters.append(waiter)
-        if self.done(index) and self._take(waiter):
-            wake()
+        # Whoever takes the call out of the list makes it: two threads may come to it at once.
+        waiter = [wake]
+        self.waiters.setdefault(index, []).append(waiter)
+        if self.done(index):
+            _wake(waiter)
 
         def withdraw() -> None:
-            self._take(waiter)
+            waiter.clear()
+            with suppress(KeyError, ValueError):
+                self.waiters[index].remove(waiter)
 
         return withdraw
 
-    def settled(self) -> None:
-        """Wake whoever waits for what has been recorded."""
-        for waiter in self.waiters[:] if self.waiters else ():
-            if self.done(waiter[0]) and self._take(waiter):
-                waiter[1]()
-
-    def _take(self, waiter: tuple[int | None, Callable[[], None]]) -> bool:
-        """Take *waiter* off the list, and say whether it was this call that did."""
-        try:
-            self.waiters.remove(waiter)
-        except ValueError:
-            return False
-        return True
+    def settled(self, places: Sequence[int]) -> None:
+        """Wake whoever waits for the messages at *places*, of which something was recorded."""
+        waiters = self.waiters
+        if not waiters:
+            return
+        # Look through the shorter of the two: all of a page may be waited for, one by one.
+        if len(places) < len(waiters):
+            waited = [index for index in (*places, None) if index in waiters]
+        else:
+            waited = list(waiters)
+        for index in waited:
+            if self.done(index):
+                for waiter in waiters.pop(index, ()):
+                    _wake(waiter)
