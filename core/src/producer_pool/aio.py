@@ -12,7 +12,7 @@ from producer_pool.contract.ports import Client, Intake
 from producer_pool.contract.wiring import Wiring
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.producer import Producer
-from producer_pool.delivery.receipts import AsyncReceipt
+from producer_pool.delivery.receipts import AsyncReceipt, Handle
 from producer_pool.delivery.roster import Roster
 from producer_pool.delivery.submitlog import OpenPage, SubmitLog
 from producer_pool.model.batch import Batch, payload
@@ -28,7 +28,7 @@ __all__ = ["AsyncProducerPool", "Entrance"]
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Handle)
 
 
 class Entrance(Generic[R]):
@@ -100,7 +100,7 @@ class Entrance(Generic[R]):
         if not self._warned:
             self._warned = True
             log.warning("a message was submitted to a pool without producers: it went nowhere")
-        return self.log.receipt(OpenPage(self.log, targets), 0)
+        return self.log.receipt.made(OpenPage(self.log, targets), 0)
 
     def targets(self, to: str | Iterable[str] | None) -> tuple[str, ...]:
         """Return the producers that *to* names: one id, several, or None for all."""

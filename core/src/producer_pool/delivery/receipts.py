@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from producer_pool.delivery.page import Page
 from producer_pool.model.errors import UsageError
@@ -14,17 +14,25 @@ from producer_pool.model.outcomes import Results
 if TYPE_CHECKING:
     from producer_pool.delivery.submitlog import OpenPage
 
-__all__ = ["AsyncReceipt", "BatchReceipt", "Receipt"]
+__all__ = ["AsyncReceipt", "BatchReceipt", "Handle", "Receipt"]
 
 
-class Receipt:
-    """Handle on one submitted message: ask it what became of the message, now or later, from any thread."""
+class Handle:
+    """What the receipts of one message share: where it stands. The log makes them: see made()."""
 
     __slots__ = ("_index", "_page")
 
-    def __init__(self, page: OpenPage, index: int) -> None:
-        self._page = page
-        self._index = index
+    _page: OpenPage
+    _index: int
+
+    @classmethod
+    def made(cls, page: OpenPage, index: int) -> Self:
+        """Make the receipt of one message of *page*."""
+        # There is no __init__: the log does the same in place, which takes two thirds of the time.
+        receipt = object.__new__(cls)
+        receipt._page = page
+        receipt._index = index
+        return receipt
 
     @property
     def done(self) -> bool:
@@ -35,6 +43,15 @@ class Receipt:
     def stored(self) -> bool | None:
         """Whether the message is in durable storage; None: this pool has none."""
         return None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._page.results(self._index)!r}>"
+
+
+class Receipt(Handle):
+    """Handle on one submitted message: ask it what became of the message, now or later, from any thread."""
+
+    __slots__ = ()
 
     def results(self, wait: float | None = None) -> Results:
         """
@@ -59,28 +76,11 @@ class Receipt:
                 withdraw()
         return page.results(index)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._page.results(self._index)!r}>"
 
-
-class AsyncReceipt:
+class AsyncReceipt(Handle):
     """Handle on one submitted message, for asyncio: as Receipt, but results() is awaited."""
 
-    __slots__ = ("_index", "_page")
-
-    def __init__(self, page: OpenPage, index: int) -> None:
-        self._page = page
-        self._index = index
-
-    @property
-    def done(self) -> bool:
-        """Whether the message has a terminal outcome at each of its producers."""
-        return self._page.done(self._index)
-
-    @property
-    def stored(self) -> bool | None:
-        """Whether the message is in durable storage; None: this pool has none."""
-        return None
+    __slots__ = ()
 
     async def results(self, wait: float | None = None) -> Results:
         """
@@ -94,9 +94,6 @@ class AsyncReceipt:
         if wait != 0 and not page.done(index):
             await _wait_for(page, index, wait)
         return page.results(index)
-
-    def __repr__(self) -> str:
-        return f"<AsyncReceipt {self._page.results(self._index)!r}>"
 
 
 async def _wait_for(page: OpenPage, index: int, wait: float | None) -> None:

@@ -14,12 +14,15 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from producer_pool.delivery.page import Page
+from producer_pool.delivery.receipts import Handle
 from producer_pool.model.errors import ForkedPool, Full, WrongThread
-from producer_pool.model.policies import BATCH_OVERHEAD
+from producer_pool.model.policies import BATCH_OVERHEAD, MESSAGE_OVERHEAD
 
 __all__ = ["OpenPage", "SubmitLog"]
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Handle)
+
+_new: Final = object.__new__
 
 PAGE_BYTES: Final = 256 * 1024
 """Bytes of messages after which a page is closed and the next one opened."""
@@ -50,13 +53,13 @@ class SubmitLog(Generic[R]):
     """
     Pages of messages and calls, in the order in which they were made, by any thread.
 
-    *receipt* makes what append() returns from a page and an index; *wake* has the loop come and swap().
+    *receipt* is the class of what append() returns; *wake* has the loop come and swap().
 
     Appending costs one lock and wakes the loop at most once until the loop comes for the lot. That
     adding and removing producers are entries of the same log makes their order exact.
     """
 
-    def __init__(self, wake: Callable[[], None], receipt: Callable[[OpenPage, int], R]) -> None:
+    def __init__(self, wake: Callable[[], None], receipt: type[R]) -> None:
         self.receipt = receipt
         self.insiders: set[int] = set()
         """The threads that do the loop's work now; they may not wait for it."""
@@ -94,7 +97,7 @@ class SubmitLog(Generic[R]):
                 if self._inside:
                     # Closed at once, and so is the open one: what comes next stands behind this.
                     page = self._open(targets)
-                    receipt = self.receipt(page, 0)
+                    receipt = self.receipt.made(page, 0)
                     page.messages.append(message)
                     self._page = None
                 else:
@@ -104,9 +107,12 @@ class SubmitLog(Generic[R]):
                         if current is None or current.targets is not targets or current.nbytes >= PAGE_BYTES:
                             current = self._open(targets)
                         messages = current.messages
-                        receipt = self.receipt(current, len(messages))
+                        # As Handle.made() does it. This is the way that every message goes.
+                        receipt = _new(self.receipt)
+                        receipt._page = current
+                        receipt._index = len(messages)
                         messages.append(message)
-                        current.nbytes += len(message)
+                        current.nbytes += len(message) + MESSAGE_OVERHEAD
                     finally:
                         self._inside = False
                 if self._awake or not wake:
