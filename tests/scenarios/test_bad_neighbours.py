@@ -159,13 +159,14 @@ def test_consumer_is_killed_with_much_on_its_way() -> None:
             for message, receipt in zip(ledger.sent[1:], receipts, strict=True)
         }
         verdict = ledger.judge(killed.messages)
-        again = [message for message, count in attempts.items() if count == 2]
+        again = sum(count - 1 for count in attempts.values())
         resent = pool.stats().producers["killed"].resent
 
-        assert set(attempts.values()) == {1, 2}
+        # More than twice: a new connection can still get to the listening socket that is just dying.
+        assert {1, 2} <= set(attempts.values())
         assert verdict == Verdict(lost=verdict.lost)
         assert all(attempts[message] == 1 for message in verdict.lost)
-        assert len(again) == resent
+        assert again == resent
 
 
 def test_consumer_closes_just_before_it_is_sent_something() -> None:
