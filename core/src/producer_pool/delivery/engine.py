@@ -145,13 +145,14 @@ class Engine:
         """
         Make room at the pool's own bound; return who has to refuse the next batch.
 
-        Those whose backlog would be above their fair share apply their own overflow policy, the largest
-        first, so that a dead consumer's backlog costs the others nothing. These others go on, and may
-        bring the pool above its bound for a while, by less than their own fair shares.
+        Those whose backlog is above their fair share apply their own overflow policy, the largest first,
+        so that a dead consumer's backlog costs the others nothing. These others go on, and may bring the
+        pool above its bound for a while, by less than their own fair shares.
         """
         share = self.budget.limit // max(len(self._producers), 1)
-        heavy = [producer for producer in self._producers.values() if producer.outbox.nbytes + cost > share]
-        heavy.sort(key=lambda producer: producer.outbox.nbytes, reverse=True)
+        backlogs = [producer for producer in self._producers.values() if producer.outbox.nbytes]
+        backlogs.sort(key=lambda producer: producer.outbox.nbytes, reverse=True)
+        heavy = [producer for producer in backlogs if producer.outbox.nbytes > share] or backlogs[:1]
         refusing = set()
         for producer in heavy:
             if not self._is_over(cost):

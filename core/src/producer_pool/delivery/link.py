@@ -242,10 +242,14 @@ class Link:
 
     def _arm(self) -> None:
         """Look again: soon if acknowledgements are awaited, else when there should have been progress."""
-        delay = self._progress_at + self._timeout - self._loop.time()
+        delay = self._patience()
         if self.ack > Ack.WRITTEN and self._outbox.flying:
             delay = min(delay, self._poll)
         self._timer = self._loop.call_later(max(delay, 0.0), self._look)
+
+    def _patience(self) -> float:
+        """Return for how many seconds there need be no progress."""
+        return self._progress_at + self._timeout - self._loop.time()
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -262,7 +266,7 @@ class Link:
             self._poll = min(self._poll * 2, LAST_POLL)
         if self._lost.done() or not self._outstanding():
             return
-        if self._loop.time() - self._progress_at >= self._timeout:
+        if self._patience() <= 0:
             waited = format_duration(self._timeout)
             arrived = "; what was in flight may have arrived" if self._outbox.flying else ""
             self.broken(
