@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import selectors
 import signal
 import threading
@@ -42,6 +43,12 @@ class Turn:
         """The threads that do the loop's work now."""
         self.touched = False
         """Whether something was scheduled, so that the loop has to be woken."""
+        self.lent = False
+        """Whether it was borrowed since the loop went to sleep."""
+        self.context = contextvars.Context()
+        """What steps are done in: a timer that is set in the borrower's own would keep all that is in it."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The loop whose turn it is."""
 
     def borrow(self, step: Callable[[], None]) -> bool:
         """
@@ -58,11 +65,16 @@ class Turn:
     def _borrow(self, step: Callable[[], None], ident: int) -> bool:
         if not self.lock.acquire(blocking=False):
             return False
+        outer = asyncio._get_running_loop()
         self._insiders.add(ident)
         self.touched = False
+        self.lent = True
         try:
-            step()
+            # The loop's callbacks may ask for the running loop. The thread may have one of its own.
+            asyncio._set_running_loop(self.loop)
+            self.context.run(step)
         finally:
+            asyncio._set_running_loop(outer)
             self._insiders.discard(ident)
             self.lock.release()
         return True
@@ -73,6 +85,7 @@ class LendingLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
+        turn.loop = self
         super().__init__(_lending(turn) if _Selector is not None else None)
 
     def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
@@ -93,11 +106,18 @@ def _lending(turn: Turn) -> selectors.BaseSelector:
         def select(self, timeout: float | None = None) -> Any:
             if timeout is not None and timeout <= 0:
                 return super().select(timeout)
+            turn.lent = False
             turn.lock.release()
             try:
-                return super().select(timeout)
+                ready = super().select(timeout)
             finally:
                 turn.lock.acquire()
+            if turn.lent:
+                # A borrower may have changed what is watched after this was found. What was dropped in
+                # vain is found again; to asyncio, a reader that is gone would mean: forget the new one too.
+                keys = self.get_map()
+                ready = [(key, events) for key, events in ready if keys.get(key.fd) is key]
+            return ready
 
     return Lending()
 
@@ -106,16 +126,24 @@ def _before_signals(
     work: Callable[[Callable[[], None], int], bool], step: Callable[[], None], ident: int
 ) -> bool:
     """Return work(...), and handle the signals that come meanwhile after it. On the main thread only."""
-    came: list[int] = []
+    came: list[tuple[int, FrameType | None]] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        came.append((number, frame))
 
     put, ask = _plain_signal.signal, _plain_signal.getsignal
     handlers = [(number, found) for number in _RAISERS if callable(found := ask(number))]
     try:
-        for number, _ in handlers:
-            put(number, note)
+        try:
+            for number, _ in handlers:
+                put(number, note)
+        except ValueError as error:
+            trace = error.__traceback__
+            if trace is None or trace.tb_next is not None:
+                raise  # That came out of a handler.
+            # Python handles signals on another thread than the one that threading takes for the main one:
+            # the one that imported it first, where a program in C has begun another.
+            handlers = []
         return work(step, ident)
     finally:
         raised = None
@@ -131,11 +159,17 @@ def _before_signals(
             _handle(came, raised)
 
 
-def _handle(came: list[int], raised: BaseException | None) -> None:
+def _handle(came: list[tuple[int, FrameType | None]], raised: BaseException | None) -> None:
     """Have the handlers called of all signals that *came*, whatever they raise, then raise *raised*."""
     try:
         if came:
-            signal.raise_signal(came.pop(0))
+            number, frame = came.pop(0)
+            handler = _plain_signal.getsignal(number)
+            # Not raised again: an event loop of the program has been told of it, and would be told twice.
+            if callable(handler):
+                handler(number, frame)
+            else:
+                signal.raise_signal(number)
     finally:
         if came:
             _handle(came, raised)
