@@ -33,7 +33,7 @@ class Similar:
         (FakeClient(timeout=float("inf")), "timeout is the seconds"),
         (FakeClient(timeout=None), "timeout is the seconds"),  # type: ignore[arg-type]
     ],
-    ids=repr,
+    ids=["blocking", "half blocking", "similar", "class", "object", "no time", "endless", "no timeout"],
 )
 def test_object_that_cannot_be_driven(client: object, says: str) -> None:
     """It is refused, with the way out."""
