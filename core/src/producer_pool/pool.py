@@ -266,8 +266,9 @@ class ProducerPool:
         """
         self._log.check_may_wait()
         seconds = self.limits.drain if drain is None else drain
-        if self._forgotten.detach() is not None:
-            self._worker.ask_to_stop(seconds)
+        # Each time: an interrupt may have kept an earlier call from asking.
+        self._forgotten.detach()
+        self._worker.ask_to_stop(seconds)
         if not self._worker.join(seconds + GRACE):
             log.error("the pool's thread did not end within %g s; it is left behind", seconds + GRACE)
 

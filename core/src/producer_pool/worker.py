@@ -79,7 +79,8 @@ class Worker:
         self.entrance = Entrance(SubmitLog(self._wake, Receipt), policy, factory)
         self.engine: Engine | None = None
         self._drain = limits.drain
-        self._starting = threading.Lock()
+        self._begun = threading.Lock()
+        """Taken for good by the thread that runs the loop."""
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._lends = False
@@ -97,15 +98,11 @@ class Worker:
         self.entrance.log.check_open()
         if self._ready.is_set():
             return
-        with self._starting:
-            if self._thread is None:
-                name = f"producer-pool-{id(self):x}"
-                # A daemon: a consumer that hangs must not keep the program from ending. See _at_exit().
-                self._thread = threading.Thread(
-                    target=self._run, args=(weakref.ref(pool),), name=name, daemon=True
-                )
-                self._thread.start()
-                _LIVE.add(self)
+        if self._thread is None:
+            # Two may come here at once, or one again whose first call was interrupted: see _run().
+            # A daemon: a consumer that hangs must not keep the program from ending. See _at_exit().
+            name = f"producer-pool-{id(self):x}"
+            threading.Thread(target=self._run, args=(weakref.ref(pool),), name=name, daemon=True).start()
         self._ready.wait()
 
     def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
@@ -117,7 +114,7 @@ class Worker:
         try:
             assert self._loop is not None
             try:
-                self._loop.call_soon_threadsafe(self._begin, question)
+                self._loop.call_soon_threadsafe(self._begin, question, context=self._turn.context)
             except RuntimeError:  # The loop is closed.
                 raise PoolClosed("the pool is closed") from None
             return question.wait()
@@ -149,7 +146,7 @@ class Worker:
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return True
-        thread.join(wait)
+        thread.join(min(wait, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
     def forward(self, targets: Sequence[str], message: bytes | str) -> Receipt:
@@ -171,21 +168,27 @@ class Worker:
 
     def _step(self) -> None:
         """Process the log in the loop's place; leave the loop what only it can do."""
-        if self.engine is not None:
-            self.entrance.process(self.engine, pages_only=True)
-        if self._turn.touched or not self.entrance.log.empty:
-            self._wake()
+        try:
+            if self.engine is not None:
+                self.entrance.process(self.engine, pages_only=True)
+        finally:
+            if self._turn.touched or not self.entrance.log.empty:
+                self._wake()
 
     def _wake(self) -> None:
         if self._loop is not None:
             try:
-                self._loop.call_soon_threadsafe(self._process)
+                self._loop.call_soon_threadsafe(self._process, context=self._turn.context)
             except RuntimeError:
                 return  # The loop is closed, and so is the log.
 
     # -- on the loop -------------------------------------------------------------------------------
 
     def _run(self, pool: weakref.ref[ProducerPool]) -> None:
+        if not self._begun.acquire(blocking=False):
+            return  # Another one was started, too.
+        self._thread = threading.current_thread()
+        _LIVE.add(self)
         self._turn.lock.acquire()
         try:
             with asyncio.Runner(loop_factory=lambda: LendingLoop(self._turn)) as runner:
@@ -201,6 +204,8 @@ class Worker:
     async def _live(self, pool: weakref.ref[ProducerPool]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        if self.entrance.log.refusal is not None:
+            self._stop.set()  # Who asked for it could not tell the loop yet.
         # In debug mode, asyncio itself refuses calls from other threads.
         self._lends = not self._loop.get_debug()
         submits = self.entrance.log
@@ -219,7 +224,8 @@ class Worker:
 
     def add(self, producer: Producer) -> None:
         """Have the engine take on a producer."""
-        assert self.engine is not None and self._pool is not None
+        assert self.engine is not None
+        assert self._pool is not None
         self.entrance.announce(self.engine, self._pool())
         self.engine.add(producer)
 
@@ -238,7 +244,7 @@ _LIVE: Final[set[Worker]] = set()
 
 def _at_exit() -> None:
     """Give what programs forgot to close its bounded drain."""
-    workers = [worker for worker in _LIVE if not isinstance(worker.entrance.log.refusal, ForkedPool)]
+    workers = [worker for worker in list(_LIVE) if not isinstance(worker.entrance.log.refusal, ForkedPool)]
     for worker in workers:
         worker.ask_to_stop(worker.limits.drain)
     give_up = time.monotonic() + max((worker.limits.drain for worker in workers), default=0.0) + GRACE
