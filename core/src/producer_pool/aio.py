@@ -47,6 +47,7 @@ class Entrance(Generic[R]):
         self._factory = factory
         self._warned = False
         self._announced = False
+        self._processing = False
 
     @property
     def factory(self) -> ClientFactory:
@@ -110,11 +111,20 @@ class Entrance(Generic[R]):
 
     def process(self, engine: Engine, *, pages_only: bool = False) -> None:
         """Hand all that lies in the log to the engine. On the loop, or with *pages_only* in its place."""
-        for entry in self.log.swap(pages_only=pages_only):
-            if isinstance(entry, OpenPage):
-                engine.take(entry, Batch.owning(entry.give_away()))
-            else:
-                entry()
+        if self._processing:
+            return  # Called from inside: what it is in the middle of comes first.
+        self._processing = True
+        try:
+            for entry in self.log.swap(pages_only=pages_only):
+                try:
+                    if isinstance(entry, OpenPage):
+                        engine.take(entry, Batch.owning(entry.give_away()))
+                    else:
+                        entry()
+                except Exception:
+                    log.exception("unexpected; what was submitted after it goes on")
+        finally:
+            self._processing = False
 
 
 _NO_WIRING = Wiring()
@@ -150,6 +160,8 @@ class AsyncProducerPool:
         self._entrance = Entrance(SubmitLog(self._wake, AsyncReceipt), policy, factory)
         self._engine: Engine | None = None
         self._closed = False
+        self._gone = asyncio.Event()
+        """Set when closing is over."""
 
     @classmethod
     async def from_env(
@@ -171,8 +183,12 @@ class AsyncProducerPool:
         settings = Settings.from_env(environ)
         factory = factory or ClientFactory.of(settings)
         pool = cls(policy=policy or settings.policy, limits=settings.limits, factory=factory)
-        for producer in settings.producers:
-            await pool.add_producer(producer.id, producer.url)
+        try:
+            for producer in settings.producers:
+                await pool.add_producer(producer.id, producer.url)
+        except BaseException:
+            await pool.aclose(drain=0)
+            raise
         return pool
 
     # -- producers ---------------------------------------------------------------------------------
@@ -282,6 +298,8 @@ class AsyncProducerPool:
         """
         targets = self._entrance.targets(to)
         self._running()
+        if self._entrance.log.crowded:
+            self._process()  # A caller that never waits must not pile up what nobody has counted yet.
         if stuck := self._entrance.log.stuck(targets):
             raise Full(f"{stuck}: no room (overflow=block)")
         return self._entrance.append(targets, message)
@@ -334,16 +352,19 @@ class AsyncProducerPool:
         May be called twice.
         """
         if self._closed:
+            await self._gone.wait()
             return
         self._closed = True
         seconds = self.limits.drain if drain is None else drain
         engine = self._engine
         self._entrance.log.close(PoolClosed("the pool is closed"))
-        if engine is None:
-            return
-        self._entrance.take_leave(self, seconds)
-        self._entrance.process(engine)
-        await engine.aclose(seconds)
+        try:
+            if engine is not None:
+                self._entrance.take_leave(self, seconds)
+                self._entrance.process(engine)
+                await engine.aclose(seconds)
+        finally:
+            self._gone.set()
 
     async def __aenter__(self) -> Self:
         self._running()
