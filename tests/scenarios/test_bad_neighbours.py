@@ -143,7 +143,10 @@ def test_consumer_that_died_comes_back(stack: ExitStack) -> None:
 def test_consumer_is_killed_with_much_on_its_way() -> None:
     """What was in flight is sent again before what waited; its results say so, and only its."""
     ledger = Ledger()
-    with ProcessConsumer(receive_buffer=8192) as killed, ProducerPool(policy=DeliveryPolicy.relay()) as pool:
+    with (
+        ProcessConsumer(receive_buffer=8192) as killed,
+        ProducerPool(policy=DeliveryPolicy.relay(), limits=Limits(drain=1)) as pool,
+    ):
         pool.add_producer("killed", f"{killed.url}?retry-backoff=20ms&retry-max-backoff=50ms")
         pool.forward_to_all(ledger.write())
         killed.wait_for(1)
@@ -154,8 +157,9 @@ def test_consumer_is_killed_with_much_on_its_way() -> None:
             pool.stats()  # So that there are many batches, some in flight and some that wait.
         killed.kill()
         killed.start()
+        assert pool.drain(wait=BOUND)
         attempts = {
-            message: receipt.results(wait=BOUND)["killed"].attempts
+            message: receipt.results(wait=0)["killed"].attempts
             for message, receipt in zip(ledger.sent[1:], receipts, strict=True)
         }
         verdict = ledger.judge(killed.messages)

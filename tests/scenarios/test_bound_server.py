@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer_pool import AsyncProducerPool, ProducerPool, bind_transport, bind_transport_async
+from producer_pool import AsyncProducerPool, Limits, ProducerPool, bind_transport, bind_transport_async
 from support.consumers import RecordingConsumer
 from support.ledger import Ledger
 from support.producers import send_lines
@@ -50,7 +50,7 @@ def test_callback_raises(consumer: RecordingConsumer, caplog: pytest.LogCaptureF
             raise ValueError("a bug in the program")
 
     with (
-        ProducerPool() as pool,
+        ProducerPool(limits=Limits(drain=1)) as pool,
         bind_transport("tcp://127.0.0.1:0", pool, on_message=on_message) as server,
     ):
         pool.add_producer("a", consumer.url)

@@ -17,9 +17,11 @@ def test_signal_while_messages_arrive(number: int) -> None:
     ledger = Ledger()
     with RecordingConsumer() as one, RecordingConsumer() as two:
         with daemon("--to", f"one={one.url}", "--to", f"two={two.url}") as running:
-            for sender in range(20):
-                send_lines(running.port, ledger.write_many(500, f"sender{sender}", size=200))
+            running.process.send_signal(signal.SIGSTOP)
+            for sender in range(100):
+                send_lines(running.port, ledger.write_many(100, f"sender{sender}", size=1000))
             running.process.send_signal(number)
+            running.process.send_signal(signal.SIGCONT)
 
             assert running.wait() == 0
         assert ledger.judge(one.messages).exact

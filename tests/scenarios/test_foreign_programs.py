@@ -112,8 +112,9 @@ def test_plain_sockets() -> None:
         thread.start()
         with daemon("--to", f"tcp://127.0.0.1:{listening.getsockname()[1]}") as running:
             with socket.create_connection(("127.0.0.1", running.port)) as sock:
-                for word in (b"one\n", b"tw", b"o\nthree\n"):
-                    sock.sendall(word)
+                sock.sendall(b"one\ntw")
+                eventually(lambda: received == b"one\n", "the first one arrives, and no half of the second")
+                sock.sendall(b"o\nthree\n")
             assert running.terminate() == 0
         thread.join(BOUND)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import producer_pool
-from producer_pool import Batch, Full, ProducerPool
+from producer_pool import Batch, Full, Limits, ProducerPool
 from producer_pool.builtin.null import NullClient
 from support.consumers import RecordingConsumer
 from support.interrupts import interrupted_at, points
@@ -29,7 +29,7 @@ def consumer() -> Iterator[RecordingConsumer]:
 
 @pytest.fixture
 def pool(consumer: RecordingConsumer) -> Iterator[ProducerPool]:
-    with ProducerPool() as pool:
+    with ProducerPool(limits=Limits(drain=1)) as pool:
         pool.add_producer("a", consumer.url)
         pool.forward_to_all("warm up")
         yield pool
@@ -63,11 +63,11 @@ def test_interrupt_at_every_point_of_a_verb(
     }
     call = verbs[verb]
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    # A call has more points when the loop sleeps, and when it has to be woken: take the longest way.
-    count = max(points(call, folder) for _ in range(20))
+    count = points(call, folder, before=pool.drain)
     struck = 0
     for number in range(1, count + 1):
-        where = next(filter(None, (interrupted_at(number, call, folder) for _ in range(10))), "")
+        pool.drain()
+        where = interrupted_at(number, call, folder)
         struck += bool(where)
 
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers, where
@@ -98,7 +98,7 @@ def test_interrupt_while_waiting_for_room(pool: ProducerPool, folder: Path) -> N
         pool.add_producer("stuck", url)
         for _ in range(100):  # More than the kernel's buffers take.
             submit()
-        count = max(points(submit, folder) for _ in range(5))
+        count = points(submit, folder, before=submit)
         for number in range(1, count + 1):
             where = interrupted_at(number, submit, folder)
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from producer_pool import ForwardResult, Outcome, ProducerPool, Receipt, UnknownProducer
+from producer_pool import ForwardResult, Limits, Outcome, ProducerPool, Receipt, UnknownProducer
 from support.consumers import RecordingConsumer
 from support.ledger import Ledger
 from support.waiting import BOUND
@@ -18,6 +18,9 @@ from support.waiting import BOUND
 THREADS = 32
 EACH = 150
 """Messages of one thread."""
+
+LIMITS = Limits(drain=1)
+"""A pool that is broken does not keep the test waiting."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,7 @@ def test_threads_forward_submit_add_and_remove() -> None:
     def forward(number: int) -> None:
         for _ in range(EACH):
             message = ledger.write(f"forward{number}")
-            note(message, pool.forward_to_all(message))
+            note(message, pool.forward_to_all(message, wait=BOUND))
 
     def submit(number: int) -> None:
         for _ in range(EACH):
@@ -72,10 +75,10 @@ def test_threads_forward_submit_add_and_remove() -> None:
         for turn in range(EACH):
             message = ledger.write(f"choose{number}")
             if turn % 2:
-                result = pool.forward_to("first", message)
+                result = pool.forward_to("first", message, wait=BOUND)
                 note(message, {"first": result})
             else:
-                note(message, pool.forward_to_many(["second", "first"], message))
+                note(message, pool.forward_to_many(["second", "first"], message, wait=BOUND))
 
     def come_and_go(number: int) -> None:
         for turn in range(5):
@@ -83,7 +86,7 @@ def test_threads_forward_submit_add_and_remove() -> None:
             pool.add_producer(name, guest.url)
             message = ledger.write(f"guest{number}")
             try:
-                note(message, {name: pool.forward_to(name, message)})
+                note(message, {name: pool.forward_to(name, message, wait=BOUND)})
             except UnknownProducer as error:
                 raise AssertionError("it was added before") from error
             pool.remove_producer(name, drain=turn % 2 == 0)
@@ -92,7 +95,7 @@ def test_threads_forward_submit_add_and_remove() -> None:
         RecordingConsumer() as first,
         RecordingConsumer() as second,
         RecordingConsumer() as guest,
-        ProducerPool() as pool,
+        ProducerPool(limits=LIMITS) as pool,
     ):
         pool.add_producer("first", first.url)
         pool.add_producer("second", second.url)
@@ -122,13 +125,17 @@ def test_threads_forward_while_the_loop_sends() -> None:
 
     def forward(number: int) -> None:
         for message in ledger.write_many(EACH, f"forward{number}"):
-            assert pool.forward_to_all(message).ok
+            assert pool.forward_to_all(message, wait=BOUND).ok
 
     def submit(number: int) -> None:
         for message in ledger.write_many(20 * EACH, f"submit{number}", size=500):
             pool.submit(message)
 
-    with RecordingConsumer() as first, RecordingConsumer() as second, ProducerPool() as pool:
+    with (
+        RecordingConsumer() as first,
+        RecordingConsumer() as second,
+        ProducerPool(limits=LIMITS) as pool,
+    ):
         pool.add_producer("first", first.url)
         pool.add_producer("second", second.url)
         at_once([*(partial(forward, number) for number in range(8)), *(partial(submit, n) for n in range(4))])
@@ -145,7 +152,7 @@ def test_threads_while_a_consumer_comes_and_goes() -> None:
 
     def forward(number: int) -> list[Outcome]:
         messages = ledger.write_many(2 * EACH, f"forward{number}")
-        return [pool.forward_to_all(message)["restless"].outcome for message in messages]
+        return [pool.forward_to_all(message, wait=BOUND)["restless"].outcome for message in messages]
 
     def disturb() -> None:
         while not over.is_set():
@@ -153,7 +160,11 @@ def test_threads_while_a_consumer_comes_and_goes() -> None:
             restless.come_back()
             over.wait(0.002)
 
-    with RecordingConsumer() as steady, RecordingConsumer() as restless, ProducerPool() as pool:
+    with (
+        RecordingConsumer() as steady,
+        RecordingConsumer() as restless,
+        ProducerPool(limits=LIMITS) as pool,
+    ):
         pool.add_producer("steady", steady.url)
         pool.add_producer("restless", restless.url)
         disturber = threading.Thread(target=disturb)
