@@ -420,9 +420,14 @@ class Producer:
         while not self.outbox.empty and not self._given_up:
             waiter = asyncio.get_running_loop().create_future()
             self._emptied.append(waiter)
-            if self._link is not None:
-                self._link.harvest()
-            await waiter
+            try:
+                if self._link is not None:
+                    self._link.harvest()
+                await waiter
+            finally:
+                # Who stops waiting must not be kept for as long as a consumer is away.
+                if waiter in self._emptied:
+                    self._emptied.remove(waiter)
 
     def give_up(self) -> None:
         """Let nobody wait for what is queued any more."""

@@ -71,7 +71,8 @@ class Receipt(Handle):
             woken.acquire()
             withdraw = page.when_done(index, woken.release)
             try:
-                woken.acquire(timeout=-1 if wait is None else wait)
+                # A time that is over already is no time; to a lock, -1 is for ever, and others are errors.
+                woken.acquire(timeout=-1 if wait is None else min(max(wait, 0.0), threading.TIMEOUT_MAX))
             finally:
                 withdraw()
         return page.results(index)

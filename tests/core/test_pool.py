@@ -1,0 +1,74 @@
+"""The pool for threads: waiting, and not waiting any more."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from producer_pool import Client, DeliveryPolicy, Limits, Outcome, ProducerPool
+from producer_pool.delivery.engine import Engine
+from support.waiting import BOUND
+
+
+class Unreachable(Client):
+    """Never finishes connecting."""
+
+    protocol_name = "unreachable"
+    address = "unreachable:"
+
+    async def connect(self) -> None:
+        await asyncio.Event().wait()
+
+    async def send(self, message: bytes) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+def pool() -> Iterator[ProducerPool]:
+    """A pool whose one consumer never comes."""
+    with ProducerPool(policy=DeliveryPolicy.relay(), limits=Limits(drain=0)) as pool:
+        pool.add_producer("away", Unreachable())
+        yield pool
+
+
+@pytest.mark.parametrize("wait", [0, -0.5, -1, -1e12])
+def test_no_time_is_left_to_wait(pool: ProducerPool, wait: float) -> None:
+    """A time that is over already is no error, and not for ever: it is PENDING."""
+    found: list[Outcome] = []
+
+    def ask() -> None:
+        found.append(pool.forward_to("away", "hello", wait=wait).outcome)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(BOUND)
+
+    assert found == [Outcome.PENDING]
+
+
+@pytest.mark.parametrize("wait", [float("inf"), 1e12])
+def test_all_time_is_left_to_wait(pool: ProducerPool, wait: float) -> None:
+    """A time beyond what the system can wait for is as long as it takes."""
+    found: list[Outcome] = []
+    receipt = pool.submit("hello")
+    thread = threading.Thread(target=lambda: found.append(receipt.results(wait)["away"].outcome), daemon=True)
+    thread.start()
+
+    pool.close()
+    thread.join(BOUND)
+
+    assert found == [Outcome.CANCELLED]
+
+
+def test_drain_again_and_again(pool: ProducerPool) -> None:
+    """Who asks often whether a consumer that is away has got everything costs no memory."""
+    pool.submit("hello")
+
+    for _ in range(20):
+        assert not pool.drain(wait=0.0001)
+
+    async def waiting(engine: Engine) -> int:
+        return sum(len(producer._emptied) for producer in engine._producers.values())
+
+    assert pool.worker().run(waiting) == 0
