@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ __all__ = [
     "open_client",
 ]
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # A signal handler or a __del__ may come in the middle.
 _pool: ProducerPool | None = None
 
 
@@ -34,10 +35,24 @@ def get_producer_pool() -> ProducerPool:
     It drains and closes by itself when the program ends.
     """
     global _pool
+    pool = _pool
+    if pool is not None and not pool.closed:
+        return pool
     with _lock:
-        if _pool is None or _pool.closed:
-            _pool = ProducerPool()
-        return _pool
+        made = ProducerPool()
+        pool = _pool
+        if pool is None or pool.closed:
+            _pool = pool = made
+        return pool
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def add_producer(producer_id: str, to: str | Client, *, timeout: float | None = None) -> None:
