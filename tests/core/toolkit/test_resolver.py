@@ -98,7 +98,7 @@ async def test_too_many_hang(hanging: Callable[[], int], monkeypatch: pytest.Mon
     stuck = [asyncio.ensure_future(resolve(f"hang-more{n}", 80)) for n in range(2)]
     await until(lambda: hanging() == 2)
 
-    with pytest.raises(OSError, match="2 name lookups hang already"):
+    with pytest.raises(OSError, match=r"\d+ name lookups hang already"):
         await resolve("localhost", 80)
     for task in stuck:
         task.cancel()
