@@ -416,6 +416,7 @@ OutboxRules.TestCase.settings = settings(
     max_examples=300,
     stateful_step_count=30,
     deadline=None,
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestOutboxRules = OutboxRules.TestCase

@@ -309,10 +309,11 @@ class Outbox:
             return
         if attempts is None or entry.attempts < attempts or entry.expired:
             return
-        told = self._reject(entry, entry.start, error)
+        refused = entry.start in (entry.rejected or ())
+        told = () if refused else self._reject(entry, entry.start, error)
         entry.attempts = entry.again = 0
         self.settle(1)
-        self._tell(entry.page, told, Outcome.FAILED, 1, error)
+        self._tell(entry.page, told, Outcome.FAILED, 0 if refused else 1, error)
 
     def _reject(self, entry: Entry, index: int, error: DeliveryError) -> Sequence[int]:
         if entry.rejected is None:
