@@ -337,6 +337,11 @@ class AsyncProducerPool:
         """What a listener pours into; see bind_transport()."""
         return self._running()
 
+    @property
+    def engine(self) -> Engine:
+        """What does the work. For the modules of this package."""
+        return self._running()
+
     # -- the end -----------------------------------------------------------------------------------
 
     async def drain(self, *, wait: float | None = None) -> bool:

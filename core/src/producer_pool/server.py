@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from producer_pool.contract.ports import Intake, IntakeReceipt, Listener
+from producer_pool.delivery.containment import CLOSING, let_interrupts_pass
 from producer_pool.delivery.engine import Engine
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import PoolClosed, UsageError
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
 
@@ -26,8 +31,13 @@ __all__ = ["AsyncServer", "Server", "bind_transport", "bind_transport_async"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 CALLBACK_BYTES: Final = 16 * 1024 * 1024
 """Bytes that may wait for a callback. Beyond it the listener stops reading until half are worked off."""
+
+_MESSAGES_A_TURN: Final = 256
+"""Messages that a callback sees before others have the loop, if it does not wait itself."""
 
 
 class _Tap(ABC):
@@ -40,6 +50,8 @@ class _Tap(ABC):
         self._nbytes = 0
         self._room = asyncio.Event()
         self._room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._limit = LogLimit()
         self.errors = 0
 
@@ -65,8 +77,24 @@ class _Tap(ABC):
             await self._intake.resumed()
             await self._room.wait()
 
+    async def finish(self, wait: float) -> None:
+        """
+        Let the callback see what is queued, for at most *wait* seconds, and call it no more.
+
+        If it is the callback itself that asks, then that is not waited for, and it sees the rest.
+        """
+        if not self.is_calling():
+            try:
+                async with asyncio.timeout(wait):
+                    await self._idle.wait()
+            except TimeoutError:
+                log.warning("on_message was not done within %g s; it does not see all messages", wait)
+            self._batches.clear()
+        await self._end()
+
     def _queue(self, batch: Batch) -> None:
         self._batches.append(batch)
+        self._idle.clear()
         self._nbytes += batch.cost
         if self._nbytes >= CALLBACK_BYTES:
             self._room.clear()
@@ -77,20 +105,26 @@ class _Tap(ABC):
         self._nbytes -= batch.cost
         if self._nbytes <= CALLBACK_BYTES // 2:
             self._room.set()
+        if not self._nbytes:
+            self._idle.set()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         self.errors += 1
         left_out = self._limit.allow(type(error), self._loop.time())
         if left_out is not None:
             log.error("on_message raised, which stops nothing (%d so far)", self.errors, exc_info=error)
 
     @abstractmethod
+    def is_calling(self) -> bool:
+        """Whether this is asked from inside of the callback."""
+
+    @abstractmethod
     def _call(self) -> None:
         """See to it that the callback is called for what is queued."""
 
     @abstractmethod
-    async def finish(self, wait: float) -> None:
-        """Let the callback see what is queued, for at most *wait* seconds."""
+    async def _end(self) -> None:
+        """Let go of what calls the callback."""
 
 
 class _TaskTap(_Tap):
@@ -101,6 +135,9 @@ class _TaskTap(_Tap):
         self._on_message = on_message
         self._task: asyncio.Task[None] | None = None
 
+    def is_calling(self) -> bool:
+        return self._task is not None and asyncio.current_task() is self._task
+
     def _call(self) -> None:
         if self._task is None or self._task.done():
             self._task = self._loop.create_task(self._work(), name="on_message")
@@ -108,17 +145,21 @@ class _TaskTap(_Tap):
     async def _work(self) -> None:
         while self._batches:
             batch = self._batches.popleft()
-            for message in batch.messages:
+            for index, message in enumerate(batch.messages):
                 try:
                     await self._on_message(message)
-                except Exception as error:
+                except BaseException as error:
+                    let_interrupts_pass(error)
                     self._failed(error)
+                if index % _MESSAGES_A_TURN == 0:
+                    # A callback that never waits must not keep the loop from those that do.
+                    await asyncio.sleep(0)
             self._worked_off(batch)
 
-    async def finish(self, wait: float) -> None:
-        if self._task is not None and not self._task.done():
-            await asyncio.wait([self._task], timeout=wait)
+    async def _end(self) -> None:
+        if self._task is not None and not self.is_calling() and not self._task.done():
             self._task.cancel()
+            await asyncio.wait([self._task], timeout=CLOSING)
 
 
 class _ThreadTap(_Tap):
@@ -127,75 +168,65 @@ class _ThreadTap(_Tap):
     def __init__(self, intake: Intake, on_message: Callable[[bytes], object]) -> None:
         super().__init__(intake)
         self._on_message = on_message
-        self._more = threading.Semaphore(0)
-        self._idle = asyncio.Event()
-        self._idle.set()
-        # A daemon: a callback that hangs must not keep the program from ending.
-        threading.Thread(target=self._work, name="on_message", daemon=True).start()
+        self._more: SimpleQueue[bool] = SimpleQueue()
+        """True for each batch, False at the end."""
+        self._thread: threading.Thread | None = None
+        self.asking: threading.Thread | None = None
+        """The thread that closes the server, while it does."""
+
+    def is_calling(self) -> bool:
+        return self._thread is not None and self.asking is self._thread
 
     def _call(self) -> None:
-        self._idle.clear()
-        self._more.release()
+        self._more.put(True)
+        if self._thread is None:
+            # A daemon: a callback that hangs must not keep the program from ending.
+            self._thread = threading.Thread(target=self._work, name="on_message", daemon=True)
+            self._thread.start()
 
     def _work(self) -> None:
-        while True:
-            self._more.acquire()
-            if not self._batches:
-                return  # finish() woke it with nothing to do.
-            batch = self._batches.popleft()
+        while self._more.get():
+            try:
+                batch = self._batches.popleft()
+            except IndexError:
+                continue  # It was taken back at the end.
             for message in batch.messages:
                 try:
                     self._on_message(message)
-                except Exception as error:
-                    self._loop.call_soon_threadsafe(self._failed, error)
-            try:
-                self._loop.call_soon_threadsafe(self._worked_off, batch)
-            except RuntimeError:
-                return  # The pool is gone.
+                except BaseException as error:
+                    self._on_loop(self._failed, error)
+            self._on_loop(self._worked_off, batch)
 
-    def _worked_off(self, batch: Batch) -> None:
-        super()._worked_off(batch)
-        if not self._nbytes:
-            self._idle.set()
+    def _on_loop(self, call: Callable[[T], None], argument: T) -> None:
+        # The loop is closed when a pool ended without waiting for a callback that hung.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, argument)
 
-    async def finish(self, wait: float) -> None:
-        try:
-            async with asyncio.timeout(wait):
-                await self._idle.wait()
-        except TimeoutError:
-            log.warning(
-                "on_message did not finish within %g s; %d batches were not shown to it",
-                wait,
-                len(self._batches),
-            )
-        self._batches.clear()
-        self._more.release()
-
-
-async def _stop(listener: Listener, tap: _Tap | None, wait: float) -> None:
-    """End *listener* in order: take no new connections, read what has arrived, let go."""
-    try:
-        async with asyncio.timeout(wait):
-            await listener.stop_accepting()
-            await listener.drain()
-    except TimeoutError:
-        log.warning("a listener was not done with reading within %g s", wait)
-    finally:
-        await listener.aclose()
-    if tap is not None:
-        await tap.finish(wait)
+    async def _end(self) -> None:
+        self._more.put(False)
 
 
 class AsyncServer:
-    """A listener that pours into a pool. Close it before the pool, or use it as a context manager."""
+    """
+    A listener that pours into a pool. Use it as a context manager, or close it.
 
-    def __init__(self, listener: Listener, endpoint: Endpoint, tap: _Tap | None, drain: float) -> None:
+    A pool that is closed closes its servers first.
+    """
+
+    def __init__(
+        self, listener: Listener, endpoint: Endpoint, engine: Engine, tap: _Tap | None, drain: float
+    ) -> None:
         self._listener = listener
+        self._engine = engine
         self._tap = tap
         self._drain = drain
+        self._closing = False
         self._closed = asyncio.Event()
+        self.closed = threading.Event()
+        """Set when it is closed; for threads."""
         self.endpoint = endpoint
         """Where it really listens: with the port that was chosen for port 0."""
+        engine.sources.append(self.aclose)
 
     @property
     def stats(self) -> ListenerStats:
@@ -213,9 +244,43 @@ class AsyncServer:
 
     async def aclose(self) -> None:
         """Read what has arrived, and close. May be called twice. The pool stays open."""
-        if not self._closed.is_set():
+        if self._closing:
+            if self._tap is None or not self._tap.is_calling():
+                await self._closed.wait()
+            return
+        self._closing = True
+        try:
+            await self._stop()
+        finally:
+            self._engine.sources.remove(self.aclose)
             self._closed.set()
-            await _stop(self._listener, self._tap, self._drain)
+            self.closed.set()
+
+    async def _stop(self) -> None:
+        """End in order: take no new connections, read what has arrived, let go; then the callback."""
+        listener = self._listener
+        try:
+            async with asyncio.timeout(self._drain):
+                await self._contained("stop_accepting", listener.stop_accepting())
+                await self._contained("drain", listener.drain())
+        except TimeoutError:
+            log.warning("%s was not done with reading within %g s", self.endpoint, self._drain)
+        finally:
+            try:
+                async with asyncio.timeout(CLOSING):
+                    await self._contained("aclose", listener.aclose())
+            except TimeoutError:
+                log.warning("%s: aclose() took longer than %g s", self.endpoint, CLOSING)
+            finally:
+                if self._tap is not None:
+                    await self._tap.finish(self._drain)
+
+    async def _contained(self, call: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except BaseException as error:
+            let_interrupts_pass(error)
+            log.error("%s: %s() failed", self.endpoint, call, exc_info=error)
 
     async def __aenter__(self) -> Self:
         return self
@@ -227,12 +292,16 @@ class AsyncServer:
 
 
 class Server:
-    """A started listener that pours into a pool for threads. Close it before the pool."""
+    """
+    A started listener that pours into a pool for threads. Use it as a context manager, or close it.
 
-    def __init__(self, pool: ProducerPool, inner: AsyncServer) -> None:
+    A pool that is closed closes its servers first.
+    """
+
+    def __init__(self, pool: ProducerPool, inner: AsyncServer, tap: _ThreadTap | None) -> None:
         self._pool = pool
         self._inner = inner
-        self._closed = threading.Event()
+        self._tap = tap
 
     @property
     def endpoint(self) -> Endpoint:
@@ -251,15 +320,20 @@ class Server:
 
     def wait(self, wait: float | None = None) -> bool:
         """Wait until it is closed, at most *wait* seconds; say whether it is. For a program's main thread."""
-        return self._closed.wait(wait)
+        return self._inner.closed.wait(wait)
 
     def close(self) -> None:
         """Read what has arrived, and close. May be called twice. The pool stays open."""
-        if self._closed.is_set():
+        if self._inner.closed.is_set():
             return
-        self._closed.set()
-        if not self._pool.closed:
+        if self._tap is not None:
+            self._tap.asking = threading.current_thread()
+        try:
             self._pool.worker().run(lambda _: self._inner.aclose())
+        except PoolClosed:
+            # The pool closes its servers itself. A callback cannot wait for that: it is waited for.
+            if self._tap is None or not self._tap.is_calling():
+                self._inner.closed.wait(self._pool.limits.drain)
 
     def __enter__(self) -> Self:
         return self
@@ -283,14 +357,18 @@ def bind_transport(
         ConfigurationError, PluginError: the URL cannot be used.
         ListenError: nothing can listen there.
     """
+    if inspect.iscoroutinefunction(on_message):
+        raise UsageError(
+            "on_message is called here, not awaited; write it without async, or use bind_transport_async()"
+        )
     listener = pool.factory.listener(url)
 
-    async def bind(engine: Engine) -> AsyncServer:
+    async def bind(engine: Engine) -> Server:
         tap = _ThreadTap(engine, on_message) if on_message is not None else None
         endpoint = await listener.start(tap or engine)
-        return AsyncServer(listener, endpoint, tap, engine.limits.drain)
+        return Server(pool, AsyncServer(listener, endpoint, engine, tap, engine.limits.drain), tap)
 
-    return Server(pool, pool.worker().run(bind))
+    return pool.worker().run(bind)
 
 
 async def bind_transport_async(
@@ -302,7 +380,7 @@ async def bind_transport_async(
     As bind_transport(), on the running loop.
     """
     listener = pool.factory.listener(url)
-    intake = pool.intake
-    tap = _TaskTap(intake, on_message) if on_message is not None else None
-    endpoint = await listener.start(tap or intake)
-    return AsyncServer(listener, endpoint, tap, pool.limits.drain)
+    engine = pool.engine
+    tap = _TaskTap(engine, on_message) if on_message is not None else None
+    endpoint = await listener.start(tap or engine)
+    return AsyncServer(listener, endpoint, engine, tap, pool.limits.drain)

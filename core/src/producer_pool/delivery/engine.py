@@ -45,6 +45,8 @@ class Engine:
         self._warned = False
         self.on_blocked: list[Callable[[], None]] = []
         """Called when `blocked` changes."""
+        self.sources: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """What closes the servers that pour into this: before the producers, that all has arrived by then."""
 
     # -- producers ---------------------------------------------------------------------------------
 
@@ -245,6 +247,13 @@ class Engine:
 
         If cancelled, it does not wait for what is queued, but still closes.
         """
+        began = self._loop.time()
+        try:
+            await self._together([close() for close in self.sources], drain + 2 * CLOSING)
+        finally:
+            await self._close_producers(max(began + drain - self._loop.time(), 0.0))
+
+    async def _close_producers(self, drain: float) -> None:
         leaving = list(self._leaving)
         tasks = [self._loop.create_task(self._end(each, drain)) for each in self._producers.values()]
         tasks += self._leaving.values()
