@@ -223,13 +223,14 @@ def test_other_thread_at_every_point_of_a_submit(consumer: RecordingConsumer) ->
     def submit() -> None:
         receipts.append(pool.submit(ledger.write("here")))
 
-    def elsewhere() -> None:
-        receipt = pool.submit(ledger.write("elsewhere"))
+    def elsewhere(sender: str) -> None:
+        receipt = pool.submit(ledger.write(sender))
         receipts.append(receipt)
         receipt.results(wait=BOUND)
 
-    def cut_in(number: int, frame: object) -> None:
-        threads.append(threading.Thread(target=elsewhere, daemon=True))
+    def cut_in(signum: int, frame: object) -> None:
+        # A sender for each: between two threads there is no order.
+        threads.append(threading.Thread(target=elsewhere, args=(f"elsewhere{len(threads)}",), daemon=True))
         threads[-1].start()
         threads[-1].join(0.05)  # It has to wait where the submit holds the lock.
 
