@@ -301,3 +301,19 @@ async def test_callback_that_submits_and_closes() -> None:
     assert len(client.messages) == 5
     assert seconds() - begin <= 10
     assert (await pool.stats()).producers["a"].pending == 0
+
+
+def test_pool_in_a_second_loop() -> None:
+    """A pool lives on the loop that it was begun on: in another one, each verb says so instead of hanging."""
+    pool = AsyncProducerPool()
+
+    async def begin() -> bool:
+        await pool.add_producer("a", "null:")
+        return (await pool.forward_to_all("one")).ok
+
+    async def go_on() -> None:
+        await pool.forward_to_all("two")
+
+    assert asyncio.run(begin())
+    with pytest.raises(UsageError, match="belongs to another event loop"):
+        asyncio.run(go_on())

@@ -159,6 +159,7 @@ class AsyncProducerPool:
         self.limits = limits or Limits()
         self._entrance = Entrance(SubmitLog(self._wake, AsyncReceipt), policy, factory)
         self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._gone = asyncio.Event()
         """Set when closing is over."""
@@ -284,7 +285,7 @@ class AsyncProducerPool:
             UnknownProducer: nothing was accepted.
         """
         targets = self._entrance.targets(to)
-        if self._entrance.log.held or self._engine is None:
+        if self._entrance.log.held or self._loop is not asyncio.get_running_loop():
             await self._room(targets)
         return self._entrance.append(targets, message)
 
@@ -311,7 +312,7 @@ class AsyncProducerPool:
         targets = self._entrance.targets(to)
         receipts = []
         for message in messages:
-            if self._entrance.log.held or self._engine is None:
+            if self._entrance.log.held or self._loop is not asyncio.get_running_loop():
                 await self._room(targets)
             receipts.append(self._entrance.append(targets, message))
         return receipts
@@ -388,10 +389,14 @@ class AsyncProducerPool:
     def _running(self) -> Engine:
         """Return the engine, started on the running loop when first asked for."""
         self._entrance.log.check_open()
+        loop = asyncio.get_running_loop()
         if self._engine is None:
+            self._loop = loop
             self._engine = Engine(self.limits)
             self._engine.on_blocked.append(self._tell_blocked)
             self._entrance.announce(self._engine, self)
+        elif self._loop is not loop:
+            raise UsageError("this pool belongs to another event loop; make one in each asyncio.run()")
         return self._engine
 
     def _known(self) -> Engine:
