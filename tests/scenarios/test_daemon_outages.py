@@ -1,14 +1,12 @@
 """Consumers of the daemon that are down, go away, are killed, and come back."""
 
-from collections import deque
-
 import pytest
 
 from support.consumers import ProcessConsumer, RecordingConsumer
 from support.ledger import Ledger, Verdict
 from support.processes import Daemon, daemon
 from support.producers import send_lines
-from support.waiting import eventually
+from support.waiting import eventually, steady
 
 SIZE = 200
 FRAME = SIZE + 1
@@ -117,8 +115,7 @@ def test_consumer_is_killed_with_a_full_buffer() -> None:
         killed.freeze()
         arrive(running, ledger, 5000)
         # The kernel of a frozen process acknowledges until its buffer is full.
-        looks: deque[int] = deque(maxlen=30)
-        eventually(lambda: is_steady(looks, running.consumer("killed")["delivered"]), "the buffer is full")
+        steady(lambda: running.consumer("killed")["delivered"] - 1000, 0.5, "the buffer is full")
         held = killed.unread
         killed.kill()
         killed.start()
@@ -129,12 +126,6 @@ def test_consumer_is_killed_with_a_full_buffer() -> None:
         assert acknowledged == held // FRAME > 0
         assert verdict == Verdict(lost=tuple(ledger.sent[1000 : 1000 + acknowledged]))
         assert counted["delivered"] == 6000
-
-
-def is_steady(looks: deque[int], now: int) -> bool:
-    """Whether the last looks at a counter showed it at one and the same number, and not as at first."""
-    looks.append(now)
-    return len(looks) == looks.maxlen and len(set(looks)) == 1 and now > 1000
 
 
 def test_consumer_is_killed_again_and_again() -> None:

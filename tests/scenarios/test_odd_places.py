@@ -73,7 +73,7 @@ def test_waiting_verb_on_the_pool_s_own_thread(consumer: RecordingConsumer, verb
         "check": lambda: pool.check(),
         "drain": lambda: pool.drain(),
         "close": lambda: pool.close(),
-        "results": lambda: pool.submit("one").results(),
+        "results": lambda: pool.submit("one", to="calling").results(),
     }
     client = Calling(calls[verb])
     with ProducerPool() as pool:
@@ -84,7 +84,7 @@ def test_waiting_verb_on_the_pool_s_own_thread(consumer: RecordingConsumer, verb
 
         assert isinstance(client.raised, WrongThread)
         assert "submit()" in str(client.raised)
-        assert consumer.wait_for(1)[-1] == b"after"
+        eventually(lambda: consumer.messages[-1:] == [b"after"], "what was sent after it")
         assert pool.producers == ("a", "calling")
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-__all__ = ["BOUND", "eventually"]
+__all__ = ["BOUND", "eventually", "steady"]
 
 T = TypeVar("T")
 
@@ -21,3 +21,19 @@ def eventually(condition: Callable[[], T], what: str) -> T:
             raise AssertionError(f"not within {BOUND:g} s: {what}")
         time.sleep(0.002)
     return value
+
+
+def steady(look: Callable[[], T], seconds: float, what: str) -> T:
+    """Return what *look* returns once it has been true, and has not changed, for so many seconds."""
+    since = time.monotonic()
+    last = look()
+
+    def lasts() -> bool:
+        nonlocal since, last
+        now = look()
+        if now != last or not now:
+            since, last = time.monotonic(), now
+        return time.monotonic() - since >= seconds
+
+    eventually(lasts, what)
+    return last
