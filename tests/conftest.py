@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No absolute time in a test: a machine that is busy with others makes any example slow.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 REQUIRE_SYSTEM = os.environ.get("PRODUCER_POOL_REQUIRE_SYSTEM") == "1"
 """A program that a test needs and that is not installed: an error instead of a skip."""

@@ -100,3 +100,12 @@ def test_policies_are_values(retry: Retry) -> None:
     assume(retry != Retry())
 
     assert DeliveryPolicy(retry=retry) == DeliveryPolicy(retry=retry) != DeliveryPolicy()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"overflow": "block"}, {"ack": "kernel"}, {"buffer": "64MiB"}, {"deadline": "1h"}]
+)
+def test_words_in_the_place_of_values(wrong: dict[str, Any]) -> None:
+    """What would be written so in a URL is refused with what to write here, and not taken for something else."""
+    with pytest.raises(ConfigurationError, match=r"such as|units go with URLs"):
+        DeliveryPolicy(**wrong)

@@ -104,6 +104,16 @@ class DeliveryPolicy:
     retry: Retry = field(default_factory=Retry)
 
     def __post_init__(self) -> None:
+        # A word would be taken for none of the rules, and messages lost without any having asked for that.
+        if not isinstance(self.overflow, Overflow):
+            raise ConfigurationError(
+                f"overflow is an Overflow, such as Overflow.BLOCK, not {self.overflow!r}"
+            )
+        if not (self.ack is None or isinstance(self.ack, Ack)):
+            raise ConfigurationError(f"ack is an Ack, such as Ack.KERNEL, or None, not {self.ack!r}")
+        for name in ("buffer", "deadline"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigurationError(f"{name} is a number here, of bytes or seconds; units go with URLs")
         if self.buffer < 1:
             raise ConfigurationError("buffer must be at least 1 byte")
         if self.deadline is not None and not self.deadline > 0:
