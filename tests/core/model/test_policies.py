@@ -106,6 +106,6 @@ def test_policies_are_values(retry: Retry) -> None:
     "wrong", [{"overflow": "block"}, {"ack": "kernel"}, {"buffer": "64MiB"}, {"deadline": "1h"}]
 )
 def test_words_in_the_place_of_values(wrong: dict[str, Any]) -> None:
-    """What would be written so in a URL is refused with what to write here, and not taken for something else."""
+    """What would be written so in a URL is refused, with what to write here."""
     with pytest.raises(ConfigurationError, match=r"such as|units go with URLs"):
         DeliveryPolicy(**wrong)
