@@ -1,0 +1,191 @@
+"""Clients that do whatever a client may do, and much that it may not; the same from the same seed."""
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from producer_pool.contract.ports import Client, ClientSignals, PipelinedClient, Settled
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import ConnectError, Rejected, SendError
+from producer_pool.model.outcomes import Ack
+from support.fake_clients import hang
+
+__all__ = ["ChaoticClient", "ChaoticPipelinedClient"]
+
+ERRORS = (
+    ConnectError("chaos: refused"),
+    SendError("chaos: reset"),
+    ValueError("chaos: odd"),
+    SystemExit(3),
+    asyncio.CancelledError("chaos: out of nowhere"),
+    TimeoutError("chaos: its own"),
+)
+
+
+class _Consumer:
+    """What really arrived, and how moody everything on the way is."""
+
+    def __init__(self, random: Random, *, calm: float) -> None:
+        self.random = random
+        self.calm = calm
+        """The part of calls that go well."""
+        self.arrived: list[bytes] = []
+        self.rejected: set[bytes] = set()
+
+    def well(self) -> bool:
+        return self.random.random() < self.calm
+
+    async def maybe_fail(self) -> None:
+        """Take some time, and then perhaps fail or hang."""
+        random = self.random
+        if random.random() < 0.3:
+            await asyncio.sleep(random.choice([0.0, 0.001, 0.2, 3.0]))
+        if self.well():
+            return
+        if random.random() < 0.2:
+            await hang()
+        raise random.choice(ERRORS)
+
+
+class ChaoticClient(Client):
+    """Plain: what it raises may come before or after the message has arrived."""
+
+    protocol_name = "chaos"
+
+    def __init__(self, random: Random, *, calm: float) -> None:
+        self.address = "chaos:plain"
+        self.timeout = random.choice([0.5, 5.0])
+        self.consumer = _Consumer(random, calm=calm)
+
+    async def connect(self) -> None:
+        await self.consumer.maybe_fail()
+
+    async def send(self, message: bytes) -> None:
+        consumer = self.consumer
+        random = consumer.random
+        if not consumer.well() and random.random() < 0.3:
+            consumer.rejected.add(message)
+            raise Rejected("chaos: no")
+        arrives_first = random.random() < 0.5
+        if arrives_first:
+            consumer.arrived.append(message)
+        try:
+            await consumer.maybe_fail()
+        except ConnectError:
+            if arrives_first:  # That would be a lie.
+                raise SendError("chaos: reset") from None
+            raise
+        if not arrives_first:
+            consumer.arrived.append(message)
+
+    async def aclose(self) -> None:
+        await self.consumer.maybe_fail()
+
+
+class ChaoticPipelinedClient(PipelinedClient):
+    """Pipelined: takes some, gets stuck, confirms late, breaks at any time, calls back when it should not."""
+
+    protocol_name = "chaos"
+
+    def __init__(self, random: Random, *, calm: float) -> None:
+        self.address = "chaos:pipelined"
+        self.timeout = random.choice([0.5, 5.0])
+        self.consumer = _Consumer(random, calm=calm)
+        self._signals: list[ClientSignals] = []
+        self._open = False
+        self._given: list[bytes] = []
+        self._written = self._confirmed = 0
+        self._refused = False
+        self.lies = random.random() < 0.15
+        """Whether it sometimes says that more was settled than it was given."""
+
+    @property
+    def acks(self) -> frozenset[Ack]:
+        return frozenset({Ack.WRITTEN, Ack.KERNEL})
+
+    def attach(self, signals: ClientSignals) -> None:
+        self._signals.append(signals)
+
+    async def connect(self) -> None:
+        await self.consumer.maybe_fail()
+        self._open = True
+        self._given = []
+        self._written = self._confirmed = 0
+        self._later(self._live, len(self._signals))
+
+    def _later(self, call: Any, *arguments: object) -> None:
+        delay = self.consumer.random.choice([0.0, 0.0005, 0.01, 0.3, 2.0])
+        asyncio.get_running_loop().call_later(delay, call, *arguments)
+
+    def _live(self, connection: int) -> None:
+        """Let the connection get on, or break, from time to time."""
+        random = self.consumer.random
+        if random.random() < 0.1:
+            # Somebody's old signals: nobody may listen to them.
+            random.choice(self._signals[:-1] or self._signals).writable()
+        if connection != len(self._signals) or not self._open:
+            return
+        if not self.consumer.well():
+            if random.random() < 0.5 and self._given:
+                number = random.randrange(len(self._given))
+                if number >= self._confirmed:
+                    self.consumer.rejected.add(self._given[number])
+                    self._signals[-1].rejected(number, Rejected("chaos: no"))
+            else:
+                self._break()
+                return
+        self._written = random.randint(self._written, len(self._given))
+        self._arrive(random.randint(self._confirmed, self._written))
+        if random.random() < 0.5:
+            self._signals[-1].writable()
+        if self._confirmed < len(self._given) or self._refused:
+            self._later(self._live, connection)
+        else:
+            asyncio.get_running_loop().call_later(random.choice([5.0, 500.0]), self._live, connection)
+
+    def _arrive(self, count: int) -> None:
+        self.consumer.arrived += self._given[self._confirmed : count]
+        self._confirmed = count
+
+    def _break(self) -> None:
+        """Lose the connection: more may have arrived than was confirmed."""
+        self._open = False
+        self.consumer.arrived += self._given[
+            self._confirmed : self.consumer.random.randint(self._confirmed, len(self._given))
+        ]
+        self._signals[-1].broken(SendError("chaos: reset"))
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        random = self.consumer.random
+        if not self._open:
+            return 0
+        if not self.consumer.well():
+            if random.random() < 0.2:
+                raise random.choice(ERRORS)
+            if random.random() < 0.2:
+                self._signals[-1].writable()
+            self._refused = True
+            self._later(self._live, len(self._signals))
+            return 0
+        self._refused = False
+        self._later(self._live, len(self._signals))
+        count = random.randint(1, len(batches))
+        for batch in batches[:count]:
+            self._given += batch.messages[offset:]
+            offset = 0
+        return count
+
+    def settled(self) -> Settled:
+        if self.lies and not self.consumer.well():
+            return Settled(len(self._given) + 7, len(self._given) + 7)
+        return Settled(self._written, self._confirmed)
+
+    async def aclose(self) -> None:
+        if self._open:
+            self._open = False
+            # What was on its way may still arrive.
+            self.consumer.arrived += self._given[
+                self._confirmed : self.consumer.random.randint(self._confirmed, len(self._given))
+            ]
+        await self.consumer.maybe_fail()
