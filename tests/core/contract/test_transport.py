@@ -14,7 +14,7 @@ def test_defaults() -> None:
     assert transport.acks == frozenset({Ack.WRITTEN})
     assert (transport.ordered, transport.binary_safe, transport.max_message) == (True, True, None)
     assert (transport.listener, transport.options, transport.listener_options) == (None, None, None)
-    assert transport.api == API == 1
+    assert (transport.loopback, transport.api) == ("", API) == ("", 1)
 
 
 def test_levels_in_any_collection() -> None:

@@ -43,6 +43,11 @@ class Transport:
     """Whether every byte string is a message that it can carry, with the right options."""
     max_message: int | None = None
     """Bytes of the longest message that it can carry; None: no limit of its own."""
+    loopback: str = ""
+    """
+    A URL at which both ends can meet on this machine, such as ``tcp://127.0.0.1:0``: for tests and
+    ``plugins check``. ``{tmp}`` in it stands for a new folder, and port 0 for any free one.
+    """
     api: int = API
     """The version of the contract that the plugin was written for."""
 

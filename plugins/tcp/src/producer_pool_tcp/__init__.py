@@ -92,6 +92,7 @@ def producer_pool_transports() -> Iterable[Transport]:
         options=ClientOptions,
         listener_options=ListenerOptions,
         acks=TCP_ACKS,
+        loopback="tcp://127.0.0.1:0",
     )
     yield Transport(
         schemes=("tcp+tls",),
