@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-import producer_pool
-from support.tree import CORE, Module, distributions, modules
+from support.tree import Module, distributions, modules
 
 PRODUCT = [module for place in distributions() for module in modules(place / "src")]
-TOP = next(module for module in PRODUCT if module.path == CORE / "src/producer_pool/__init__.py")
+LAZY = [module for module in PRODUCT if module.name in {"producer_pool", "producer_pool.testing"}]
+lazily = pytest.mark.parametrize("package", LAZY, ids=lambda module: module.name)
 
 
 @pytest.mark.parametrize("module", PRODUCT, ids=lambda module: module.name)
@@ -27,36 +27,42 @@ def test_module_declares_its_names(module: Module) -> None:
     assert [name for name in declared if not hasattr(loaded, name)] == []
 
 
-def test_package_resolves_what_the_type_checker_sees() -> None:
+@lazily
+def test_package_resolves_what_the_type_checker_sees(package: Module) -> None:
     """The names in `__all__`, in the TYPE_CHECKING block and in `dir()` are the same, and each resolves."""
-    seen = {imported.target.rpartition(".")[2] for imported in TOP.imports() if imported.typing_only}
-    declared = set(producer_pool.__all__)
+    loaded = importlib.import_module(package.name)
+    seen = {imported.target.rpartition(".")[2] for imported in package.imports() if imported.typing_only}
+    declared = set(loaded.__all__)
 
     assert declared - {"__version__"} == seen
-    assert declared <= set(dir(producer_pool))
-    assert {name for name in declared if getattr(producer_pool, name, None) is None} == set()
+    assert declared <= set(dir(loaded))
+    assert {name for name in declared if getattr(loaded, name, None) is None} == set()
 
 
-def test_package_gives_each_name_from_where_the_type_checker_takes_it() -> None:
+@lazily
+def test_package_gives_each_name_from_where_the_type_checker_takes_it(package: Module) -> None:
     """A lazy name is the same object as the one in the module that the TYPE_CHECKING block names."""
-    for imported in TOP.imports():
+    loaded = importlib.import_module(package.name)
+    for imported in package.imports():
         if imported.typing_only:
             source, _, name = imported.target.rpartition(".")
 
-            assert getattr(producer_pool, name) is getattr(importlib.import_module(source), name)
+            assert getattr(loaded, name) is getattr(importlib.import_module(source), name)
 
 
-def test_package_refuses_other_names() -> None:
+@lazily
+def test_package_refuses_other_names(package: Module) -> None:
     """A name that is not there is an AttributeError, as in any module."""
     name = "no_such_name"
 
     with pytest.raises(AttributeError, match=name):
-        getattr(producer_pool, name)
+        getattr(importlib.import_module(package.name), name)
 
 
-def test_importing_the_package_loads_nothing() -> None:
-    """`import producer_pool` costs no asyncio, no plugin system, and none of its own modules."""
-    code = "import sys; old = set(sys.modules); import producer_pool; print(sorted(set(sys.modules) - old))"
+@lazily
+def test_importing_the_package_loads_nothing(package: Module) -> None:
+    """Importing it costs no asyncio, no plugin system, no pytest, and none of its own modules."""
+    code = f"import sys; old = set(sys.modules); import {package.name}; print(sorted(set(sys.modules) - old))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded: list[str] = ast.literal_eval(done.stdout)
 
@@ -68,5 +74,6 @@ def test_importing_the_package_loads_nothing() -> None:
         "importlib_metadata",
         "click",
         "rich",
+        "pytest",
     )
-    assert [name for name in loaded if name.startswith(unwanted)] == []
+    assert [name for name in loaded if name.startswith(unwanted) and name != package.name] == []
