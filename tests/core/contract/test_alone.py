@@ -109,6 +109,16 @@ async def test_context_manager_connects() -> None:
     assert client.calls == ["aclose", "attach", "connect", "aclose"]
 
 
+async def test_context_manager_connects_again() -> None:
+    """Each use of it is a connection of its own: what the last one left is not taken for one."""
+    client = Fake()
+    for message in (b"one", b"two"):
+        async with client:
+            await client.send(message)
+
+            assert client.taken == [message]
+
+
 async def test_client_is_told_what_to_confirm() -> None:
     """The signals ask for the level that the client promises."""
     client = Fake(ack=Ack.KERNEL)

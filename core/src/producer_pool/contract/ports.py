@@ -211,6 +211,12 @@ class PipelinedClient(Client):
         await self._connect_alone(asyncio.get_running_loop().time() + self.timeout)
         return self
 
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._alone = None
+        await super().__aexit__(kind, error, trace)
+
     _alone: Alone | None = None
     """Its connection without a Producer."""
 
