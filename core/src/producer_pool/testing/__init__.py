@@ -14,16 +14,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from producer_pool.builtin.memory import MemoryClient
+    from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
+    from producer_pool.testing.suite import TransportConformance
+    from producer_pool.testing.trial import Trial
 
 # By the module they come from. Type checkers, which run nothing, need __all__ and the block above in full.
 _MODULES = {
     "builtin.memory": ["MemoryClient"],
+    "testing.consumers": ["ListenerConsumer", "TrialConsumer"],
+    "testing.suite": ["TransportConformance"],
+    "testing.trial": ["Trial"],
 }
 _HOMES = {name: f"producer_pool.{module}" for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     # builtin.memory
     "MemoryClient",
+    # testing.consumers
+    "ListenerConsumer",
+    "TrialConsumer",
+    # testing.suite
+    "TransportConformance",
+    # testing.trial
+    "Trial",
 ]
 
 

@@ -1,0 +1,121 @@
+"""The other side in a trial: what shows which messages arrive, and misbehaves when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from producer_pool.contract.ports import IntakeReceipt, Listener
+from producer_pool.model.batch import Batch
+from producer_pool.testing.subject import with_options
+
+if TYPE_CHECKING:
+    from producer_pool.testing.trial import Trial
+
+__all__ = ["ListenerConsumer", "TrialConsumer"]
+
+
+class TrialConsumer(ABC):
+    """
+    A consumer of the protocol on trial.
+
+    Transports without a listener bring their own: a small server of their protocol, on the running loop.
+    """
+
+    url: str
+    """Where a client reaches it, once it is started; without options that are not needed for that."""
+    received: list[bytes]
+    """The messages that arrived, in their order; crash() does not clear it."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Be reachable at `url`; called again after crash(), then at the same one."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Read nothing more from any connection, and keep them open."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Go on reading."""
+
+    @abstractmethod
+    async def crash(self) -> None:
+        """Break all connections, and be unreachable from now on. What was not read is lost."""
+
+    async def aclose(self) -> None:
+        """End in any state. May be called twice."""
+        await self.crash()
+
+
+class ListenerConsumer(TrialConsumer):
+    """The transport's own listener, poured into a list."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.received = []
+        self.batches: list[Batch] = []
+        """The same as it came, with its origin."""
+        self.url = ""
+        self._make: Callable[[str], Listener] = trial.subject.factory.listener
+        self._options = trial.filled(trial.subject.listener_options)
+        self._place = trial.place
+        self._listener: Listener | None = None
+        self._intake = _Kept(self)
+
+    @property
+    def listener(self) -> Listener:
+        """The listener; only between start() and crash()."""
+        assert self._listener is not None
+        return self._listener
+
+    async def start(self) -> None:
+        listener = self._make(with_options(self._place, self._options))
+        self._listener = listener
+        endpoint = await listener.start(self._intake)
+        self._place = self.url = endpoint.without(endpoint.options).raw
+
+    def pause(self) -> None:
+        self._intake.paused = True
+
+    def resume(self) -> None:
+        self._intake.paused = False
+        self._intake.going.set()
+        self._intake.going = asyncio.Event()
+
+    async def crash(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.aclose()
+
+
+class _Kept:
+    """An intake that keeps what it gets; paused when its consumer is."""
+
+    def __init__(self, consumer: ListenerConsumer) -> None:
+        self._consumer = consumer
+        self.paused = False
+        self.going = asyncio.Event()
+
+    def feed(self, batch: Batch) -> None:
+        self._consumer.batches.append(batch)
+        self._consumer.received += batch.messages
+
+    def accept(self, batch: Batch) -> IntakeReceipt:
+        self.feed(batch)
+        return _Done()
+
+    async def resumed(self) -> None:
+        if self.paused:
+            await self.going.wait()
+
+
+class _Done:
+    """What an intake that keeps everything has to say of a batch."""
+
+    stored = None
+    done = delivered = True
+
+    def when_done(self, callback: Callable[[], None], /) -> None:
+        callback()

@@ -1,0 +1,248 @@
+"""How a client and a listener begin and end, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from producer_pool.contract.ports import Client
+from producer_pool.model.errors import DeliveryError
+from producer_pool.testing.consumers import ListenerConsumer
+from producer_pool.testing.rule import CLIENT, CONSUMER, LISTENER, RuleBroken, require, rule
+from producer_pool.testing.subject import with_options
+from producer_pool.testing.trial import Trial, numbered
+
+__all__ = [
+    "arrives_before_the_end",
+    "cancelled_connect_leaves_nothing",
+    "closes_before_it_connected",
+    "closes_twice",
+    "connects_again",
+    "leaks_no_descriptor",
+    "leaks_no_task",
+    "leaks_no_thread",
+    "listener_closes_twice",
+    "listener_frees_its_address",
+    "listener_tells_its_address",
+]
+
+_CYCLES = 12
+"""Connections made and closed before what is left is counted."""
+
+
+@rule(CLIENT)
+async def closes_before_it_connected(trial: Trial) -> None:
+    """
+    A client that was never connected can be closed.
+
+    A pool that ends before its first message does that.
+    """
+    client = trial.client(await _somewhere(trial))
+    await trial.within("aclose() of a client that was never connected returns", client.aclose())
+
+
+@rule(CONSUMER)
+async def closes_twice(trial: Trial) -> None:
+    """
+    A second aclose() does nothing.
+
+    An error and the end of a program may both close a client, one after the other.
+    """
+    client = trial.client(await trial.consumer())
+    async with trial.patience("connect() and two aclose() return"):
+        await client.connect()
+        await client.aclose()
+        try:
+            await client.aclose()
+        except Exception as error:
+            require(False, f"the second aclose() raised {type(error).__name__}: {error}")
+
+
+@rule(CONSUMER)
+async def connects_again(trial: Trial) -> None:
+    """
+    After aclose(), connect() makes a new connection, and messages arrive over it.
+
+    That is how a producer reconnects: it closes the client and connects it again.
+    """
+    consumer = await trial.consumer()
+    client = trial.client(consumer)
+    messages = numbered(3)
+    async with trial.patience("three connections, one after the other, take a message each"):
+        for message in messages:
+            async with client:
+                await client.send(message)
+    await trial.arrives(consumer, messages)
+
+
+@rule(CONSUMER)
+async def arrives_before_the_end(trial: Trial) -> None:
+    """
+    What send() took arrives, though the client is closed directly after it.
+
+    Returning from send() means that the declared level is reached: nothing may be left in a buffer of
+    the client's own, and closing must not destroy what is on its way.
+    """
+    consumer = await trial.consumer()
+    client = trial.client(consumer)
+    messages = numbered(20, size=512)
+    async with trial.patience("twenty messages are taken"), client:
+        for message in messages:
+            await client.send(message)
+    await trial.arrives(consumer, messages)
+
+
+@rule(CONSUMER)
+async def cancelled_connect_leaves_nothing(trial: Trial) -> None:
+    """
+    A connect() that is cancelled leaves no socket behind, and the client can be connected afterwards.
+
+    A producer bounds each connect() by its timeout: what was opened until then has to be closed.
+    """
+    consumer = await trial.consumer()
+    client = trial.client(consumer)
+    await _cycle(client, numbered(1)[0])
+    before = _descriptors()
+    for turns in range(8):
+        task = asyncio.create_task(client.connect())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, DeliveryError):
+            await trial.within("a cancelled connect() ends", task)
+        await client.aclose()
+    await _back_to(trial, before, _descriptors, "file descriptors", "connect() was cancelled")
+    async with trial.patience("it connects after that"), client:
+        await client.send(numbered(1, start=1)[0])
+
+
+@rule(CONSUMER)
+async def leaks_no_descriptor(trial: Trial) -> None:
+    """
+    Connections that were closed leave no file descriptor open.
+
+    A consumer that goes and comes back a thousand times would else exhaust those of the process.
+    """
+    await _count_after_cycles(trial, _descriptors, "file descriptors")
+
+
+@rule(CONSUMER)
+async def leaks_no_task(trial: Trial) -> None:
+    """
+    Connections that were closed leave no task behind.
+
+    aclose() has to end what connect() began, and wait until it has ended.
+    """
+    await _count_after_cycles(trial, lambda: len(asyncio.all_tasks()), "tasks")
+
+
+@rule(CONSUMER)
+async def leaks_no_thread(trial: Trial) -> None:
+    """
+    Connections that were closed leave no thread behind.
+
+    Threads outlive their loops, and keep a program from ending.
+    """
+    await _count_after_cycles(trial, threading.active_count, "threads")
+
+
+@rule(LISTENER)
+async def listener_closes_twice(trial: Trial) -> None:
+    """A listener can be closed before it was started, and twice after that."""
+    never = trial.subject.factory.listener(
+        with_options(trial.place, trial.filled(trial.subject.listener_options))
+    )
+    consumer = ListenerConsumer(trial)
+    async with trial.patience("aclose() of a listener returns"):
+        await never.aclose()
+        await consumer.start()
+        listener = consumer.listener
+        await listener.aclose()
+        try:
+            await listener.aclose()
+        except Exception as error:
+            require(False, f"the second aclose() raised {type(error).__name__}: {error}")
+
+
+@rule(LISTENER)
+async def listener_tells_its_address(trial: Trial) -> None:
+    """
+    start() returns where the listener really is, so that a client reaches it there.
+
+    Whoever asked for port 0 has no other way to know.
+    """
+    consumer = ListenerConsumer(trial)
+    await consumer.start()
+    try:
+        require(":0" not in consumer.url[-2:], f"start() returned {consumer.url}, where nobody can connect")
+        if trial.subject.transport.client is not None:
+            async with trial.patience("a client reaches it there"), trial.client(consumer) as client:
+                await client.send(numbered(1)[0])
+            await trial.arrives(consumer, numbered(1))
+    finally:
+        await consumer.aclose()
+
+
+@rule(LISTENER)
+async def listener_frees_its_address(trial: Trial) -> None:
+    """
+    Where a listener was closed, the next one can be started at once.
+
+    A daemon that is restarted listens where the old one did.
+    """
+    consumer = ListenerConsumer(trial)
+    try:
+        for _ in range(3):
+            await consumer.start()
+            await consumer.crash()
+    except Exception as error:
+        require(False, f"the address could not be listened at again: {type(error).__name__}: {error}")
+    finally:
+        await consumer.aclose()
+
+
+# -- what they share -------------------------------------------------------------------------------
+
+
+async def _somewhere(trial: Trial) -> str:
+    """Return a URL for a client; there may be nobody."""
+    if not trial.subject.sees_arrivals:
+        return trial.place
+    consumer = await trial.consumer()
+    return consumer.url
+
+
+async def _cycle(client: Client, message: bytes) -> None:
+    async with client:
+        await client.send(message)
+
+
+async def _count_after_cycles(trial: Trial, count: Callable[[], int], what: str) -> None:
+    consumer = await trial.consumer()
+    client = trial.client(consumer)
+    messages = numbered(_CYCLES + 2)
+    async with trial.patience("a connection is made, used and closed, many times"):
+        for message in messages[:2]:  # What is made once and kept, such as a buffer, is no leak.
+            await _cycle(client, message)
+        await trial.until(lambda: len(consumer.received) >= 2, "the first messages arrive")
+        before = count()
+        for message in messages[2:]:
+            await _cycle(client, message)
+    await _back_to(trial, before, count, what, f"{_CYCLES} connections were made and closed")
+
+
+async def _back_to(trial: Trial, before: int, count: Callable[[], int], what: str, after: str) -> None:
+    """Wait until what is counted is what it was: the other side needs a moment to close its half."""
+    # One may come and go for reasons of its own; a leak grows with each connection.
+    with contextlib.suppress(RuleBroken):
+        await trial.until(lambda: count() <= before + 1, what)
+    left = count() - before
+    require(left <= 1, f"{left} {what} are left after {after}")
+
+
+def _descriptors() -> int:
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    return len(os.listdir(folder))

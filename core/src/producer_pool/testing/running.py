@@ -1,0 +1,164 @@
+"""Rules tried on a transport, each on a loop and thread of its own, so that none holds up another."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from producer_pool.testing.rule import NotApplicable, Rule, RuleBroken
+from producer_pool.testing.subject import Subject
+from producer_pool.testing.trial import Trial
+
+__all__ = ["Report", "Result", "Verdict", "run_rule", "run_rules"]
+
+LIMIT: Final = 60.0
+"""Seconds that a rule may take: much longer than it waits for anything."""
+_ENDING: Final = 5.0
+"""Seconds in which the tasks of a rule have to end when they are cancelled."""
+
+
+class Result(enum.Enum):
+    """How a rule ended."""
+
+    KEPT = "kept"
+    BROKEN = "broken"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a rule says of a transport."""
+
+    rule: Rule
+    result: Result
+    text: str = ""
+    """What the transport did, or why the rule was skipped."""
+    details: str = ""
+    """For the one who mends it: a traceback."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdicts of a whole suite."""
+
+    verdicts: tuple[Verdict, ...]
+
+    def of(self, result: Result) -> list[Verdict]:
+        """Return the verdicts of this kind."""
+        return [verdict for verdict in self.verdicts if verdict.result is result]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no rule is broken."""
+        return not self.of(Result.BROKEN)
+
+
+def run_rules(subject: Subject, rules: Iterable[Rule], *, seed: int | None = None) -> Iterator[Verdict]:
+    """Yield a verdict for each of *rules*, in their order."""
+    for one in rules:
+        yield run_rule(subject, one, seed=seed)
+
+
+def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None) -> Verdict:
+    """
+    Return what *rule* says of *subject*. Never raises for anything that the transport does.
+
+    *seed* repeats what an earlier run left to chance.
+    """
+    lacking = rule.lacking(subject)
+    if lacking:
+        return Verdict(rule, Result.SKIPPED, f"{subject.scheme} {lacking}")
+    seed = random.randrange(1 << 32) if seed is None else seed
+    with tempfile.TemporaryDirectory(prefix="trial-", ignore_cleanup_errors=True) as folder:
+        run = _Run(subject, rule, Path(folder), seed)
+        verdict = run.verdict()
+    if verdict.result is not Result.BROKEN:
+        return verdict
+    return Verdict(rule, Result.BROKEN, f"{verdict.text} (seed {seed})", verdict.details)
+
+
+class _Run:
+    """One rule, on a thread of its own: a transport that blocks the loop for ever is left behind there."""
+
+    def __init__(self, subject: Subject, rule: Rule, folder: Path, seed: int) -> None:
+        self._subject = subject
+        self._rule = rule
+        self._folder = folder
+        self._seed = seed
+        self._verdict: Verdict | None = None
+
+    def verdict(self) -> Verdict:
+        thread = threading.Thread(target=self._work, name=f"rule {self._rule.name}", daemon=True)
+        thread.start()
+        thread.join(LIMIT)
+        if self._verdict is None:
+            frame = sys._current_frames().get(thread.ident or 0)
+            stack = traceback.format_stack(frame) if frame is not None else []
+            where = stack[-1].strip().splitlines()[0] if stack else "nobody knows where"
+            text = f"not done within {LIMIT:g} s; it hangs in {where}"
+            return Verdict(self._rule, Result.BROKEN, text, "".join(stack))
+        return self._verdict
+
+    def _work(self) -> None:
+        try:
+            self._in_a_loop(self._try())
+        except NotApplicable as reason:
+            self._verdict = Verdict(self._rule, Result.SKIPPED, f"{self._subject.scheme} {reason}")
+        except RuleBroken as fault:
+            self._verdict = self._broken(str(fault), fault)
+        except BaseException as error:
+            self._verdict = self._broken(f"raised {type(error).__name__}: {error}", error)
+        else:
+            self._verdict = Verdict(self._rule, Result.KEPT)
+
+    def _broken(self, text: str, error: BaseException) -> Verdict:
+        return Verdict(self._rule, Result.BROKEN, text, "".join(traceback.format_exception(error)))
+
+    async def _try(self) -> None:
+        trial = Trial(self._subject, self._folder, self._seed)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: trial.unseen.append(_described(context)))
+        try:
+            await self._rule.check(trial)
+        finally:
+            await trial.aclose()
+
+    def _in_a_loop(self, story: Any) -> None:
+        """Run *story*. Unlike asyncio.run(), wait a bounded time for tasks that ignore their cancellation."""
+        loop = asyncio.new_event_loop()
+        try:
+            asyncio.set_event_loop(loop)
+            loop.run_until_complete(story)
+        finally:
+            try:
+                self._end_tasks(loop)
+            finally:
+                asyncio.set_event_loop(None)
+                loop.close()
+
+    def _end_tasks(self, loop: asyncio.AbstractEventLoop) -> None:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_ENDING))
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()
+            # Those that go on belong to the transport, and the rule that it breaks has its own text.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+def _described(context: dict[str, Any]) -> str:
+    error = context.get("exception")
+    return f"{context['message']}: {error!r}" if error is not None else str(context["message"])

@@ -1,0 +1,100 @@
+"""What the conformance suite tries: one transport, where its ends meet, and what shows what arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from producer_pool.contract.transport import Transport
+from producer_pool.discovery.factory import ClientFactory
+from producer_pool.discovery.installed import Provided
+from producer_pool.discovery.registry import Loaded, Registry
+from producer_pool.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from producer_pool.testing.consumers import TrialConsumer
+    from producer_pool.testing.trial import Trial
+
+__all__ = ["Subject", "with_options"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """
+    One transport on trial.
+
+    *url* is where both ends meet: ``tcp://127.0.0.1:0``. In it, and in the options, ``{tmp}`` stands
+    for a folder that is new for each rule.
+    """
+
+    url: str
+    registry: Registry = field(default_factory=Registry)
+    client_options: Mapping[str, str] = field(default_factory=dict)
+    """Options that each consumer's URL gets."""
+    listener_options: Mapping[str, str] = field(default_factory=dict)
+    """Options that each listener's URL gets."""
+    consumer: Callable[[Trial], TrialConsumer] | None = None
+    """Makes what shows the arrivals; None: the transport's own listener does."""
+
+    @classmethod
+    def of_scheme(cls, scheme: str, registry: Registry) -> Subject:
+        """
+        Return what the transport of *scheme* says of itself.
+
+        Raises:
+            UsageError: it does not say at which URL its ends meet.
+            PluginError: there is no such transport, or it cannot be used.
+        """
+        loopback = registry.transport(scheme).loopback
+        if not loopback:
+            raise UsageError(
+                f"{scheme} does not say where its ends can meet on this machine; name a URL, such as "
+                f"{scheme}://127.0.0.1:0, or set loopback= in its Transport"
+            )
+        return cls(loopback, registry)
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of its URL."""
+        return self.url.partition(":")[0].lower()
+
+    @property
+    def loaded(self) -> Loaded:
+        """The transport with where it comes from."""
+        return self.registry.load(self.scheme)
+
+    @property
+    def transport(self) -> Transport:
+        """What the plugin declares."""
+        return self.loaded.transport
+
+    @property
+    def provided(self) -> Provided:
+        """The entry point that it comes from."""
+        return self.loaded.provided
+
+    @property
+    def factory(self) -> ClientFactory:
+        """What makes its clients and listeners."""
+        return ClientFactory(self.registry)
+
+    @property
+    def sees_arrivals(self) -> bool:
+        """Whether there is something that shows what arrives."""
+        return self.consumer is not None or self.transport.listener is not None
+
+    def place(self, folder: Path) -> str:
+        """Return its URL with *folder* in the place of ``{tmp}``."""
+        return self.url.replace("{tmp}", str(folder))
+
+
+def with_options(url: str, options: Mapping[str, str]) -> str:
+    """Return *url* with more options, encoded; one that it has already is replaced."""
+    from urllib.parse import quote
+
+    bare, _, query = url.partition("?")
+    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in options]
+    added = [f"{name}={quote(value, safe='/:,')}" for name, value in options.items()]
+    return "?".join(filter(None, (bare, "&".join(kept + added))))
