@@ -101,4 +101,5 @@ def producer_pool_transports() -> Iterable[Transport]:
         options=SecureClientOptions,
         listener_options=SecureListenerOptions,
         acks=TCP_ACKS,
+        loopback="tcp+tls://127.0.0.1:0",
     )
