@@ -1,0 +1,164 @@
+"""Every listener with every client: what comes in by one protocol goes out by all, unchanged or refused."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from producer_pool.aio import AsyncProducerPool
+from producer_pool.contract.ports import Intake, IntakeReceipt
+from producer_pool.discovery.factory import ClientFactory
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import Rejected
+from producer_pool.model.outcomes import Outcome
+from producer_pool.model.policies import DeliveryPolicy, Limits
+from support.certificates import Authority
+from support.matrix import Way, ways
+from support.streams import FakeIntake, until
+
+WAYS = list(ways())
+
+
+def one_of_each_kind() -> list[bytes]:
+    """Return messages that are hard on some protocol. They are numbered, but for the empty one."""
+    bodies = (
+        b"plain words",
+        "größer als 1 €, 漢字".encode(),
+        b"a\0b\0\0",
+        b"two\nlines",
+        b"ends as a line\n",
+        b"dos\r",
+        bytes(range(128, 256)),
+        bytes(range(256)),
+        b"\x00\x00\x00\x05hello\x81\x05hello5 hello",
+        b"  \t ",
+        b"k" * (64 * 1024 - 2),
+        b"M" * (1024 * 1024 - 2),
+    )
+    return [b"", *(b"%02d" % number + body for number, body in enumerate(bodies))]
+
+
+class Relay:
+    """An intake that forwards what comes, and says when all of it is settled."""
+
+    paused = False
+
+    def __init__(self, pool: AsyncProducerPool) -> None:
+        self._pool = pool
+        self.came: list[bytes] = []
+        self._receipts: list[IntakeReceipt] = []
+
+    def feed(self, batch: Batch) -> None:
+        self.accept(batch)
+
+    def accept(self, batch: Batch) -> IntakeReceipt:
+        self.came += batch.messages
+        self._receipts.append(self._pool.intake.accept(batch))
+        return self._receipts[-1]
+
+    async def resumed(self) -> None:
+        return
+
+    @property
+    def settled(self) -> bool:
+        return all(receipt.done for receipt in self._receipts)
+
+
+class Bench:
+    """A pool with a producer for each way, and what reaches their consumers."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self._folder = folder
+        self._authority = authority
+        self._stack = AsyncExitStack()
+        self.pool = AsyncProducerPool(policy=DeliveryPolicy.relay(), limits=Limits(drain=0.0))
+        self.consumers: dict[Way, FakeIntake] = {}
+
+    async def __aenter__(self) -> Bench:
+        await self._stack.enter_async_context(self.pool)
+        for way in WAYS:
+            self.consumers[way] = FakeIntake()
+            await self.pool.add_producer(way.id, await self.listen(way, way.id, self.consumers[way]))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def listen(self, way: Way, name: str, intake: Intake) -> str:
+        """Start a listener of *way*, and return the URL that leads there."""
+        folder = self._folder / name
+        folder.mkdir()
+        listener = ClientFactory().listener(way.listener_url(folder, self._authority))
+        await self._stack.enter_async_context(listener)
+        endpoint = await listener.start(intake)
+        return way.client_url(endpoint.raw, self._authority)
+
+
+async def send_all(way: Way, url: str, relay: Relay) -> list[bytes]:
+    """Send one message of each kind, see that what *way* cannot carry is refused, and return the others."""
+    sent = []
+    async with ClientFactory.create(url) as client:
+        for message in one_of_each_kind():
+            if not way.carries(message):
+                with pytest.raises(Rejected, match=r"framing|UTF-8|bytes"):
+                    await client.send(message)
+                continue
+            sent.append(message)
+            await client.send(message)
+            # A datagram that finds a full buffer would be lost, and that is not what this is about.
+            await until(lambda: len(relay.came) == len(sent), f"message {len(sent)} came in")
+    return sent
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.mark.parametrize("source", WAYS, ids=lambda way: way.name)
+async def test_one_source_and_every_consumer(source: Way, tmp_path: Path, authority: Authority) -> None:
+    """
+    What a protocol can carry arrives unchanged, once, in order.
+
+    What it cannot carry is Rejected there, and goes to the others all the same.
+    """
+    async with Bench(tmp_path, authority) as bench:
+        relay = Relay(bench.pool)
+        sent = await send_all(source, await bench.listen(source, "source", relay), relay)
+        assert relay.came == sent
+        await until(lambda: relay.settled, "everything is settled")
+        stats = await bench.pool.stats()
+
+        for way, consumer in bench.consumers.items():
+            wanted = [message for message in sent if way.carries(message)]
+            await until(partial(_has, consumer, len(wanted)), f"{way.name} got {len(wanted)} messages")
+            counted = stats.producers[way.id]
+            assert consumer.messages == wanted, way.name
+            assert (counted.delivered, counted.failed) == (len(wanted), len(sent) - len(wanted)), way.name
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_what_a_protocol_cannot_carry(way: Way, tmp_path: Path, authority: Authority) -> None:
+    """The result says that it was refused, and why; what comes after it is delivered."""
+    async with Bench(tmp_path, authority) as bench:
+        for message in one_of_each_kind():
+            result = await bench.pool.forward_to(way.id, message)
+
+            if way.carries(message):
+                assert result.outcome is Outcome.DELIVERED, result.error
+            else:
+                assert result.outcome is Outcome.FAILED
+                assert isinstance(result.error, Rejected)
+
+
+def _has(consumer: FakeIntake, count: int) -> bool:
+    return len(consumer.messages) >= count
+
+
+def test_matrix_is_whole() -> None:
+    """Every transport of this tree that has both ends takes part, and says where they can meet."""
+    assert {"tcp", "tcp+tls"} <= {way.scheme for way in WAYS}
+    assert all(way.transport.loopback for way in WAYS)
