@@ -16,9 +16,9 @@ from producer_pool.model.errors import Full
 from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
 from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry
 from producer_pool.model.stats import Health, PoolStats
+from producer_pool.testing import in_virtual_time
 from support.chaos import ChaoticClient, ChaoticPipelinedClient
 from support.engines import check_books
-from support.virtual_time import in_virtual_time
 
 SEEDS = int(os.environ.get("PRODUCER_POOL_SEEDS", "120"))
 BLOCKS = 4

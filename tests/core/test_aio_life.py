@@ -18,9 +18,9 @@ from producer_pool.model.errors import (
 )
 from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakeClient, FakePipelinedClient
 from support.pools import pool_of
-from support.virtual_time import in_virtual_time
 
 KiB = 1024
 RELAY = DeliveryPolicy.relay()

@@ -12,9 +12,9 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ListenError
 from producer_pool.model.policies import Limits
 from producer_pool.server import AsyncServer, bind_transport_async
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakePipelinedClient, hang, hang_stubbornly
 from support.fake_listeners import FakeListener, ListenerFactory
-from support.virtual_time import in_virtual_time
 
 KiB = 1024
 

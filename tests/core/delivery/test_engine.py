@@ -11,9 +11,9 @@ from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.policies import DeliveryPolicy, Overflow
 from producer_pool.model.stats import Health, State
+from producer_pool.testing import in_virtual_time
 from support.engines import add, check_books, dead, engine, of, until_done
 from support.fake_clients import FakeClient, FakePipelinedClient, hang
-from support.virtual_time import in_virtual_time
 
 KiB = 1024
 RELAY = DeliveryPolicy.relay()

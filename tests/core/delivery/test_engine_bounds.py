@@ -7,9 +7,9 @@ import pytest
 
 from producer_pool.model.errors import Full
 from producer_pool.model.policies import DeliveryPolicy, Overflow
+from producer_pool.testing import in_virtual_time
 from support.engines import add, check_books, dead, engine, of, outcomes
 from support.fake_clients import FakeClient, FakePipelinedClient
-from support.virtual_time import in_virtual_time
 
 KiB = 1024
 RELAY = DeliveryPolicy.relay()

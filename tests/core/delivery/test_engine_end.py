@@ -8,9 +8,9 @@ from producer_pool.delivery.engine import Engine
 from producer_pool.model.errors import Cancelled
 from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.testing import in_virtual_time
 from support.engines import add, dead, engine, of, outcomes
 from support.fake_clients import FakeClient, FakePipelinedClient, hang_stubbornly
-from support.virtual_time import in_virtual_time
 
 KiB = 1024
 RELAY = DeliveryPolicy.relay()

@@ -8,9 +8,9 @@ import pytest
 from producer_pool.model.errors import DeliveryError, Rejected, SendError
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import BATCH_OVERHEAD, DeliveryPolicy
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakePipelinedClient
 from support.lines import Line, line
-from support.virtual_time import in_virtual_time
 
 MiB = 1024 * 1024
 

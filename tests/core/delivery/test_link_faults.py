@@ -10,9 +10,9 @@ from producer_pool.contract.ports import Settled
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Rejected, SendError
 from producer_pool.model.outcomes import Ack
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakePipelinedClient
 from support.lines import line
-from support.virtual_time import in_virtual_time
 
 MiB = 1024 * 1024
 

@@ -10,9 +10,9 @@ from producer_pool.model.errors import ConnectError
 from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.model.stats import Health, State
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakeClient, FakePipelinedClient
 from support.offers import offer, results
-from support.virtual_time import in_virtual_time
 
 RELAY = DeliveryPolicy.relay()
 

@@ -10,9 +10,9 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, Rejected, SendError
 from producer_pool.model.framing import LINES
 from producer_pool.model.policies import DeliveryPolicy, Retry
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakeClient, hang
 from support.offers import offer, results
-from support.virtual_time import in_virtual_time
 
 
 class WholeBatches(FakeClient):

@@ -16,9 +16,9 @@ from producer_pool.model.errors import Filtered, Rejected
 from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import ForwardResult, Outcome
 from producer_pool.model.policies import DeliveryPolicy
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakeClient, FakePipelinedClient
 from support.offers import offer, results
-from support.virtual_time import in_virtual_time
 
 FOUR = (b"0", b"1", b"2", b"3")
 DELIVERED, DROPPED, FAILED = Outcome.DELIVERED, Outcome.DROPPED, Outcome.FAILED

@@ -1,11 +1,11 @@
 """A producer with a plain client, message by message."""
 
 import asyncio
-import random
 from itertools import pairwise
 
 import pytest
 
+from producer_pool.delivery.jitter import jitter
 from producer_pool.delivery.producer import Producer
 from producer_pool.model.errors import (
     ConnectError,
@@ -16,9 +16,9 @@ from producer_pool.model.errors import (
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.policies import DeliveryPolicy, Retry
 from producer_pool.model.stats import State
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakeClient, FakePipelinedClient, hang
 from support.offers import offer, results
-from support.virtual_time import in_virtual_time
 
 RELAY = DeliveryPolicy.relay()
 ODD = [
@@ -265,9 +265,9 @@ async def test_down_for_a_day() -> None:
 
 
 @in_virtual_time
-async def test_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_backoff() -> None:
     """Each wait is drawn from the whole range below a ceiling, which doubles up to 30 s."""
-    monkeypatch.setattr(random, "random", lambda: 0.5)
+    jitter.set(lambda: 0.5)
     times = []
 
     class Refused(FakeClient):
@@ -285,9 +285,9 @@ async def test_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @in_virtual_time
-async def test_backoff_after_a_stable_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_backoff_after_a_stable_time() -> None:
     """A connection that lasted makes it start anew; one that did not, does not."""
-    monkeypatch.setattr(random, "random", lambda: 0.999999)
+    jitter.set(lambda: 0.999999)
     client = FakePipelinedClient()
     client.connect_faults = [ConnectError("fake: refused")] * 8
     async with Producer("audit", client, RELAY) as producer:

@@ -11,9 +11,9 @@ from producer_pool.model.errors import ConfigurationError, ConnectError, SendErr
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.policies import DeliveryPolicy, Retry
 from producer_pool.model.stats import State
+from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakeClient, FakePipelinedClient, hang, hang_stubbornly
 from support.offers import offer, results
-from support.virtual_time import in_virtual_time
 
 RELAY = DeliveryPolicy.relay()
 WAITS = DeliveryPolicy(retry=Retry(attempts=1, backoff=30.0))

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -20,6 +19,7 @@ from producer_pool.delivery.containment import (
     let_interrupts_pass,
     stop_if_cancelled,
 )
+from producer_pool.delivery.jitter import jitter
 from producer_pool.delivery.link import Link
 from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.outbox import Outbox
@@ -348,7 +348,7 @@ class Producer:
         # is closed as soon as it is made, count as failed attempts: else it would do nothing but connect.
         was_good = useful or lasted >= retry.ceiling(self._failures)
         idle = not retry.holds and was_good and not isinstance(error, ConnectError)
-        self._retry_at = now if idle else now + retry.delay(self._failures, random.random())
+        self._retry_at = now if idle else now + retry.delay(self._failures, jitter.get()())
         if not retry.holds and not idle:
             self.outbox.fail_waiting(error, tried=True)
         self._enter(State.IDLE if idle else State.DOWN)

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
     from producer_pool.testing.suite import TransportConformance
     from producer_pool.testing.trial import Trial
+    from producer_pool.testing.virtual_time import (
+        Standstill,
+        VirtualTimeLoop,
+        in_virtual_time,
+        run_in_virtual_time,
+    )
 
 # By the module they come from. Type checkers, which run nothing, need __all__ and the block above in full.
 _MODULES = {
@@ -24,6 +30,7 @@ _MODULES = {
     "testing.consumers": ["ListenerConsumer", "TrialConsumer"],
     "testing.suite": ["TransportConformance"],
     "testing.trial": ["Trial"],
+    "testing.virtual_time": ["Standstill", "VirtualTimeLoop", "in_virtual_time", "run_in_virtual_time"],
 }
 _HOMES = {name: f"producer_pool.{module}" for module, names in _MODULES.items() for name in names}
 
@@ -37,6 +44,11 @@ __all__ = [
     "TransportConformance",
     # testing.trial
     "Trial",
+    # testing.virtual_time
+    "Standstill",
+    "VirtualTimeLoop",
+    "in_virtual_time",
+    "run_in_virtual_time",
 ]
 
 

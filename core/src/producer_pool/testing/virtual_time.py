@@ -6,7 +6,9 @@ import asyncio
 import contextvars
 import functools
 import gc
+import math
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from random import Random
@@ -21,6 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _ASYNCIO: Final = Path(asyncio.__file__).parent
+_RESOLUTION: Final = time.get_clock_info("monotonic").resolution
 
 
 class Standstill(RuntimeError):
@@ -48,6 +51,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             waiting = "; ".join(sorted(_whereabouts(task) for task in asyncio.all_tasks(self)))
             raise Standstill(f"everything waits, and no timer is set: {waiting or 'there is no task'}")
         self._now += seconds
+        # asyncio takes what is due before now + resolution. After half a year, that is now itself.
+        if self._now + _RESOLUTION == self._now:
+            self._now = math.nextafter(self._now, math.inf)
 
 
 class _JumpingSelector(selectors.DefaultSelector):
