@@ -14,7 +14,7 @@ from producer_pool.model.errors import ConfigurationError, ListenError
 from producer_pool.toolkit.resolver import Address, resolve
 from producer_pool.toolkit.sockets import shown_address, why
 
-__all__ = ["Binding", "TcpBinding", "check_loopback", "is_loopback"]
+__all__ = ["Binding", "HostBinding", "TcpBinding", "check_loopback", "is_loopback"]
 
 _BACKLOG: Final = 1024
 _PORT_TRIES: Final = 20
@@ -48,12 +48,15 @@ class Binding(ABC):
         """Let go of what bind() made besides sockets."""
 
 
-class TcpBinding(Binding):
+class HostBinding(Binding):
     """
-    Listens at every address of a host name, on one port.
+    Binds a socket at every address of a host name, on one port.
 
     What can be reached from other machines has to be protected or allowed: *allow_remote*.
     """
+
+    whose: str = "ss -ltnp"
+    """The command that names who has a port."""
 
     def __init__(self, endpoint: Endpoint, *, allow_remote: bool) -> None:
         self._endpoint = endpoint
@@ -62,13 +65,26 @@ class TcpBinding(Binding):
         self._port = endpoint.port
         self.address = f"{endpoint.scheme}://{shown_address(self._host, self._port)}"
 
+    @abstractmethod
+    def open(self, address: Address, *, alone: bool) -> socket.socket:
+        """Return a non-blocking socket at *address*; *alone*: there are no others. OSError: it cannot be."""
+
+    def check(self, addresses: Sequence[Address]) -> None:
+        """
+        Check that these addresses may be listened at.
+
+        Raises:
+            ConfigurationError: one may not, as it was told.
+        """
+        if not self._allow_remote:
+            check_loopback(addresses, where=self.address)
+
     async def bind(self) -> Sequence[socket.socket]:
         try:
             addresses = await resolve(self._host, self._port, listening=True)
         except OSError as error:
             raise ListenError(f"{self.address}: cannot look up {self._host}: {why(error)}") from None
-        if not self._allow_remote:
-            check_loopback(addresses, where=self.address)
+        self.check(addresses)
         for _ in range(_PORT_TRIES):
             sockets = self._bind_all(addresses)
             if sockets:
@@ -84,7 +100,7 @@ class TcpBinding(Binding):
             for address in addresses:
                 sockaddr = (address.sockaddr[0], port, *address.sockaddr[2:])
                 try:
-                    sockets.append(_listen(address.family, sockaddr, alone=len(addresses) == 1))
+                    sockets.append(self.open(Address(address.family, sockaddr), alone=len(addresses) == 1))
                 except OSError as error:
                     if error.errno == errno.EADDRINUSE and port != self._port:
                         _close_all(sockets)
@@ -99,7 +115,7 @@ class TcpBinding(Binding):
                 raise failure
         except OSError as error:
             _close_all(sockets)
-            raise ListenError(f"{self.address}: {why(error)}{_next_step(error)}") from None
+            raise ListenError(f"{self.address}: {why(error)}{self._next_step(error)}") from None
         return sockets
 
     def endpoint(self, sockets: Sequence[socket.socket]) -> Endpoint:
@@ -108,6 +124,22 @@ class TcpBinding(Binding):
     def admit(self, sock: socket.socket, peer: object) -> str:
         assert isinstance(peer, tuple)
         return f"{self._endpoint.scheme}://{shown_address(peer[0], peer[1])}"
+
+    def _next_step(self, error: OSError) -> str:
+        if error.errno == errno.EADDRINUSE:
+            return f"; stop who has it (`{self.whose}` names it), choose another port, or 0 for any free one"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return "; choose a port from 1024 up, or run with the capability CAP_NET_BIND_SERVICE"
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            return "; choose an address of this machine (`ip address` lists them), such as 127.0.0.1"
+        return ""
+
+
+class TcpBinding(HostBinding):
+    """Listens for TCP connections at every address of a host name, on one port."""
+
+    def open(self, address: Address, *, alone: bool) -> socket.socket:
+        return _listen(address.family, address.sockaddr, alone=alone)
 
 
 def _listen(family: int, sockaddr: tuple[str | int, ...], *, alone: bool) -> socket.socket:
@@ -131,19 +163,11 @@ def _close_all(sockets: Sequence[socket.socket]) -> None:
         sock.close()
 
 
-def _next_step(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "; stop who has it (`ss -ltnp` names it), choose another port, or 0 for any free one"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "; choose a port from 1024 up, or run with the capability CAP_NET_BIND_SERVICE"
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-        return "; choose an address of this machine (`ip address` lists them), such as 127.0.0.1"
-    return ""
-
-
-def check_loopback(addresses: Sequence[Address], *, where: str) -> None:
+def check_loopback(addresses: Sequence[Address], *, where: str, tls: bool = True) -> None:
     """
     Check that only this machine can reach these addresses, for a listener that asks nobody who they are.
+
+    *tls* says whether TLS would be another way out.
 
     Raises:
         ConfigurationError: others can reach one; the text names the option ``allow-remote``.
@@ -152,7 +176,7 @@ def check_loopback(addresses: Sequence[Address], *, where: str) -> None:
         if not is_loopback(address.host):
             raise ConfigurationError(
                 f"{where}: {address.host} can be reached from other machines, and nothing here asks who "
-                "they are; listen at 127.0.0.1, use TLS, or say allow-remote=yes"
+                f"they are; listen at 127.0.0.1{', use TLS,' if tls else ''} or say allow-remote=yes"
             )
 
 
