@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from producer_pool.testing.rule import NotApplicable, Rule, RuleBroken
 from producer_pool.testing.subject import Subject
-from producer_pool.testing.trial import Trial
+from producer_pool.testing.trial import PATIENCE, Trial
 
 __all__ = ["Report", "Result", "Verdict", "run_rule", "run_rules"]
 
-LIMIT: Final = 60.0
-"""Seconds that a rule may take: much longer than it waits for anything."""
+_LIMIT: Final = 3.0
+"""Times the patience that a rule may take as a whole: longer than it waits for anything."""
 _ENDING: Final = 5.0
 """Seconds in which the tasks of a rule have to end when they are cancelled."""
 
@@ -62,25 +62,27 @@ class Report:
         return not self.of(Result.BROKEN)
 
 
-def run_rules(subject: Subject, rules: Iterable[Rule], *, seed: int | None = None) -> Iterator[Verdict]:
-    """Yield a verdict for each of *rules*, in their order."""
+def run_rules(
+    subject: Subject, rules: Iterable[Rule], *, seed: int | None = None, patience: float = PATIENCE
+) -> Iterator[Verdict]:
+    """Yield a verdict for each of *rules*, in their order. The rest is as for run_rule()."""
     for one in rules:
-        yield run_rule(subject, one, seed=seed)
+        yield run_rule(subject, one, seed=seed, patience=patience)
 
 
-def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None) -> Verdict:
+def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None, patience: float = PATIENCE) -> Verdict:
     """
     Return what *rule* says of *subject*. Never raises for anything that the transport does.
 
-    *seed* repeats what an earlier run left to chance.
+    *seed* repeats what an earlier run left to chance. What does not come true within *patience*, in
+    seconds, never will.
     """
     lacking = rule.lacking(subject)
     if lacking:
         return Verdict(rule, Result.SKIPPED, f"{subject.scheme} {lacking}")
     seed = random.randrange(1 << 32) if seed is None else seed
     with tempfile.TemporaryDirectory(prefix="trial-", ignore_cleanup_errors=True) as folder:
-        run = _Run(subject, rule, Path(folder), seed)
-        verdict = run.verdict()
+        verdict = _Run(rule, Trial(subject, Path(folder), seed, patience=patience)).verdict(_LIMIT * patience)
     if verdict.result is not Result.BROKEN:
         return verdict
     return Verdict(rule, Result.BROKEN, f"{verdict.text} (seed {seed})", verdict.details)
@@ -89,22 +91,20 @@ def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None) -> Verdic
 class _Run:
     """One rule, on a thread of its own: a transport that blocks the loop for ever is left behind there."""
 
-    def __init__(self, subject: Subject, rule: Rule, folder: Path, seed: int) -> None:
-        self._subject = subject
+    def __init__(self, rule: Rule, trial: Trial) -> None:
         self._rule = rule
-        self._folder = folder
-        self._seed = seed
+        self._trial = trial
         self._verdict: Verdict | None = None
 
-    def verdict(self) -> Verdict:
+    def verdict(self, limit: float) -> Verdict:
         thread = threading.Thread(target=self._work, name=f"rule {self._rule.name}", daemon=True)
         thread.start()
-        thread.join(LIMIT)
+        thread.join(limit)
         if self._verdict is None:
             frame = sys._current_frames().get(thread.ident or 0)
             stack = traceback.format_stack(frame) if frame is not None else []
             where = stack[-1].strip().splitlines()[0] if stack else "nobody knows where"
-            text = f"not done within {LIMIT:g} s; it hangs in {where}"
+            text = f"not done within {limit:g} s; it hangs in {where}"
             return Verdict(self._rule, Result.BROKEN, text, "".join(stack))
         return self._verdict
 
@@ -112,7 +112,7 @@ class _Run:
         try:
             self._in_a_loop(self._try())
         except NotApplicable as reason:
-            self._verdict = Verdict(self._rule, Result.SKIPPED, f"{self._subject.scheme} {reason}")
+            self._verdict = Verdict(self._rule, Result.SKIPPED, f"{self._trial.subject.scheme} {reason}")
         except RuleBroken as fault:
             self._verdict = self._broken(str(fault), fault)
         except BaseException as error:
@@ -124,7 +124,7 @@ class _Run:
         return Verdict(self._rule, Result.BROKEN, text, "".join(traceback.format_exception(error)))
 
     async def _try(self) -> None:
-        trial = Trial(self._subject, self._folder, self._seed)
+        trial = self._trial
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: trial.unseen.append(_described(context)))
         try:

@@ -14,7 +14,7 @@ from producer_pool.testing.rule import Rule
 from producer_pool.testing.rules import RULES
 from producer_pool.testing.running import Result, run_rule
 from producer_pool.testing.subject import Subject
-from producer_pool.testing.trial import Trial
+from producer_pool.testing.trial import PATIENCE, Trial
 
 __all__ = ["TransportConformance"]
 
@@ -43,6 +43,8 @@ class TransportConformance:
     """Options that each listener's URL gets."""
     seed: ClassVar[int | None] = None
     """Repeats what a failed run left to chance; its text names the number."""
+    patience: ClassVar[float] = PATIENCE
+    """Seconds after which what does not come true never will."""
 
     def consumer(self, trial: Trial) -> TrialConsumer:
         """Return what shows which messages arrive. Override it for a transport without a listener."""
@@ -51,7 +53,7 @@ class TransportConformance:
     @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
     def test_rule(self, rule: Rule) -> None:
         """The transport keeps the rule."""
-        verdict = run_rule(self._subject(), rule, seed=self.seed)
+        verdict = run_rule(self._subject(), rule, seed=self.seed, patience=self.patience)
         if verdict.result is Result.SKIPPED:
             pytest.skip(verdict.text)
         if verdict.result is Result.BROKEN:

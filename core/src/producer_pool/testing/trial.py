@@ -41,7 +41,7 @@ class Trial:
     Whatever it makes is closed when the rule is through, in the reverse order.
     """
 
-    def __init__(self, subject: Subject, folder: Path, seed: int) -> None:
+    def __init__(self, subject: Subject, folder: Path, seed: int, *, patience: float = PATIENCE) -> None:
         self.subject = subject
         self.folder = folder
         self.random = Random(seed)
@@ -49,18 +49,29 @@ class Trial:
         self.place = subject.place(folder)
         self.unseen: list[str] = []
         """Exceptions that nobody saw, as the loop reported them."""
+        self._patience = patience
         self._stack = AsyncExitStack()
 
     async def aclose(self) -> None:
-        """Close all that was made."""
+        """Close all that was made, whatever that raises: how things are closed, rules of their own ask."""
         await self._stack.aclose()
+
+    def _closed_after(self, close: Callable[[], Awaitable[None]]) -> None:
+        async def quietly() -> None:
+            closing = asyncio.ensure_future(close())
+            # What does not end is cancelled with all other tasks, after the rule.
+            await asyncio.wait([closing], timeout=self._patience)
+            if closing.done() and not closing.cancelled():
+                closing.exception()
+
+        self._stack.push_async_callback(quietly)
 
     # -- the two sides -----------------------------------------------------------------------------
 
     async def consumer(self) -> TrialConsumer:
         """Return a consumer that is reachable."""
         consumer = (self.subject.consumer or ListenerConsumer)(self)
-        self._stack.push_async_callback(consumer.aclose)
+        self._closed_after(consumer.aclose)
         await consumer.start()
         return consumer
 
@@ -73,7 +84,7 @@ class Trial:
     def client(self, to: TrialConsumer | str, **options: str) -> Client:
         """Return a client for *to* as the factory makes it; not connected, and closed after the rule."""
         client = self.subject.factory.create(self.url(to, **options))
-        self._stack.push_async_callback(client.aclose)
+        self._closed_after(client.aclose)
         return client
 
     async def pool(
@@ -85,7 +96,7 @@ class Trial:
         async def close() -> None:
             await pool.aclose(drain=0)
 
-        self._stack.push_async_callback(close)
+        self._closed_after(close)
         return pool
 
     def filled(self, options: Mapping[str, str]) -> dict[str, str]:
@@ -108,13 +119,14 @@ class Trial:
                 pause = min(pause + 0.0002, 0.01)
 
     @asynccontextmanager
-    async def patience(self, what: str, seconds: float = PATIENCE) -> AsyncIterator[None]:
+    async def patience(self, what: str, times: float = 1.0) -> AsyncIterator[None]:
         """
-        Bound what is done inside.
+        Bound what is done inside, by so many times the patience of this trial.
 
         Raises:
-            RuleBroken: it took longer than *seconds*; *what* says what was waited for.
+            RuleBroken: it took longer; *what* says what was waited for.
         """
+        seconds = self._patience * times
         limit = asyncio.timeout(seconds)
         try:
             async with limit:

@@ -1,0 +1,33 @@
+"""The suite tested by transports that are wrong on purpose: the rule that names the fault finds each."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from producer_pool.testing.rule import Rule
+from producer_pool.testing.rules import RULES
+from producer_pool.testing.running import Result, run_rule
+from support.zoo import ANIMALS, HEALTHY, Animal
+
+PATIENCE = 2.0
+"""Seconds. Most animals are found at once, and those that let one wait are found by that alone."""
+
+
+@pytest.mark.parametrize("animal", ANIMALS, ids=lambda animal: animal.name)
+def test_animal_is_rejected_by_the_rule_that_names_its_fault(animal: Animal) -> None:
+    """The rule is broken, and what it says is what is wrong."""
+    verdict = run_rule(animal.subject(), RULES[animal.breaks], patience=PATIENCE)
+
+    assert verdict.result is Result.BROKEN, f"{animal.wrong} {animal.breaks} did not notice: {verdict.text}"
+    assert re.search(animal.says, verdict.text), f"{animal.wrong} The verdict is another: {verdict.text}"
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("healthy", HEALTHY, ids=lambda animal: animal.name)
+def test_healthy_transport_keeps_the_rule(healthy: Animal, rule: Rule) -> None:
+    """Neither kind of client breaks any: what an animal is rejected for is its fault."""
+    verdict = run_rule(healthy.subject(), rule)
+
+    assert verdict.result is not Result.BROKEN, f"{verdict.text}\n{verdict.details}"
