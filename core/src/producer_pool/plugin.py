@@ -39,9 +39,9 @@ from producer_pool.toolkit.acceptor import Acceptor
 from producer_pool.toolkit.binding import Binding, TcpBinding, check_loopback
 from producer_pool.toolkit.blocking import BlockingClient
 from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
-from producer_pool.toolkit.progress import TCP_ACKS, Progress
+from producer_pool.toolkit.progress import TCP_ACKS, UNIX_ACKS, Progress, UnixProgress
 from producer_pool.toolkit.resolver import Address, resolve
-from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions
+from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions, why
 from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
 from producer_pool.toolkit.stream_listener import StreamListener
 from producer_pool.toolkit.tls import (
@@ -60,6 +60,7 @@ __all__ = [
     "NUL",
     "OCTET_COUNTING",
     "TCP_ACKS",
+    "UNIX_ACKS",
     "Acceptor",
     "Ack",
     "Address",
@@ -110,10 +111,12 @@ __all__ = [
     "TlsClientOptions",
     "TlsListenerOptions",
     "Transport",
+    "UnixProgress",
     "check_loopback",
     "client_tls",
     "hookimpl",
     "option",
     "resolve",
     "server_tls",
+    "why",
 ]

@@ -85,6 +85,8 @@ class StreamClient(PipelinedClient):
         self._tail = memoryview(b"")
         self._ledger = Ledger(options.framing, keeps=False)
         self._progress: Progress | None = None
+        self._noting: Progress | None = None
+        """The same, if it has to be told of each send."""
         self._last_settled = Settled(0, 0)
 
     @property
@@ -138,7 +140,8 @@ class StreamClient(PipelinedClient):
         poller.register(sock, _GONE)
         self._gone = poller.poll
         confirms = self._signals is not None and self._signals.ack > Ack.WRITTEN
-        self._progress = self._dialer.progress(sock) if confirms else None
+        self._progress = progress = self._dialer.progress(sock) if confirms else None
+        self._noting = progress if progress is not None and progress.note else None
         inside = same_plaintext if layer is None else whole_plaintext
         self._ledger = Ledger(self._framing, keeps=self._progress is not None, inside=inside)
         self._lost = None
@@ -227,16 +230,20 @@ class StreamClient(PipelinedClient):
 
     def _push(self, wire: bytes | memoryview) -> int:
         """Give the kernel as much of *wire* as it takes, and return how much; -1: the connection broke."""
+        noting = self._noting
+        if noting is not None:
+            noting.sending()
         try:
             sent = self._send(wire)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
             self._open = False
+            self._note_failure()
             self._loop.call_soon(self._break_with, self._socket, error)
             return -1
-        if self._progress is not None and self._progress.note:
-            self._progress.sent(self._ledger.position - len(self._tail) + sent)
+        if noting is not None:
+            noting.sent(self._ledger.position - len(self._tail) + sent)
         if sent < len(wire) and not self._watching and self._socket is not None:
             self._watching = True
             self._loop.add_writer(self._socket, self._writable)
@@ -312,6 +319,7 @@ class StreamClient(PipelinedClient):
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
+                self._note_failure()
                 self._break_with(sock, error)
                 return
             if not size:
@@ -346,6 +354,10 @@ class StreamClient(PipelinedClient):
         self._ledger.skip(len(data))
         if self._tail or sent < len(data):
             self._keep(memoryview(bytes(self._tail) + data[sent:]))
+
+    def _note_failure(self) -> None:
+        if self._progress is not None:
+            self._progress.failed()
 
     def _break_with(self, sock: socket.socket | None, error: OSError) -> None:
         if sock is self._socket:
