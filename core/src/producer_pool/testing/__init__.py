@@ -15,6 +15,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from producer_pool.builtin.memory import MemoryClient
     from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
+    from producer_pool.testing.flaky import (
+        FlakyClient,
+        FlakyEvent,
+        FlakyPipelinedClient,
+    )
+    from producer_pool.testing.steps import (
+        Away,
+        Deliver,
+        Die,
+        Fail,
+        HalfOpen,
+        Hang,
+        Refuse,
+        Reject,
+        Slow,
+        Step,
+    )
     from producer_pool.testing.suite import TransportConformance
     from producer_pool.testing.trial import Trial
     from producer_pool.testing.virtual_time import (
@@ -28,6 +45,19 @@ if TYPE_CHECKING:
 _MODULES = {
     "builtin.memory": ["MemoryClient"],
     "testing.consumers": ["ListenerConsumer", "TrialConsumer"],
+    "testing.flaky": ["FlakyClient", "FlakyEvent", "FlakyPipelinedClient"],
+    "testing.steps": [
+        "Away",
+        "Deliver",
+        "Die",
+        "Fail",
+        "HalfOpen",
+        "Hang",
+        "Refuse",
+        "Reject",
+        "Slow",
+        "Step",
+    ],
     "testing.suite": ["TransportConformance"],
     "testing.trial": ["Trial"],
     "testing.virtual_time": ["Standstill", "VirtualTimeLoop", "in_virtual_time", "run_in_virtual_time"],
@@ -40,6 +70,21 @@ __all__ = [
     # testing.consumers
     "ListenerConsumer",
     "TrialConsumer",
+    # testing.flaky
+    "FlakyClient",
+    "FlakyEvent",
+    "FlakyPipelinedClient",
+    # testing.steps
+    "Away",
+    "Deliver",
+    "Die",
+    "Fail",
+    "HalfOpen",
+    "Hang",
+    "Refuse",
+    "Reject",
+    "Slow",
+    "Step",
     # testing.suite
     "TransportConformance",
     # testing.trial
