@@ -19,6 +19,7 @@ from producer_pool.contract.ports import (
 from producer_pool.contract.transport import API, Transport
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.envelope import EnvelopeFraming
 from producer_pool.model.errors import (
     ConfigurationError,
     ConnectError,
@@ -78,6 +79,7 @@ __all__ = [
     "Dialer",
     "Duration",
     "Endpoint",
+    "EnvelopeFraming",
     "Framing",
     "FramingError",
     "Health",
