@@ -40,6 +40,16 @@ from producer_pool.toolkit.acceptor import Acceptor
 from producer_pool.toolkit.binding import Binding, TcpBinding, check_loopback
 from producer_pool.toolkit.blocking import BlockingClient
 from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
+from producer_pool.toolkit.datagram_client import DatagramClient, DatagramClientOptions
+from producer_pool.toolkit.datagram_listener import DatagramListener, DatagramListenerOptions
+from producer_pool.toolkit.datagram_sockets import DatagramBinding, DatagramDialer
+from producer_pool.toolkit.datagram_udp import (
+    UDP_MAX_MESSAGE,
+    UdpBinding,
+    UdpDialer,
+    UdpListenerOptions,
+    UdpOptions,
+)
 from producer_pool.toolkit.progress import TCP_ACKS, UNIX_ACKS, Progress, UnixProgress
 from producer_pool.toolkit.resolver import Address, resolve
 from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions, why
@@ -61,6 +71,7 @@ __all__ = [
     "NUL",
     "OCTET_COUNTING",
     "TCP_ACKS",
+    "UDP_MAX_MESSAGE",
     "UNIX_ACKS",
     "Acceptor",
     "Ack",
@@ -74,6 +85,12 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "Connection",
+    "DatagramBinding",
+    "DatagramClient",
+    "DatagramClientOptions",
+    "DatagramDialer",
+    "DatagramListener",
+    "DatagramListenerOptions",
     "Decoder",
     "DeliveryError",
     "Dialer",
@@ -113,6 +130,10 @@ __all__ = [
     "TlsClientOptions",
     "TlsListenerOptions",
     "Transport",
+    "UdpBinding",
+    "UdpDialer",
+    "UdpListenerOptions",
+    "UdpOptions",
     "UnixProgress",
     "check_loopback",
     "client_tls",

@@ -22,6 +22,7 @@ __all__ = [
     "Dialer",
     "TcpDialer",
     "TcpOptions",
+    "look_up",
     "part",
     "reset",
     "shown_address",
@@ -108,7 +109,7 @@ class TcpDialer(Dialer):
     async def dial(self, timeout: float) -> socket.socket:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
-        addresses = await self._addresses(timeout)
+        addresses = await look_up(self.name, self._port, timeout, where=self.address)
         failures = []
         for number, address in enumerate(addresses):
             # One that swallows every packet leaves an equal share of the time to each of the others.
@@ -126,18 +127,25 @@ class TcpDialer(Dialer):
         tried = ", ".join(f"{host}: {reason}" for host, reason in failures)
         raise ConnectError(f"{self.address}: none of its addresses answers ({tried})")
 
-    async def _addresses(self, timeout: float) -> list[Address]:
-        try:
-            async with asyncio.timeout(timeout):
-                return await resolve(self.name, self._port)
-        except TimeoutError:
-            reason = f"no answer within {timeout:.3g} s"
-        except OSError as error:
-            reason = why(error)
-        raise ConnectError(f"{self.address}: cannot look up {self.name}: {reason}") from None
-
     def progress(self, sock: socket.socket) -> Progress:
         return TcpProgress(sock)
+
+
+async def look_up(name: str, port: int, timeout: float, *, where: str) -> list[Address]:
+    """
+    Return the addresses of a consumer, in the order in which they should be tried, within *timeout* seconds.
+
+    Raises:
+        ConnectError: there are none; *where* says in its text what they are needed for.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await resolve(name, port)
+    except TimeoutError:
+        reason = f"no answer within {timeout:.3g} s"
+    except OSError as error:
+        reason = why(error)
+    raise ConnectError(f"{where}: cannot look up {name}: {reason}") from None
 
 
 async def _connect(address: Address, options: TcpOptions) -> socket.socket:

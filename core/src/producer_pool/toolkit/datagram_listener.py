@@ -1,0 +1,215 @@
+"""A listener for protocols over datagram sockets: many receives a turn, one batch for each sender in it."""
+# Rule: what cannot be passed on, and what the kernel had no room for, is counted. Nothing is passed on cut.
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from producer_pool.contract.options import Size, option
+from producer_pool.contract.ports import Intake, Listener
+from producer_pool.model.batch import Batch
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import InvalidOption
+from producer_pool.model.loglimit import LogLimit
+from producer_pool.model.stats import ListenerStats
+from producer_pool.toolkit.datagram_sockets import DatagramBinding
+from producer_pool.toolkit.sockets import why
+
+__all__ = ["DatagramListener", "DatagramListenerOptions"]
+
+_log = logging.getLogger(__name__)
+
+_READS: Final = 64
+"""Datagrams read in one turn of the loop, before others have theirs, and"""
+_TURN: Final = 1024 * 1024
+"""bytes, where the kernel joins datagrams."""
+_JOINED: Final = 64 * 1024
+"""Bytes of what the kernel joins."""
+_LEAST_MEMORY: Final = 256
+"""Bytes of a receive buffer that a datagram takes at the least."""
+_PAUSE: Final = 0.1
+"""Seconds until the next try when a socket cannot be read."""
+
+
+@dataclass(frozen=True)
+class DatagramListenerOptions:
+    """The options of every listener that takes each datagram for a message."""
+
+    max_message: Size = option(64 * 1024, "a longer datagram is thrown away, and counted")
+    strip: bool = option(True, "take one newline off the end of a message, so that it can go out as a line")
+
+
+class _Port:
+    """One socket that is read, and what was known of it last."""
+
+    __slots__ = ("lost", "socket")
+
+    def __init__(self, sock: socket.socket, lost: int) -> None:
+        self.socket = sock
+        self.lost = lost
+
+
+class DatagramListener(Listener):
+    """
+    Receives a message in each datagram.
+
+    While the intake is paused it goes on reading, and counts what it throws away: nobody can be made to
+    wait. What the kernel had no room for is counted as well.
+    """
+
+    def __init__(self, binding: DatagramBinding, options: DatagramListenerOptions) -> None:
+        if options.max_message < 1:
+            raise InvalidOption(f"{binding.address}: max-message must be at least 1 byte")
+        self.stats = ListenerStats()
+        self._binding = binding
+        self._longest = options.max_message
+        self._strip = options.strip
+        # One byte more for what is stripped, and one to see that there is more.
+        self._room = max(options.max_message + 2, _JOINED)
+        self._name = binding.address
+        self._ports: list[_Port] = []
+        self._reading = False
+        self._limit = LogLimit()
+
+    # -- start and end -----------------------------------------------------------------------------
+
+    async def start(self, intake: Intake) -> Endpoint:
+        self._loop = asyncio.get_running_loop()
+        self._intake = intake
+        sockets = await self._binding.bind()
+        endpoint = self._binding.endpoint(sockets)
+        self._name = f"{endpoint.without(endpoint.options)}"
+        self._ports = [_Port(sock, self._binding.lost(sock)) for sock in sockets]
+        self._reading = True
+        for port in self._ports:
+            self._watch(port)
+        return endpoint
+
+    async def stop_accepting(self) -> None:
+        """Do nothing: there are no connections, and what has arrived is told from what has not by drain()."""
+
+    async def drain(self) -> None:
+        self._stop_reading()
+        for port in self._ports:
+            # What comes meanwhile is not waited for; what was there fits into the buffer.
+            most = port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _LEAST_MEMORY
+            while most > 0:
+                while self._intake.paused:
+                    await self._intake.resumed()
+                read = self._read(port)
+                if not read:
+                    break
+                most -= read
+                await asyncio.sleep(0)
+
+    async def aclose(self) -> None:
+        self._stop_reading()
+        ports, self._ports = self._ports, []
+        if ports:
+            self._binding.release()
+        for port in ports:
+            port.socket.close()
+
+    def _watch(self, port: _Port) -> None:
+        if self._reading:
+            self._loop.add_reader(port.socket, self._read, port)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            for port in self._ports:
+                self._loop.remove_reader(port.socket)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def _read(self, port: _Port) -> int:
+        """Read a turn's worth, pass it on, and return how many datagrams it was."""
+        receive = port.socket.recvmsg
+        binding = self._binding
+        room, ancillary_room = self._room, binding.ancillary
+        by_peer: dict[object, list[bytes]] = {}
+        messages: list[bytes] = []
+        last: object = by_peer  # nobody
+        read = 0
+        left = _TURN
+        try:
+            while read < _READS and left > 0:
+                data, ancillary, flags, peer = receive(room, ancillary_room)
+                read += 1
+                left -= len(data)
+                size = 0
+                if ancillary:
+                    peer, size = binding.accompanied(peer, ancillary)
+                if flags & socket.MSG_TRUNC:
+                    self._too_long(1)
+                    continue
+                if peer != last:
+                    last = peer
+                    messages = by_peer.setdefault(peer, [])
+                if 0 < size < len(data):
+                    messages += [data[start : start + size] for start in range(0, len(data), size)]
+                else:
+                    messages.append(data)
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self._wait(port, error)
+        for peer, messages in by_peer.items():
+            try:
+                self._pass_on(port.socket, peer, messages)
+            except Exception as error:
+                self._drop(len(messages), "fault", f"{type(error).__name__} while passing it on", error)
+        self._count_lost(port)
+        return read
+
+    def _pass_on(self, sock: socket.socket, peer: object, messages: list[bytes]) -> None:
+        """Pass on what one sender sent."""
+        self.stats.bytes += sum(map(len, messages))
+        if self._intake.paused:
+            self._drop(len(messages), "paused", "the pool takes nothing for now")
+            return
+        if self._strip:
+            messages = [message[:-1] if message.endswith(b"\n") else message for message in messages]
+        if max(map(len, messages)) > self._longest:
+            fitting = [message for message in messages if len(message) <= self._longest]
+            self._too_long(len(messages) - len(fitting))
+            messages = fitting
+        origin = self._binding.admit(sock, peer)
+        if origin is None:
+            self.stats.refused += len(messages)
+            self._say("refused", f"{len(messages)} datagrams refused: their sender is not allowed")
+        elif messages:
+            self.stats.messages += len(messages)
+            self._intake.feed(Batch.owning(messages, received=self._loop.time(), origin=origin))
+
+    # -- what is not passed on ---------------------------------------------------------------------
+
+    def _too_long(self, count: int) -> None:
+        self._drop(count, "too long", f"longer than {self._longest} bytes; raise it with ?max-message=")
+
+    def _count_lost(self, port: _Port) -> None:
+        before, port.lost = port.lost, self._binding.lost(port.socket)
+        lost = (port.lost - before) % 2**32
+        if lost:
+            self._drop(lost, "lost", "the kernel had no room for them; raise it with ?receive-buffer=")
+
+    def _drop(self, count: int, cause: str, why_not: str, fault: Exception | None = None) -> None:
+        self.stats.dropped += count
+        self._say(cause, f"{count} datagrams dropped: {why_not}", fault)
+
+    def _wait(self, port: _Port, error: OSError) -> None:
+        """Leave a socket alone for a while: it stays ready, so asking again at once would spin."""
+        self._say("read", f"cannot be read for now: {why(error)}")
+        if self._reading:
+            self._loop.remove_reader(port.socket)
+            self._loop.call_later(_PAUSE, self._watch, port)
+
+    def _say(self, cause: str, text: str, fault: Exception | None = None) -> None:
+        left_out = self._limit.allow(cause, self._loop.time())
+        if left_out is not None:
+            more = f" (and {left_out} more like this)" if left_out else ""
+            _log.warning("%s: %s%s", self._name, text, more, exc_info=fault)
