@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from producer_pool.testing.rule import Rule
 from producer_pool.testing.rules import RULES
 from producer_pool.testing.running import Result, run_rule
-from support.zoo import ANIMALS, HEALTHY, Animal
+from support.zoo import ANIMALS, HEALTHY, Animal, cleaning
 
 PATIENCE = 2.0
 """Seconds. Most animals are found at once, and those that let one wait are found by that alone."""
+
+
+@pytest.fixture(autouse=True)
+def _cleaned() -> Iterator[None]:
+    """Some leave things behind; that is what they are there for."""
+    yield
+    while cleaning:
+        cleaning.pop()()
 
 
 @pytest.mark.parametrize("animal", ANIMALS, ids=lambda animal: animal.name)

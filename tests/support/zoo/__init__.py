@@ -11,9 +11,9 @@ import pkgutil
 from importlib import import_module
 from typing import Final
 
-from support.zoo.animal import HEALTHY, Animal
+from support.zoo.animal import HEALTHY, Animal, cleaning
 
-__all__ = ["ANIMALS", "HEALTHY", "Animal"]
+__all__ = ["ANIMALS", "HEALTHY", "Animal", "cleaning"]
 
 
 def _all() -> tuple[Animal, ...]:

@@ -11,11 +11,14 @@ from producer_pool.plugin import TCP_ACKS, Ack, Client, Listener, StreamListener
 from producer_pool.testing.subject import Subject
 from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener, ZooOptions
 
-__all__ = ["HEALTHY", "Animal", "Plugin", "animal", "kebab", "transport"]
+__all__ = ["HEALTHY", "Animal", "Plugin", "animal", "cleaning", "kebab", "transport"]
 
 Kind = TypeVar("Kind", bound=type[Client] | type[Listener])
 
 URL: Final = "zoo://127.0.0.1:0"
+
+cleaning: Final[list[Callable[[], object]]] = []
+"""What an animal left behind is cleaned by: the test calls these, and empties the list."""
 
 
 class Plugin:

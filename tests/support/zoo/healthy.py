@@ -1,4 +1,4 @@
-"""A transport of the scheme zoo that keeps every rule, with a client of either kind; animals derive from it."""
+"""A transport of the scheme zoo that keeps every rule, with either kind of client. Animals derive from it."""
 
 from __future__ import annotations
 

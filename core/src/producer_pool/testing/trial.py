@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -12,12 +14,13 @@ from typing import Final
 
 from producer_pool.aio import AsyncProducerPool
 from producer_pool.contract.ports import Client
+from producer_pool.model.outcomes import ForwardResult
 from producer_pool.model.policies import DeliveryPolicy, Limits
 from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
-from producer_pool.testing.rule import RuleBroken
+from producer_pool.testing.rule import RuleBroken, require
 from producer_pool.testing.subject import Subject, with_options
 
-__all__ = ["PATIENCE", "Trial", "numbered"]
+__all__ = ["PATIENCE", "Trial", "difference", "numbered", "shown"]
 
 PATIENCE: Final = 20.0
 """Seconds after which what does not come true never will; no healthy transport needs a tenth of it."""
@@ -28,7 +31,7 @@ def numbered(count: int, *, size: int = 64, start: int = 0) -> list[bytes]:
     messages = []
     for number in range(start, start + count):
         head = b"%08d " % number
-        filler = b"abcdefghijklmnopqrstuvwxyz0123456789 "[number % 37 :] * (size // 37 + 2)
+        filler = (b"abcdefghijklmnopqrstuvwxyz0123456789 " * (size // 37 + 2))[number % 37 :]
         body = (head + filler)[: max(size - 9, 9)]
         messages.append(b"%b %08x" % (body, zlib.crc32(body)))
     return messages
@@ -69,8 +72,17 @@ class Trial:
     # -- the two sides -----------------------------------------------------------------------------
 
     async def consumer(self) -> TrialConsumer:
-        """Return a consumer that is reachable."""
-        consumer = (self.subject.consumer or ListenerConsumer)(self)
+        """Return a consumer that is reachable: what the suite was given, or the transport's own listener."""
+        if self.subject.consumer is None:
+            return await self.listening()
+        consumer = self.subject.consumer(self)
+        self._closed_after(consumer.aclose)
+        await consumer.start()
+        return consumer
+
+    async def listening(self) -> ListenerConsumer:
+        """Return the transport's own listener, started, whatever else shows what arrives."""
+        consumer = ListenerConsumer(self)
         self._closed_after(consumer.aclose)
         await consumer.start()
         return consumer
@@ -98,6 +110,25 @@ class Trial:
 
         self._closed_after(close)
         return pool
+
+    async def producing(
+        self, to: TrialConsumer | str, *, policy: DeliveryPolicy | None = None, **options: str
+    ) -> AsyncProducerPool:
+        """Return a pool with one producer, whose client is that of the transport; for forward()."""
+        pool = await self.pool(policy=policy)
+        await pool.add_producer("trial", self.url(to, **options))
+        return pool
+
+    async def forward(self, pool: AsyncProducerPool, messages: Iterable[bytes]) -> list[ForwardResult]:
+        """Submit *messages* together, and return what became of each when all are settled."""
+        receipts = await pool.submit_many(messages)
+        async with self.patience("every message comes to an outcome"):
+            return [(await receipt.results())["trial"] for receipt in receipts]
+
+    def longest(self, client: Client) -> int | None:
+        """Return the bytes of the longest message that *client* declares to carry; None: no limit."""
+        limits = (client.max_message, self.subject.transport.max_message)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def filled(self, options: Mapping[str, str]) -> dict[str, str]:
         """Return *options* with the trial's folder in the place of ``{tmp}``."""
@@ -144,31 +175,47 @@ class Trial:
     async def arrives(self, consumer: TrialConsumer, messages: Iterable[bytes]) -> None:
         """Wait until exactly *messages* have arrived, in their order if that is declared."""
         wanted = list(messages)
-        try:
-            await self.until(lambda: len(consumer.received) >= len(wanted), "all messages arrive")
-        except RuleBroken:
-            missing = len(wanted) - len(consumer.received)
-            raise RuleBroken(f"{missing} of {len(wanted)} messages did not arrive") from None
-        same_order = self.subject.transport.ordered
-        got = consumer.received if same_order else sorted(consumer.received)
-        if got != (wanted if same_order else sorted(wanted)):
-            raise RuleBroken(difference(wanted, consumer.received))
+        known = set(wanted)
+        seen = 0
+
+        def over() -> bool:
+            """Whether as many arrived as have to, or one that nobody sent: then the rest does not matter."""
+            nonlocal seen
+            fresh = consumer.received[seen:]
+            seen += len(fresh)
+            return seen >= len(wanted) or not known.issuperset(fresh)
+
+        with contextlib.suppress(RuleBroken):
+            await self.until(over, "all messages arrive")
+        ordered = self.subject.transport.ordered
+        fault = difference(wanted, consumer.received, ordered=ordered)
+        require(not fault, fault)
 
 
-def difference(sent: list[bytes], received: list[bytes]) -> str:
-    """Say in what *received* differs from *sent*: doubled, altered, missing, or in another order."""
+def difference(sent: Sequence[bytes], received: Sequence[bytes], *, ordered: bool = True) -> str:
+    """Say in what *received* differs from *sent*: altered, doubled, missing, in another order; or nothing."""
     known = set(sent)
-    strangers = [message for message in received if message not in known]
+    strangers = [index for index, message in enumerate(received) if message not in known]
     if strangers:
-        return f"arrived and was never sent: {_shown(strangers[0])}, and {len(strangers) - 1} more like it"
-    doubled = len(received) - len(set(received))
-    if doubled > len(sent) - len(known):
-        return f"{doubled} messages arrived twice"
-    missing = known - set(received)
+        first = strangers[0]
+        place = f" in the place of {shown(sent[first])}" if ordered and first < len(sent) else ""
+        others = f", and {len(strangers) - 1} others like it" if len(strangers) > 1 else ""
+        return f"{shown(received[first])} arrived{place}, and nobody sent it{others}"
+    balance = Counter(received)
+    balance.subtract(Counter(sent))
+    doubled = [message for message, surplus in balance.items() if surplus > 0]
+    if doubled:
+        return f"{len(doubled)} of {len(sent)} messages arrived more than once, such as {shown(doubled[0])}"
+    missing = [message for message, surplus in balance.items() if surplus < 0]
     if missing:
-        return f"{len(missing)} of {len(sent)} messages did not arrive, among them {_shown(min(missing))}"
-    return "the messages arrived in another order"
+        return f"{len(missing)} of {len(sent)} messages did not arrive, such as {shown(min(missing))}"
+    if ordered and list(received) != list(sent):
+        pairs = zip(sent, received, strict=True)
+        first = next(index for index, (one, other) in enumerate(pairs) if one != other)
+        return f"another order: {shown(received[first])} arrived before {shown(sent[first])}"
+    return ""
 
 
-def _shown(message: bytes) -> str:
-    return repr(message) if len(message) <= 60 else f"{message[:60]!r}... ({len(message)} bytes)"
+def shown(message: bytes) -> str:
+    """Return *message* as a verdict shows it: in full if it is short."""
+    return repr(message) if len(message) <= 60 else f"{message[:40]!r}... ({len(message)} bytes)"
