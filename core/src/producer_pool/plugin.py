@@ -52,6 +52,9 @@ from producer_pool.toolkit.datagram_udp import (
 )
 from producer_pool.toolkit.progress import TCP_ACKS, UNIX_ACKS, Progress, UnixProgress
 from producer_pool.toolkit.resolver import Address, resolve
+from producer_pool.toolkit.serving_client import ServingClient
+from producer_pool.toolkit.serving_options import PeerOverflow, ServingOptions
+from producer_pool.toolkit.serving_peer import Peer
 from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions, why
 from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
 from producer_pool.toolkit.stream_listener import StreamListener
@@ -110,11 +113,15 @@ __all__ = [
     "MessageTooLarge",
     "Observer",
     "Outcome",
+    "Peer",
+    "PeerOverflow",
     "PipelinedClient",
     "Progress",
     "Rejected",
     "SendError",
     "ServerTls",
+    "ServingClient",
+    "ServingOptions",
     "Settled",
     "Size",
     "Stage",

@@ -15,6 +15,7 @@ from producer_pool.toolkit.tls import ServerTls
 from support.certificates import Authority
 from support.secure import Listening
 from support.sending import LEVELS, Connected, connected
+from support.serving import Served, serving
 from support.streams import Consumer, FakeIntake
 
 
@@ -67,3 +68,10 @@ async def listen() -> AsyncIterator[Callable[..., Any]]:
     yield start
     for one in running:
         await one.listener.aclose()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """Return a client that listens for peers."""
+    async with Served(serving()) as made:
+        yield made

@@ -56,6 +56,11 @@ class Client(ABC):
         """The levels that it can be asked for, on this platform."""
         return frozenset({self.ack})
 
+    @property
+    def peers(self) -> int | None:
+        """Consumers that are connected now, for a client that they connect to; None: it reaches one itself."""
+        return None
+
     async def connect(self) -> None:  # noqa: B027 - there may be nothing to connect.
         """
         Reach the consumer. Called before the first send, and again after aclose().

@@ -15,6 +15,7 @@ __all__ = [
     "as_delivery_error",
     "as_failure",
     "let_interrupts_pass",
+    "peers_of",
     "stop_if_cancelled",
 ]
 
@@ -82,3 +83,13 @@ def address_of(client: Client, producer_id: str) -> str:
     except BaseException as error:
         let_interrupts_pass(error)
         return producer_id
+
+
+def peers_of(client: Client) -> int:
+    """Return how many consumers are connected to *client*; 0 for one that reaches its consumer itself."""
+    try:
+        peers = client.peers
+    except BaseException as error:
+        let_interrupts_pass(error)
+        return 0
+    return peers if type(peers) is int else 0

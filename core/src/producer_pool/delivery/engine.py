@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from producer_pool.delivery.containment import CLOSING
+from producer_pool.delivery.containment import CLOSING, peers_of
 from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.producer import Producer
@@ -209,7 +209,9 @@ class Engine:
         producers = {}
         for producer in (*self._leaving, *self._producers.values()):
             outbox = producer.outbox
-            producers[producer.id] = replace(outbox.stats, pending_bytes=outbox.nbytes)
+            producers[producer.id] = replace(
+                outbox.stats, pending_bytes=outbox.nbytes, peers=peers_of(producer.client)
+            )
         return PoolStats(producers, self.budget.used, self.observers.errors)
 
     def health(self) -> dict[str, Health]:

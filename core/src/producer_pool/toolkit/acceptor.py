@@ -66,6 +66,12 @@ class Acceptor:
         if sockets:
             self._binding.release()
 
+    def take_waiting(self) -> None:
+        """Take those who have connected already, without waiting for the loop to say so."""
+        for sock in self._sockets:
+            while self._accept(sock):
+                pass
+
     def _watch(self) -> None:
         self._timer = None
         for sock in self._sockets:

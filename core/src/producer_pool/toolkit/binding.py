@@ -11,8 +11,10 @@ from typing import Final
 
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, ListenError
+from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.progress import TCP_ACKS, Progress, TcpProgress
 from producer_pool.toolkit.resolver import Address, resolve
-from producer_pool.toolkit.sockets import shown_address, why
+from producer_pool.toolkit.sockets import TcpOptions, shown_address, why
 
 __all__ = ["Binding", "HostBinding", "TcpBinding", "check_loopback", "is_loopback"]
 
@@ -26,6 +28,8 @@ class Binding(ABC):
 
     address: str
     """Where it listens, for people; without options and secrets."""
+    acks: frozenset[Ack] = frozenset({Ack.WRITTEN})
+    """The levels that its connections can be asked for, where they are written to: see progress()."""
 
     @abstractmethod
     async def bind(self) -> Sequence[socket.socket]:
@@ -43,6 +47,10 @@ class Binding(ABC):
     def admit(self, sock: socket.socket, peer: object) -> str | None:
         """Return the origin of what this connection will bring, or None to refuse it."""
         return ""
+
+    def progress(self, sock: socket.socket) -> Progress | None:
+        """Return what tells how far a connection got; None: nothing does on this platform."""
+        return None
 
     def release(self) -> None:  # noqa: B027 - most have nothing to let go of
         """Let go of what bind() made besides sockets."""
@@ -136,10 +144,28 @@ class HostBinding(Binding):
 
 
 class TcpBinding(HostBinding):
-    """Listens for TCP connections at every address of a host name, on one port."""
+    """
+    Listens for TCP connections at every address of a host name, on one port.
+
+    *options* are those of each connection; left out, it has the system's.
+    """
+
+    acks = TCP_ACKS
+
+    def __init__(self, endpoint: Endpoint, *, allow_remote: bool, options: TcpOptions | None = None) -> None:
+        super().__init__(endpoint, allow_remote=allow_remote)
+        self._options = options
 
     def open(self, address: Address, *, alone: bool) -> socket.socket:
         return _listen(address.family, address.sockaddr, alone=alone)
+
+    def admit(self, sock: socket.socket, peer: object) -> str:
+        if self._options is not None:
+            self._options.apply(sock)
+        return super().admit(sock, peer)
+
+    def progress(self, sock: socket.socket) -> Progress:
+        return TcpProgress(sock)
 
 
 def _listen(family: int, sockaddr: tuple[str | int, ...], *, alone: bool) -> socket.socket:

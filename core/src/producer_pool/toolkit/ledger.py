@@ -75,6 +75,11 @@ class Ledger:
         """Take bytes that belong to no message."""
         self.position += size
 
+    def miss(self, count: int) -> None:
+        """Count messages that this connection does not get, when the kernel has all that was taken."""
+        self.taken += count
+        self.written = self.taken
+
     def flushed(self) -> None:
         """Be told that the kernel has all that was taken."""
         self.written = self.taken

@@ -18,8 +18,10 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError, InvalidOption, Rejected, SendError
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.grouping import group
 from producer_pool.toolkit.handshake import shake_hands
 from producer_pool.toolkit.ledger import Ledger, same_plaintext
+from producer_pool.toolkit.misfits import stream_misfits
 from producer_pool.toolkit.progress import Progress
 from producer_pool.toolkit.sockets import Dialer, part, reset, why
 from producer_pool.toolkit.tls import ClientTls, why_tls
@@ -27,8 +29,6 @@ from producer_pool.toolkit.tls_layer import TlsLayer, whole_plaintext
 
 __all__ = ["StreamClient", "StreamClientOptions"]
 
-_JOINED: Final = 64 * 1024
-"""Small batches are joined up to this size: for them one copy and one send are cheaper than sendmsg()."""
 _READS: Final = 4
 """Reads of what a consumer says, in one turn of the loop."""
 _LINGER: Final = 0.5
@@ -37,7 +37,6 @@ _GONE: Final = getattr(select, "POLLRDHUP", select.POLLIN) | select.POLLHUP | se
 _OF_TIMEOUT: Final = 0.95
 """Of the time for an attempt: so that this client says what took too long, before its Producer does."""
 _SCRATCH: Final = 64 * 1024
-_NONE: Final[Mapping[int, Rejected]] = {}
 
 
 @dataclass(frozen=True)
@@ -96,19 +95,7 @@ class StreamClient(PipelinedClient):
     # -- what is asked before anything is sent -----------------------------------------------------
 
     def misfits(self, batch: Batch) -> Mapping[int, Rejected]:
-        unfit = batch.misfits(self._framing)
-        limit = self.max_message
-        if not unfit and (limit is None or batch.nbytes <= limit or batch.longest <= limit):
-            return _NONE
-        found = {
-            index: Rejected(
-                f"message of {len(message)} bytes, and {self.protocol_name} takes {limit}; see max-message"
-            )
-            for index, message in enumerate(batch.messages)
-            if limit is not None and len(message) > limit
-        }
-        found.update((index, Rejected(self._framing.why_misfit())) for index in unfit)
-        return found
+        return stream_misfits(batch, self._framing, self.max_message, self.protocol_name)
 
     # -- connecting --------------------------------------------------------------------------------
 
@@ -161,16 +148,16 @@ class StreamClient(PipelinedClient):
             return self._start_one(batches[0], offset)
         started = 0
         while started < len(batches) and self._open:
-            group = _group(batches, started)
+            together = group(batches, started)
             if self._layer is not None:
-                taken = self._start_encrypted(group, offset, self._layer)
-            elif len(group) == 1:
-                taken = self._start_one(group[0], offset)
+                taken = self._start_encrypted(together, offset, self._layer)
+            elif len(together) == 1:
+                taken = self._start_one(together[0], offset)
             else:
-                taken = self._start_joined(group, offset)
+                taken = self._start_joined(together, offset)
             started += taken
             offset = 0
-            if taken < len(group):
+            if taken < len(together):
                 break
         return started
 
@@ -412,13 +399,3 @@ def _scratch() -> memoryview:
     except AttributeError:
         _threads.scratch = memoryview(bytearray(_SCRATCH))
         return cast("memoryview", _threads.scratch)
-
-
-def _group(batches: Sequence[Batch], start: int) -> Sequence[Batch]:
-    """Return the batches from *start* on that go out together: one, or as many as are small together."""
-    total = 0
-    for index in range(start, len(batches)):
-        total += batches[index].nbytes
-        if total > _JOINED:
-            return batches[start : max(index, start + 1)]
-    return batches[start:] if start else batches

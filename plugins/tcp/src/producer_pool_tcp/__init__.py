@@ -1,4 +1,8 @@
-"""The tcp and tcp+tls transports of Producer Pool, both ends: framed messages in a TCP stream."""
+"""
+The tcp, tcp+tls and tcp+serve transports of Producer Pool: framed messages in a TCP stream.
+
+The first two have both ends; the third is a client that consumers connect to.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from producer_pool.plugin import (
+    LINES,
     TCP_ACKS,
     Client,
     Endpoint,
+    Framing,
     Listener,
+    ServingClient,
+    ServingOptions,
     StreamClient,
     StreamClientOptions,
     StreamListener,
@@ -33,6 +41,7 @@ __all__ = [
     "ListenerOptions",
     "SecureClientOptions",
     "SecureListenerOptions",
+    "ServeOptions",
     "__version__",
     "producer_pool_transports",
 ]
@@ -62,6 +71,16 @@ class SecureListenerOptions(TlsListenerOptions, StreamListenerOptions):
     """What the URL of a listener may say: ``tcp+tls://host:port?tls-cert=...&tls-key=...``."""
 
 
+@dataclass(frozen=True)
+class ServeOptions(TcpOptions, ServingOptions):
+    """What the URL of a client may say that consumers connect to: ``tcp+serve://host:port?...``."""
+
+    framing: Framing = option(LINES, "how messages are marked off")
+    allow_remote: bool = option(
+        False, "listen where other machines can connect, though nothing asks who they are"
+    )
+
+
 def _client(endpoint: Endpoint, options: ClientOptions) -> Client:
     endpoint.no_more_than_host_and_port()
     dialer = TcpDialer(endpoint, options)
@@ -82,9 +101,15 @@ def _secure_listener(endpoint: Endpoint, options: SecureListenerOptions) -> List
     return StreamListener(binding, options, tls=server_tls(options, where=binding.address))
 
 
+def _serve(endpoint: Endpoint, options: ServeOptions) -> Client:
+    endpoint.no_more_than_host_and_port()
+    binding = TcpBinding(endpoint, allow_remote=options.allow_remote, options=options)
+    return ServingClient(binding, options, framing=options.framing, protocol_name=endpoint.scheme)
+
+
 @hookimpl
 def producer_pool_transports() -> Iterable[Transport]:
-    """Offer both schemes. Only Linux tells what was acknowledged: elsewhere WRITTEN is the highest level."""
+    """Offer all schemes. Only Linux tells what was acknowledged: elsewhere WRITTEN is the highest level."""
     yield Transport(
         schemes=("tcp",),
         client=_client,
@@ -103,3 +128,4 @@ def producer_pool_transports() -> Iterable[Transport]:
         acks=TCP_ACKS,
         loopback="tcp+tls://127.0.0.1:0",
     )
+    yield Transport(schemes=("tcp+serve",), client=_serve, options=ServeOptions, acks=TCP_ACKS)

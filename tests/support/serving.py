@@ -1,0 +1,104 @@
+"""A serving client with its peers, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from producer_pool.model.batch import Batch
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import Rejected
+from producer_pool.model.framing import LINES, Framing
+from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.binding import TcpBinding
+from producer_pool.toolkit.serving_client import ServingClient
+from producer_pool.toolkit.serving_options import ServingOptions
+from producer_pool.toolkit.sockets import TcpOptions
+from support.streams import BOUND, FakeSignals, until
+
+
+class ServingSignals(FakeSignals):
+    """Notes also what was rejected."""
+
+    def __init__(self, ack: Ack = Ack.WRITTEN) -> None:
+        super().__init__(ack)
+        self.refused: list[tuple[int, str]] = []
+
+    def rejected(self, number: int, error: Rejected) -> None:
+        assert not self.starting, "a signal inside start()"
+        self.refused.append((number, str(error)))
+
+
+def serving(
+    options: ServingOptions | None = None,
+    *,
+    kind: type[ServingClient] = ServingClient,
+    framing: Framing = LINES,
+    **more: Any,
+) -> ServingClient:
+    """Return a client that listens at any free port of this machine."""
+    binding = TcpBinding(Endpoint.parse("tcp+serve://127.0.0.1:0"), allow_remote=False, options=TcpOptions())
+    return kind(binding, options or ServingOptions(), framing=framing, protocol_name="tcp+serve", **more)
+
+
+class Served:
+    """A serving client that listens, what it said, and its peers."""
+
+    def __init__(self, client: ServingClient, ack: Ack = Ack.WRITTEN) -> None:
+        self.client = client
+        self.signals = ServingSignals(ack)
+        self._sockets: list[socket.socket] = []
+
+    async def __aenter__(self) -> Served:
+        self.client.attach(self.signals)
+        await self.client.connect()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.client.aclose()
+        for sock in self._sockets:
+            sock.close()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint.parse(self.client.address)
+
+    async def dial(self, receive_buffer: int | None = None) -> socket.socket:
+        """Connect one more peer, which need not be served yet."""
+        sock = socket.socket()
+        self._sockets.append(sock)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        async with asyncio.timeout(BOUND):
+            await asyncio.get_running_loop().sock_connect(sock, (self.endpoint.host, self.endpoint.port))
+        return sock
+
+    async def join(self, receive_buffer: int | None = None) -> socket.socket:
+        """Connect one more peer, and wait until it is served."""
+        before = self.client.stats.joined
+        sock = await self.dial(receive_buffer)
+        await until(lambda: self.client.stats.joined > before, "a peer joins")
+        return sock
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        self.signals.starting = True
+        taken = self.client.start(batches, offset)
+        self.signals.starting = False
+        return taken
+
+    async def send(self, *messages: bytes) -> None:
+        """Start one batch, in whatever turn it is taken."""
+        batch = Batch.of(messages)
+        while not self.start([batch]):
+            await asyncio.sleep(0)
+
+    @property
+    def written(self) -> int:
+        return self.client.settled().written
+
+    @property
+    def confirmed(self) -> int:
+        return self.client.settled().confirmed
