@@ -297,6 +297,29 @@ def test_no_more_than_host_and_port(url: str) -> None:
     Endpoint.parse(url).no_more_than_host_and_port()
 
 
+@pytest.mark.parametrize(
+    "url,text",
+    [
+        ("unix://run/x.sock?a=1", "unix has no host; write it as unix:///run/x.sock"),
+        ("unix://x.sock", "unix has no host; write it as unix:///x.sock"),
+        ("unix://user:secret@run/x.sock", "leave out what stands before '@', and it"),
+    ],
+)
+def test_more_than_a_path(url: str, text: str) -> None:
+    """What looks like a path may be a host, and the error says where a slash is missing."""
+    with pytest.raises(InvalidEndpoint) as raised:
+        Endpoint.parse(url).no_more_than_path()
+
+    assert str(raised.value).endswith(text)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["unix:///run/x.sock?a=1", "unix:/run/x.sock", "unix:@name", "unix:"])
+def test_no_more_than_a_path(url: str) -> None:
+    """Both ways to write a path, a name, and nothing at all are no more than a path."""
+    Endpoint.parse(url).no_more_than_path()
+
+
 # -- others made from it ---------------------------------------------------------------------------
 
 

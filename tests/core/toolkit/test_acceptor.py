@@ -61,6 +61,24 @@ async def test_closing_takes_those_who_are_there() -> None:
         one.close()
 
 
+async def test_letting_go_while_listening() -> None:
+    """What a binding made besides sockets goes first, and once, while nobody can take it for left behind."""
+    taker = Taker()
+    endpoint = await taker.acceptor.open()
+    released = []
+
+    def release() -> None:
+        released.append(socket.create_connection((endpoint.host, endpoint.port)))
+
+    taker.acceptor._binding.release = release  # type: ignore[method-assign]
+    taker.acceptor.close()
+    taker.close()
+
+    assert len(released) == 1
+    assert len(taker.taken) == 1
+    released[0].close()
+
+
 OUT_OF_FILES = """
 import asyncio, json, logging, os, resource, socket
 from producer_pool.plugin import *

@@ -197,6 +197,21 @@ class Endpoint:
         if self._parts.path not in ("", "/"):
             raise InvalidEndpoint(f"{self}: {self.scheme} has no path; write it as {self.scheme}://host:port")
 
+    def no_more_than_path(self) -> None:
+        """
+        Check that nothing stands in this URL besides a path, or a name without a host, and options.
+
+        Raises:
+            InvalidEndpoint: it has a user, or a host. ``scheme://run/x`` has one, for want of a slash.
+        """
+        if self._parts.userinfo is not None:
+            raise InvalidEndpoint(
+                f"{self}: {self.scheme} has no users and passwords; leave out what stands before '@', and it"
+            )
+        if self._parts.address:
+            place = f"{self._parts.address}{self._parts.path}"
+            raise InvalidEndpoint(f"{self}: {self.scheme} has no host; write it as {self.scheme}:///{place}")
+
     # -- others like it ----------------------------------------------------------------------------
 
     def at(self, host: str, port: int) -> Endpoint:

@@ -58,13 +58,13 @@ class Acceptor:
         if self._timer is not None:
             self._timer.cancel()
         sockets, self._sockets = self._sockets, []
+        if sockets:
+            self._binding.release()
         for sock in sockets:
             self._loop.remove_reader(sock)
             while self._accept(sock):
                 pass
             sock.close()
-        if sockets:
-            self._binding.release()
 
     def take_waiting(self) -> None:
         """Take those who have connected already, without waiting for the loop to say so."""

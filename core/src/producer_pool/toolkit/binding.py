@@ -53,7 +53,7 @@ class Binding(ABC):
         return None
 
     def release(self) -> None:  # noqa: B027 - most have nothing to let go of
-        """Let go of what bind() made besides sockets."""
+        """Let go of what bind() made besides sockets, which still listen: nobody can take over in between."""
 
 
 class HostBinding(Binding):
