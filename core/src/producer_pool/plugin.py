@@ -39,7 +39,7 @@ from producer_pool.model.stats import Health, ListenerStats, State
 from producer_pool.toolkit.acceptor import Acceptor
 from producer_pool.toolkit.binding import Binding, TcpBinding, check_loopback
 from producer_pool.toolkit.blocking import BlockingClient
-from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
+from producer_pool.toolkit.connection import Connection, FramedConnection, StreamListenerOptions, Tail
 from producer_pool.toolkit.datagram_client import DatagramClient, DatagramClientOptions
 from producer_pool.toolkit.datagram_listener import DatagramListener, DatagramListenerOptions
 from producer_pool.toolkit.datagram_sockets import DatagramBinding, DatagramDialer
@@ -100,6 +100,7 @@ __all__ = [
     "Duration",
     "Endpoint",
     "EnvelopeFraming",
+    "FramedConnection",
     "Framing",
     "FramingError",
     "Health",

@@ -10,17 +10,18 @@ import pytest
 from producer_pool.contract.options import coerce
 from producer_pool.model.errors import InvalidOption
 from producer_pool.model.framing import LINES
-from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
+from producer_pool.toolkit.connection import FramedConnection, StreamListenerOptions, Tail
+
+
+def made(sock: socket.socket, origin: str = "") -> FramedConnection:
+    return FramedConnection(sock, origin, 0.0, framing=LINES, decoder=LINES.decoder(1000))
 
 
 def test_quiet_connection_is_small() -> None:
     """A thousand connections that say nothing take a megabyte or less, besides what the kernel keeps."""
     pairs = [socket.socketpair() for _ in range(100)]
     tracemalloc.start()
-    kept = [
-        Connection(ours, f"tcp://127.0.0.1:{n}", LINES.decoder(1000), 0.0)
-        for n, (ours, _) in enumerate(pairs)
-    ]
+    kept = [made(ours, f"tcp://127.0.0.1:{n}") for n, (ours, _) in enumerate(pairs)]
     size = tracemalloc.get_traced_memory()[0] / len(kept)
     tracemalloc.stop()
 
@@ -33,7 +34,7 @@ def test_answer_that_is_not_read() -> None:
     """What the kernel does not take is kept, and goes out first the next time."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    connection = Connection(ours, "", LINES.decoder(1000), 0.0)
+    connection = made(ours)
     sent = 0
     while not connection.answer(b"x" * 100_000):
         sent += 100_000

@@ -15,7 +15,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ListenError
 from producer_pool.model.framing import LENGTH4, LINES
 from producer_pool.toolkit.binding import TcpBinding
-from producer_pool.toolkit.connection import Connection, Tail
+from producer_pool.toolkit.connection import Connection, FramedConnection, Tail
 from producer_pool.toolkit.stream_listener import StreamListener
 from support.listening import PLAIN, Running, lines_of
 from support.streams import receive, reset, send, until
@@ -286,6 +286,7 @@ class Confirming(StreamListener):
 
     def _connection(self, sock: socket.socket, origin: str) -> Connection:
         connection = super()._connection(sock, origin)
+        assert isinstance(connection, FramedConnection)
         connection.decoder = _ConfirmingDecoder(connection)
         return connection
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import enum
 import socket
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from producer_pool.contract.options import Duration, Size, option
-from producer_pool.model.errors import InvalidOption
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import FramingError, InvalidOption
 from producer_pool.model.framing import LINES, Decoder, Framing
 from producer_pool.toolkit.tls_layer import TlsLayer
 
-__all__ = ["Connection", "StreamListenerOptions", "Tail"]
+__all__ = ["Connection", "FramedConnection", "StreamListenerOptions", "Tail"]
 
 
 class Tail(enum.Enum):
@@ -49,27 +51,81 @@ class StreamListenerOptions:
             raise InvalidOption(f"{name}: idle-timeout must be above 0 seconds; leave it out for none")
 
 
-class Connection:
-    """One connection of a listener. Small, because there may be thousands that say nothing."""
+class Connection(ABC):
+    """
+    One connection of a listener: its socket, what it makes of the bytes, and what it has to answer.
 
-    __slots__ = ("decoder", "layer", "origin", "since", "socket", "unsaid", "unsent")
+    Small, because there may be thousands that say nothing.
+    """
 
-    def __init__(self, sock: socket.socket, origin: str, decoder: Decoder, since: float) -> None:
+    __slots__ = ("layer", "origin", "parting", "since", "socket", "unsaid", "unsent")
+
+    def __init__(self, sock: socket.socket, origin: str, since: float) -> None:
         self.socket = sock
         self.origin = origin
-        self.decoder = decoder
         self.layer: TlsLayer | None = None
         self.since = since
         """When it began, or completed its last message, in seconds of the loop's clock."""
         self.unsaid = b""
-        """What the protocol has to answer: a decoder adds to it, and the listener sends it."""
+        """What the protocol has to answer: whoever reads adds to it, and the listener sends it."""
         self.unsent = b""
         """What the kernel did not take yet."""
+        self.parting = False
+        """Whether it has only to be closed by the other side. Nothing is read from it any more."""
+
+    # -- what a protocol makes of it ---------------------------------------------------------------
+
+    @abstractmethod
+    def receive(self, data: bytearray, size: int, now: float) -> Batch | None:
+        """
+        Take the first *size* bytes of *data*, and return the messages that are whole now.
+
+        *data* may be overwritten afterwards. What wants an answer is put into `unsaid`.
+        """
+
+    @property
+    @abstractmethod
+    def error(self) -> FramingError | None:
+        """Set once the other side broke a rule: nothing after that is read, and the listener closes."""
+
+    @property
+    @abstractmethod
+    def tail(self) -> int:
+        """Bytes of an unfinished message that came."""
+
+    def finish(self) -> bytes | None:
+        """Return the unfinished message at the end of the stream, as far as it came, and forget it."""
+        return None
 
     @property
     def established(self) -> bool:
         """Whether messages may come."""
         return self.layer is None or self.layer.ready
+
+    @property
+    def handshake(self) -> str:
+        """What is missing until it is established, for people."""
+        return "TLS handshake"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other side said, in the words of the protocol, that nothing follows."""
+        return False
+
+    def farewell(self, *, evicted: bool) -> bytes | None:
+        """
+        Return what tells the other side that we end the connection; ``b""``: it was told before.
+
+        *evicted* is whether it is at fault. None: this protocol has no words for it, and the connection
+        is just closed.
+        """
+        return None
+
+    def heard(self, now: float) -> None:
+        """Be told that it did all it could until *now*: nobody was quiet or slow."""
+        self.since = now
+
+    # -- answers -----------------------------------------------------------------------------------
 
     def answer(self, data: bytes) -> bool:
         """Send *data* after what is unsent, and return whether anything is left; OSError: it is gone."""
@@ -79,3 +135,35 @@ class Connection:
                 data = data[self.socket.send(data) :]
         self.unsent = data
         return bool(data)
+
+
+class FramedConnection(Connection):
+    """A connection whose bytes are the frames of a framing, and pass through as they are."""
+
+    __slots__ = ("decoder", "framing")
+
+    def __init__(
+        self, sock: socket.socket, origin: str, since: float, *, framing: Framing, decoder: Decoder
+    ) -> None:
+        super().__init__(sock, origin, since)
+        self.framing = framing
+        self.decoder = decoder
+
+    def receive(self, data: bytearray, size: int, now: float) -> Batch | None:
+        decoder = self.decoder
+        wire = decoder.feed(data, size)
+        if not wire:
+            return None
+        self.since = now
+        return Batch.from_wire(wire, self.framing, decoder.frames, received=now, origin=self.origin)
+
+    @property
+    def error(self) -> FramingError | None:
+        return self.decoder.error
+
+    @property
+    def tail(self) -> int:
+        return self.decoder.tail
+
+    def finish(self) -> bytes | None:
+        return self.decoder.finish()

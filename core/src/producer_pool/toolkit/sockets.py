@@ -9,7 +9,7 @@ import socket
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from producer_pool.contract.options import Duration, option
 from producer_pool.model.endpoint import Endpoint
@@ -171,6 +171,13 @@ async def _connect(address: Address, options: TcpOptions) -> socket.socket:
     return sock
 
 
+class HasFileno(Protocol):
+    """What the event loop can watch."""
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+
+
 async def wait_writable(sock: socket.socket) -> None:
     """Wait until *sock* takes bytes, or has an error to tell."""
     loop = asyncio.get_running_loop()
@@ -182,7 +189,7 @@ async def wait_writable(sock: socket.socket) -> None:
         loop.remove_writer(sock)
 
 
-async def wait_readable(sock: socket.socket) -> None:
+async def wait_readable(sock: HasFileno) -> None:
     """Wait until *sock* has bytes, an end or an error to tell."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()

@@ -18,9 +18,9 @@ from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
 from producer_pool.toolkit.acceptor import Acceptor
 from producer_pool.toolkit.binding import Binding
-from producer_pool.toolkit.connection import Connection, StreamListenerOptions, Tail
+from producer_pool.toolkit.connection import Connection, FramedConnection, StreamListenerOptions, Tail
 from producer_pool.toolkit.readiness import Readiness
-from producer_pool.toolkit.sockets import reset
+from producer_pool.toolkit.sockets import reset, wait_readable
 from producer_pool.toolkit.tls import ServerTls, why_tls
 from producer_pool.toolkit.tls_layer import TlsLayer
 
@@ -37,6 +37,8 @@ _HANDSHAKE_COST: Final = 128 * 1024
 """a step of a handshake, which may take a millisecond, as so many."""
 _MOST_UNSENT: Final = 64 * 1024
 """Bytes of answers that a connection may leave unread."""
+_LINGER: Final = 1.0
+"""Seconds that the other side has to close, once it was told that we do."""
 
 
 class StreamListener(Listener):
@@ -57,6 +59,7 @@ class StreamListener(Listener):
         self._options = options
         self._framing = options.framing
         self._tls = tls
+        self._handshake_timeout = tls.timeout if tls is not None else None
         self._acceptor = Acceptor(binding, self._admit, self._say)
         self._name = binding.address
         self._connections: dict[int, Connection] = {}
@@ -93,6 +96,17 @@ class StreamListener(Listener):
         if not self._started:
             return
         self._stop_reading()
+        told = [connection for connection in self._all() if self._say_farewell(connection, evicted=False)]
+        await self._read_out()
+        # Those who are told to end send what they were at, then their own farewell: all of it is read.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while any(connection.socket.fileno() >= 0 for connection in told):
+                    await wait_readable(self._ready)
+                    await self._read_out()
+
+    async def _read_out(self) -> None:
+        """Read what has arrived."""
         while not await self._is_quiet():
             self._serve()
             await asyncio.sleep(0)
@@ -112,9 +126,24 @@ class StreamListener(Listener):
         self._stop_reading()
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for connection in list(self._connections.values()):
-            self._close(connection)
-        self._ready.close()
+        try:
+            for connection in self._all():
+                self._let_go(connection, evicted=False)
+            await self._wait_for_parting()
+        finally:
+            for connection in self._all():
+                self._close(connection)
+            self._ready.close()
+
+    async def _wait_for_parting(self) -> None:
+        """Wait until those have closed to whom we said that we do, and not for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while self._connections:
+                    await wait_readable(self._ready)
+                    for fd in self._ready.poll():
+                        if fd in self._connections:
+                            self._throw_away(self._connections[fd])
 
     # -- connections -------------------------------------------------------------------------------
 
@@ -129,18 +158,67 @@ class StreamListener(Listener):
             reset(sock)
             return
         fd = sock.fileno()
-        self._connections[fd] = self._connection(sock, origin)
+        self._connections[fd] = connection = self._connection(sock, origin)
+        if self._tls is not None:
+            connection.layer = TlsLayer(self._tls.context, server=True)
         self._ready.add(fd)
         self.stats.accepted += 1
         self.stats.connections = len(self._connections)
 
     def _connection(self, sock: socket.socket, origin: str) -> Connection:
-        """Make what is kept of one connection. Protocols with a decoder of their own override it."""
+        """Make what is kept of one connection. Protocols that are no framing override it."""
         decoder = self._framing.decoder(self._options.max_message)
-        connection = Connection(sock, origin, decoder, self._loop.time())
-        if self._tls is not None:
-            connection.layer = TlsLayer(self._tls.context, server=True)
-        return connection
+        return FramedConnection(sock, origin, self._loop.time(), framing=self._framing, decoder=decoder)
+
+    def _all(self) -> list[Connection]:
+        """Return the connections now: a list, because some may be closed while it is gone through."""
+        return list(self._connections.values())
+
+    def _let_go(self, connection: Connection, *, evicted: bool) -> None:
+        """End a connection in the way of its protocol: by a word and a moment to hear it, or at once."""
+        if connection.parting or not self._say_farewell(connection, evicted=evicted):
+            self._close(connection)
+        else:
+            self._part(connection)
+
+    def _say_farewell(self, connection: Connection, *, evicted: bool) -> bool:
+        """Tell the other side that we end, if the protocol has words for it; False: it has none."""
+        words = connection.farewell(evicted=evicted)
+        if words:
+            connection.unsaid += words
+            self._say_back(connection)
+        return words is not None and connection.socket.fileno() >= 0
+
+    def _part(self, connection: Connection) -> None:
+        """Read no more from a connection, and close it when the other side has, or soon."""
+        # To close at once could make the kernel answer what still comes in by a reset, which may
+        # destroy our last words on their way (RFC 2525, 2.17).
+        connection.parting = True
+        if not connection.unsent:
+            self._shut(connection)
+        self._loop.call_later(_LINGER, self._close, connection)
+
+    def _shut(self, connection: Connection) -> None:
+        """End our side of a connection, after all that was said."""
+        try:
+            if connection.layer is not None:
+                connection.answer(connection.layer.close())
+            connection.socket.shutdown(socket.SHUT_WR)
+        except OSError:  # it is gone already
+            self._close(connection)
+
+    def _throw_away(self, connection: Connection) -> None:
+        """Read what comes in on a connection that is parting, for nobody."""
+        try:
+            if connection.unsent and not connection.answer(b""):
+                self._ready.write_too(connection.socket.fileno(), False)
+                self._shut(connection)
+            if connection.socket.fileno() >= 0 and not connection.socket.recv_into(self._buffer):
+                self._close(connection)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._close(connection)
 
     def _close(self, connection: Connection) -> None:
         sock = connection.socket
@@ -148,7 +226,7 @@ class StreamListener(Listener):
             return
         self.stats.connections = len(self._connections)
         self._ready.remove(sock.fileno())
-        if connection.layer is not None:
+        if connection.layer is not None and not connection.parting:
             with contextlib.suppress(OSError):  # it is gone already
                 connection.answer(connection.layer.close())
         sock.close()
@@ -156,7 +234,7 @@ class StreamListener(Listener):
     def _evict(self, connection: Connection, reason: object, fault: Exception | None = None) -> None:
         self.stats.evicted += 1
         self._say("evicted", f"{connection.origin}: connection closed: {reason}", fault)
-        self._close(connection)
+        self._let_go(connection, evicted=True)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -188,7 +266,7 @@ class StreamListener(Listener):
         # Nobody was quiet or slow while we did not listen.
         now = self._loop.time()
         for connection in self._connections.values():
-            connection.since = now
+            connection.heard(now)
         self._read_again()
 
     def _serve(self) -> None:
@@ -206,6 +284,10 @@ class StreamListener(Listener):
 
     def _read(self, connection: Connection) -> int:
         """Read what there is, up to a buffer full, and pass on what is whole. Return what it cost."""
+        if connection.parting:
+            self._throw_away(connection)
+            return _COST
+        established = connection.established
         try:
             if connection.unsent:
                 self._answer(connection, b"")
@@ -220,21 +302,20 @@ class StreamListener(Listener):
             return _COST
         if connection.layer is None:
             self._decode(connection, size)
-        elif not self._decrypt(connection, connection.layer, size):
-            return _HANDSHAKE_COST
-        return max(size, _COST)
+        else:
+            self._decrypt(connection, connection.layer, size)
+        return max(size, _COST if established else _HANDSHAKE_COST)
 
-    def _decrypt(self, connection: Connection, layer: TlsLayer, size: int) -> bool:
-        """Take encrypted bytes; False: they belonged to the handshake."""
-        established = layer.ready
+    def _decrypt(self, connection: Connection, layer: TlsLayer, size: int) -> None:
+        established = connection.established
         layer.receive(self._view[:size])
         try:
-            if not established and layer.handshake():
-                connection.since = self._loop.time()
-            if layer.ready:
+            if layer.ready or layer.handshake():
+                if not established and connection.established:
+                    connection.heard(self._loop.time())
                 while size := layer.decrypt_into(self._view):
                     if not self._decode(connection, size):
-                        return established
+                        return
             self._answer(connection, layer.outgoing())
         except ssl.SSLError as error:
             self._evict(connection, f"TLS: {why_tls(error)}")
@@ -243,27 +324,21 @@ class StreamListener(Listener):
         else:
             if layer.ended:
                 self._end(connection, clean=True)
-        return established
 
     def _decode(self, connection: Connection, size: int) -> bool:
-        """Pass on what is whole now; False: the rest cannot be read, and the connection is closed."""
+        """Pass on what is whole now; False: nothing more is read from this connection."""
         self.stats.bytes += size
-        decoder = connection.decoder
-        wire = decoder.feed(self._buffer, size)
-        if wire:
-            now = self._loop.time()
-            connection.since = now
-            batch = Batch.from_wire(
-                wire, self._framing, decoder.frames, received=now, origin=connection.origin
-            )
+        batch = connection.receive(self._buffer, size, self._loop.time())
+        if batch is not None:
             self.stats.messages += len(batch)
             self._intake.feed(batch)
         if connection.unsaid:
             self._say_back(connection)
-        if decoder.error is None:
-            return connection.socket.fileno() >= 0
-        self._evict(connection, decoder.error)
-        return False
+        if connection.error is not None:
+            self._evict(connection, connection.error)
+        elif connection.ended:
+            self._let_go(connection, evicted=False)
+        return connection.socket.fileno() >= 0 and not connection.parting
 
     def _answer(self, connection: Connection, data: bytes) -> None:
         """Send what the protocol has to say, as far as the other side takes it."""
@@ -272,10 +347,11 @@ class StreamListener(Listener):
         if waits != waited:
             self._ready.write_too(connection.socket.fileno(), waits)
         if len(connection.unsent) > _MOST_UNSENT:
+            connection.parting = True  # it would not read a farewell either
             self._evict(connection, "it does not read what it asks for")
 
     def _say_back(self, connection: Connection) -> None:
-        """Send what the decoder has to answer."""
+        """Send what the connection has to answer."""
         data, connection.unsaid = connection.unsaid, b""
         layer = connection.layer
         try:
@@ -287,15 +363,15 @@ class StreamListener(Listener):
         """Close a connection that the sender ended: half a message is not passed on, unless asked for."""
         if connection.socket.fileno() < 0:
             return
-        size = connection.decoder.tail
-        tail = connection.decoder.finish()
+        size = connection.tail
+        tail = connection.finish()
         if clean and tail is not None and self._options.tail is Tail.DELIVER:
             self.stats.messages += 1
             self._intake.feed(Batch.of([tail], received=self._loop.time(), origin=connection.origin))
         elif size:
             self.stats.tails += 1
             how = "ended" if clean else "broke off"
-            hint = "; tail=deliver passes it on" if clean else ""
+            hint = "; tail=deliver passes it on" if clean and tail is not None else ""
             self._say(
                 "tail", f"{connection.origin}: {how} inside a message, {size} bytes of it discarded{hint}"
             )
@@ -303,24 +379,31 @@ class StreamListener(Listener):
 
     # -- time, and what is said --------------------------------------------------------------------
 
+    def _limits(self) -> list[float | None]:
+        """Return the times, in seconds, that _check_time() looks at."""
+        return [self._options.idle_timeout, self._handshake_timeout]
+
     def _sweep_later(self) -> None:
-        limits = (self._options.idle_timeout, self._tls and self._tls.timeout)
-        shortest = min((limit for limit in limits if limit), default=None)
+        shortest = min((limit for limit in self._limits() if limit), default=None)
         if shortest is not None:
             self._sweeping = self._loop.call_later(shortest / 4, self._sweep)
 
     def _sweep(self) -> None:
         if self._reading:
             now = self._loop.time()
-            for connection in list(self._connections.values()):
-                self._check_time(connection, now - connection.since)
+            for connection in self._all():
+                if not connection.parting:
+                    self._check_time(connection, now - connection.since)
         self._sweep_later()
 
     def _check_time(self, connection: Connection, passed: float) -> None:
+        """Evict who takes too long; *passed* are the seconds since its last message, or its beginning."""
         idle = self._options.idle_timeout
         if not connection.established:
-            if self._tls is not None and passed > self._tls.timeout:
-                self._evict(connection, f"no TLS handshake within {passed:.3g} s; see handshake-timeout")
+            limit = self._handshake_timeout
+            if limit is not None and passed > limit:
+                what = connection.handshake
+                self._evict(connection, f"no {what} within {passed:.3g} s; see handshake-timeout")
         elif idle is not None and passed > idle:
             self._evict(connection, f"no message within {passed:.3g} s; see idle-timeout")
 
