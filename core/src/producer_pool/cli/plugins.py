@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from producer_pool.cli.exits import explained
+from producer_pool.cli.new import new
 from producer_pool.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -24,11 +25,15 @@ __all__ = ["plugins"]
     epilog="""\b
 Examples:
   producer-pool plugins list
+  producer-pool plugins new fifo
   producer-pool plugins show tcp
   producer-pool plugins show tcp --json""",
 )
 def plugins() -> None:
-    """Show the protocols that are installed, and what their URLs may say."""
+    """Show the protocols that are installed, and what their URLs may say; write new ones."""
+
+
+plugins.add_command(new)
 
 
 @plugins.command(
