@@ -1,0 +1,216 @@
+"""What becomes of messages when the consumer goes away, and when it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from producer_pool.model.outcomes import Ack
+from producer_pool.testing.consumers import TrialConsumer
+from producer_pool.testing.forwarding import DIRECT, Forwarding, steady
+from producer_pool.testing.rule import CONFIRMING, CONSUMER, RuleBroken, require, rule
+from producer_pool.testing.trial import Trial, numbered, shown
+
+__all__ = [
+    "doubles_nothing_confirmed",
+    "loses_nothing_in_mid_stream",
+    "loses_nothing_unconfirmed",
+    "notices_the_end",
+    "reconnects",
+]
+
+_STEP: Final = 4096
+_MOST: Final = 32 * 1024
+"""Messages of 1 KiB, given to a consumer that reads nothing: at once, and until some are not confirmed."""
+_TRIES: Final = 500
+"""Messages sent to a consumer that is gone."""
+
+
+@rule(CONSUMER)
+async def reconnects(trial: Trial) -> None:
+    """
+    When a consumer that crashed is back at the same address, messages arrive there again.
+
+    The producer closes the client after an error, and calls connect() on the same object until it
+    succeeds. So connect() has to begin anew: with no socket, buffer, count or error of the last
+    connection left.
+    """
+    consumer = await trial.consumer()
+    forwarding = await Forwarding.to(trial, consumer)
+    await _arrive(trial, consumer, forwarding, numbered(5))
+    for turn in range(1, 3):
+        await consumer.crash()
+        await forwarding.submit(numbered(1, start=10 * turn))
+        await consumer.start()
+        await _one_arrives(trial, consumer, forwarding, numbered(_TRIES, start=1000 * turn))
+
+
+@rule(CONSUMER, CONFIRMING)
+async def loses_nothing_unconfirmed(trial: Trial) -> None:
+    """
+    What was not confirmed when the consumer crashed arrives when it is back.
+
+    Here the consumer reads nothing more, until the transport confirms nothing more; then it crashes.
+    A message counts as lost only when its level says that it cannot be: what was confirmed at KERNEL
+    lies in the buffer of the next hop, and may be lost with it; above that level it may not. If this
+    fails, `settled()` counted something as confirmed that was only written, perhaps when the
+    connection broke: at that moment nothing more can be known than was known before.
+    """
+    for level in _confirming(trial):
+        await _crash_of_one_who_reads_nothing(trial, level)
+
+
+@rule(CONSUMER, CONFIRMING)
+async def loses_nothing_in_mid_stream(trial: Trial) -> None:
+    """
+    A consumer that crashes while messages stream in has got them all when it is back.
+
+    All that was in flight and not confirmed is sent again. Only at KERNEL, messages may be missing
+    that had been confirmed and not read: those directly behind the last one that it had read. If others
+    are missing, they were counted in the wrong place: `settled()` counts messages since connect(), in
+    their order, and the first one that it does not count is the first to be sent again.
+    """
+    for level in _confirming(trial):
+        await _crash_of_one_who_reads(trial, level)
+
+
+@rule(CONSUMER)
+async def doubles_nothing_confirmed(trial: Trial) -> None:
+    """
+    What was reported delivered is not sent again after the connection breaks.
+
+    Sending again is the producer's part: it keeps what is not settled. A client that keeps messages of
+    its own, and sends them when it is connected again, doubles them.
+    """
+    consumer = await trial.consumer()
+    forwarding = await Forwarding.to(trial, consumer)
+    first = numbered(50)
+    await _arrive(trial, consumer, forwarding, first)
+    await forwarding.all_delivered()
+    await consumer.crash()
+    await consumer.start()
+    await _one_arrives(trial, consumer, forwarding, numbered(_TRIES, start=1000))
+    await steady(lambda: len(consumer.received), trial, 0.05)
+    known = set(first)
+    again = [message for message in consumer.received[len(first) :] if message in known]
+    require(
+        not again,
+        f"{len(again)} of {len(first)} messages that were reported delivered were sent again after the "
+        "connection broke",
+    )
+
+
+@rule(CONSUMER)
+async def notices_the_end(trial: Trial) -> None:
+    """
+    Messages for a consumer that went away are not reported delivered for ever.
+
+    The first may be: the kernel takes it before it knows. Then send() has to raise a SendError, or a
+    PipelinedClient to call broken(). If this fails, an error is swallowed: of a write, or of the task
+    that reads.
+    """
+    consumer = await trial.consumer()
+    forwarding = await Forwarding.to(trial, consumer, DIRECT)
+    await _arrive(trial, consumer, forwarding, numbered(1))
+    await consumer.crash()
+    for message in numbered(_TRIES, start=1):
+        async with trial.patience("forwarding to a consumer that is gone returns"):
+            result = await forwarding.pool.forward_to("trial", message)
+        if not result.ok:
+            return
+        await asyncio.sleep(0.001)
+    raise RuleBroken(f"{_TRIES} messages were reported delivered after the consumer went away")
+
+
+# -- what they share -------------------------------------------------------------------------------
+
+
+def _confirming(trial: Trial) -> list[Ack]:
+    return [level for level in sorted(trial.subject.transport.acks) if level > Ack.WRITTEN]
+
+
+async def _arrive(
+    trial: Trial, consumer: TrialConsumer, forwarding: Forwarding, messages: Sequence[bytes]
+) -> None:
+    await forwarding.submit(messages)
+    await trial.arrives(consumer, messages)
+
+
+async def _one_arrives(
+    trial: Trial, consumer: TrialConsumer, forwarding: Forwarding, messages: Sequence[bytes]
+) -> None:
+    """Send one of *messages* after the other until one arrives: the first may still be lost."""
+    wanted = set(messages)
+    loop = asyncio.get_running_loop()
+    try:
+        async with trial.patience("a message arrives after the consumer came back"):
+            for message in messages:
+                await forwarding.submit([message])
+                give_up = loop.time() + 0.05
+                while loop.time() < give_up:
+                    if not wanted.isdisjoint(consumer.received):
+                        return
+                    await asyncio.sleep(0.001)
+    except RuleBroken:
+        pass
+    raise RuleBroken(f"nothing arrived after the consumer came back{await forwarding.trouble()}")
+
+
+async def _crash_of_one_who_reads_nothing(trial: Trial, level: Ack) -> None:
+    consumer = await trial.consumer()
+    forwarding = await Forwarding.to(trial, consumer, ack=level)
+    await _arrive(trial, consumer, forwarding, numbered(20, size=1024))
+    consumer.pause()
+    while len(forwarding.messages) < _MOST:
+        given = len(forwarding.messages)
+        await forwarding.submit(numbered(_STEP, size=1024, start=given))
+        await steady(lambda: len(forwarding.reported()), trial)
+        if len(forwarding.reported()) < len(forwarding.messages):
+            break
+    # The kernel of a consumer that reads nothing acknowledges nothing more: what is known now is all.
+    confirmed = set(forwarding.reported()) if level <= Ack.KERNEL else set()
+    await _crash_and_come_back(consumer, forwarding)
+    needed = [message for message in forwarding.messages if message not in confirmed]
+    await _all_arrive(trial, consumer, needed, level)
+
+
+async def _crash_of_one_who_reads(trial: Trial, level: Ack) -> None:
+    consumer = await trial.consumer()
+    forwarding = await Forwarding.to(trial, consumer, ack=level)
+    await forwarding.submit(numbered(6000, size=512))
+    await trial.until(lambda: len(consumer.received) >= 500, "messages stream in")
+    read = len(consumer.received)
+    await _crash_and_come_back(consumer, forwarding)
+    needed = forwarding.messages
+    if level <= Ack.KERNEL:
+        # The last one was sent over the new connection; and when it is there, so are all before it.
+        await _all_arrive(trial, consumer, needed[-1:], level)
+        needed = needed[:read] + needed[read + _gap(needed[read:], consumer.received) :]
+    await _all_arrive(trial, consumer, needed, level)
+
+
+async def _crash_and_come_back(consumer: TrialConsumer, forwarding: Forwarding) -> None:
+    await consumer.crash()
+    consumer.resume()
+    await consumer.start()
+    await forwarding.all_delivered()
+
+
+async def _all_arrive(trial: Trial, consumer: TrialConsumer, messages: Sequence[bytes], level: Ack) -> None:
+    needed = set(messages)
+    with contextlib.suppress(RuleBroken):
+        await trial.until(lambda: needed.issubset(consumer.received), "what was not confirmed arrives")
+    lost = needed.difference(consumer.received)
+    require(
+        not lost,
+        f"{len(lost)} messages were reported delivered ({level.label}) after the consumer had crashed, "
+        f"and never arrived, such as {lost and shown(min(lost))}",
+    )
+
+
+def _gap(sent: Sequence[bytes], received: Iterable[bytes]) -> int:
+    """Return how many messages are missing at the beginning of *sent*."""
+    arrived = set(received)
+    return next((index for index, message in enumerate(sent) if message in arrived), len(sent))

@@ -1,0 +1,88 @@
+"""Animals that do not get over the end of a connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from producer_pool.plugin import Batch, DeliveryError, Settled
+from support.zoo.animal import animal
+from support.zoo.healthy import PipelinedClient, PlainClient
+
+
+@animal("reconnects", says=r"nothing arrived after .* the last error was ConnectError: it failed before")
+class RemembersItsError(PlainClient):
+    """Whatever failed once is raised by every send() after it, connected anew or not."""
+
+    failed: DeliveryError | None = None
+
+    async def write(self, wire: bytes) -> None:
+        if self.failed is not None:
+            raise type(self.failed)(f"it failed before: {self.failed}")
+        try:
+            await super().write(wire)
+        except DeliveryError as error:
+            self.failed = error
+            raise
+
+
+@animal("notices-the-end", says=r"500 messages were reported delivered after the consumer went away")
+class SwallowsErrors(PlainClient):
+    """send() catches what it should raise."""
+
+    async def send(self, message: bytes) -> None:
+        with contextlib.suppress(DeliveryError):
+            await super().send(message)
+
+
+@animal("doubles-nothing-confirmed", says=r"50 of 50 messages that were reported delivered were sent again")
+class ResendsWhatItSent(PlainClient):
+    """It keeps all that it sent, and sends it again over each new connection."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.sent: list[bytes] = []
+
+    async def connect(self) -> None:
+        await super().connect()
+        for wire in self.sent:
+            await super().write(wire)
+
+    async def write(self, wire: bytes) -> None:
+        await super().write(wire)
+        self.sent.append(wire)
+
+
+@animal("loses-nothing-unconfirmed", says=r"\d+ messages were reported delivered \(kernel\) after .* crashed")
+class ConfirmsAtTheBreak(PipelinedClient):
+    """When the connection breaks, it counts all that was written as confirmed."""
+
+    def settled(self) -> Settled:
+        settled = super().settled()
+        return settled if self._lost is None else Settled(settled.written, settled.written)
+
+
+@animal(
+    "loses-nothing-in-mid-stream", says=r"^1 messages were reported delivered \(kernel\) .* and never arrived"
+)
+class LosesOneAfterTheBreak(PipelinedClient):
+    """Over its second connection, one message is counted, and not sent."""
+
+    connections = left_out = 0
+
+    async def connect(self) -> None:
+        await super().connect()
+        self.connections += 1
+        self.left_out = 0
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        lost = offset + 100
+        if self.connections != 2 or self.left_out or lost >= len(batches[0]):
+            return super().start(batches, offset)
+        kept = [index for index in range(offset, len(batches[0])) if index != lost]
+        self.left_out = super().start([batches[0].select(kept)])
+        return self.left_out
+
+    def settled(self) -> Settled:
+        settled = super().settled()
+        return Settled(settled.written + self.left_out, settled.confirmed + self.left_out)
