@@ -50,6 +50,7 @@ from producer_pool.toolkit.datagram_udp import (
     UdpListenerOptions,
     UdpOptions,
 )
+from producer_pool.toolkit.handshake import Dialogue
 from producer_pool.toolkit.progress import TCP_ACKS, UNIX_ACKS, Progress, UnixProgress
 from producer_pool.toolkit.resolver import Address, resolve
 from producer_pool.toolkit.serving_client import ServingClient
@@ -97,6 +98,7 @@ __all__ = [
     "Decoder",
     "DeliveryError",
     "Dialer",
+    "Dialogue",
     "Duration",
     "Endpoint",
     "EnvelopeFraming",

@@ -1,4 +1,4 @@
-"""The client's side of a TLS handshake on a non-blocking socket."""
+"""What a client and its consumer say to each other before the first message: TLS, and what protocols add."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from producer_pool.toolkit.sockets import wait_readable, wait_writable, why
 from producer_pool.toolkit.tls import ClientTls, why_tls
 from producer_pool.toolkit.tls_layer import TlsLayer
 
-__all__ = ["shake_hands"]
+__all__ = ["Dialogue", "shake_hands"]
 
 _READ: Final = 64 * 1024
 _GRACE: Final = 0.05
@@ -63,18 +63,73 @@ async def _agree(sock: socket.socket, layer: TlsLayer) -> None:
     layer.look()
 
 
+class Dialogue:
+    """Words over a connection that is there, and encrypted if it has to be. The caller bounds the time."""
+
+    heard: bool = False
+    """Whether the consumer said anything."""
+
+    def __init__(self, sock: socket.socket, layer: TlsLayer | None, *, address: str) -> None:
+        self._socket = sock
+        self._layer = layer
+        self._address = address
+
+    async def say(self, data: bytes) -> None:
+        """
+        Send all of *data*.
+
+        Raises:
+            ConnectError: the connection broke.
+        """
+        try:
+            if self._layer is not None:
+                data = self._layer.outgoing() + self._layer.encrypt(data)
+            await _send(self._socket, data)
+        except OSError as error:
+            raise self._broken(error) from None
+
+    async def hear(self) -> bytes:
+        """
+        Return what the consumer says next; ``b""``: it has closed the connection.
+
+        Raises:
+            ConnectError: the connection broke.
+        """
+        try:
+            data = await self._hear()
+        except OSError as error:
+            raise self._broken(error) from None
+        self.heard = True
+        return data
+
+    async def _hear(self) -> bytes:
+        layer = self._layer
+        if layer is None:
+            return await _read(self._socket)
+        buffer = memoryview(bytearray(_READ))
+        while not (size := layer.decrypt_into(buffer)) and not layer.ended:
+            await _receive(self._socket, layer)
+        return bytes(buffer[:size])
+
+    def _broken(self, error: OSError) -> ConnectError:
+        reason = f"TLS: {why_tls(error)}" if isinstance(error, ssl.SSLError) else why(error)
+        return ConnectError(f"{self._address}: {reason}")
+
+
 async def _receive(sock: socket.socket, layer: TlsLayer) -> None:
+    data = await _read(sock)
+    if data:
+        layer.receive(data)
+    else:
+        layer.cut()
+
+
+async def _read(sock: socket.socket) -> bytes:
     while True:
         try:
-            data = sock.recv(_READ)
+            return sock.recv(_READ)
         except (BlockingIOError, InterruptedError):
             await wait_readable(sock)
-            continue
-        if data:
-            layer.receive(data)
-        else:
-            layer.cut()
-        return
 
 
 async def _send(sock: socket.socket, data: bytes) -> None:

@@ -19,7 +19,7 @@ from producer_pool.model.errors import DeliveryError, InvalidOption, Rejected, S
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.grouping import group
-from producer_pool.toolkit.handshake import shake_hands
+from producer_pool.toolkit.handshake import Dialogue, shake_hands
 from producer_pool.toolkit.ledger import Ledger, same_plaintext
 from producer_pool.toolkit.misfits import stream_misfits
 from producer_pool.toolkit.progress import Progress
@@ -114,10 +114,17 @@ class StreamClient(PipelinedClient):
             if self._tls is not None:
                 left = end - self._loop.time()
                 layer = await shake_hands(sock, self._tls, address=self.address, timeout=left)
+            dialogue = Dialogue(sock, layer, address=self.address)
+            early = await self.greet(dialogue, end - self._loop.time())
         except BaseException:
             sock.close()
             raise
         self._begin(sock, layer)
+        self._heard = dialogue.heard
+        if early:
+            self.received(memoryview(early))
+        if layer is not None and self._heard:
+            self._decrypt(layer, _scratch(), 0)
 
     def _begin(self, sock: socket.socket, layer: TlsLayer | None) -> None:
         self._socket = sock
@@ -127,7 +134,7 @@ class StreamClient(PipelinedClient):
         poller.register(sock, _GONE)
         self._gone = poller.poll
         confirms = self._signals is not None and self._signals.ack > Ack.WRITTEN
-        self._progress = progress = self._dialer.progress(sock) if confirms else None
+        self._progress = progress = self.progress(sock) if confirms else None
         self._noting = progress if progress is not None and progress.note else None
         inside = same_plaintext if layer is None else whole_plaintext
         self._ledger = Ledger(self._framing, keeps=self._progress is not None, inside=inside)
@@ -274,6 +281,26 @@ class StreamClient(PipelinedClient):
 
     # -- for protocols in which both sides talk ----------------------------------------------------
 
+    async def greet(self, dialogue: Dialogue, timeout: float) -> bytes:
+        """
+        Agree with the consumer on what there is to agree on before the first message.
+
+        To be overridden, and to be done within *timeout* seconds. What the consumer said beyond that is
+        returned, and will be received().
+
+        Raises:
+            ConnectError: it does not agree.
+        """
+        return b""
+
+    def progress(self, sock: socket.socket) -> Progress | None:
+        """Return what tells how far this connection gets. Called if more than WRITTEN is asked for."""
+        return self._dialer.progress(sock)
+
+    def farewell(self) -> bytes:
+        """Return what tells the consumer that nothing follows. Asked between two frames, for a good end."""
+        return b""
+
     def received(self, data: memoryview) -> None:
         """Take what the consumer said; valid during the call only. To be overridden: here it is ignored."""
 
@@ -378,13 +405,18 @@ class StreamClient(PipelinedClient):
         elif lost:
             sock.close()
         else:
-            if self._layer is not None and not self._tail:
-                self._say_goodbye(sock, self._layer)
+            if not self._tail:
+                self._say_farewell(sock)
             await part(sock, _LINGER if self._heard else 0.0)
 
-    def _say_goodbye(self, sock: socket.socket, layer: TlsLayer) -> None:
+    def _say_farewell(self, sock: socket.socket) -> None:
+        words = self.farewell()
+        layer = self._layer
+        if layer is not None:
+            words = layer.outgoing() + layer.encrypt(words) + layer.close()
         try:
-            sock.send(layer.close())
+            if words:
+                sock.send(words)
         except OSError:
             return  # its end will be a surprise; all that it has is whole
 
