@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import stat
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from producer_pool.cli.group import cli
 from producer_pool.cli.scaffold.files import FILES, render
 from producer_pool.cli.scaffold.names import Names, core_bounds
+from producer_pool.discovery.factory import ClientFactory
 from producer_pool.discovery.registry import Registry, default_registry
 from producer_pool.discovery.selection import PluginSelection
 from producer_pool.testing.rules import RULES
@@ -94,6 +96,21 @@ def test_scheme_with_a_plus(here: Path) -> None:
     assert "class MyQueue2TlsClient(StreamClient):" in code
     assert "tests/test_my_queue2_tls.py" in texts
     assert 'url = "my-queue2+tls://127.0.0.1:0"' in texts["tests/test_conformance.py"]
+
+
+def test_scheme_with_a_plus_can_be_used(tmp_path: Path) -> None:
+    """The code for it makes both ends."""
+    path = tmp_path / "my_queue2_tls.py"
+    path.write_text(
+        render(Names.of("my-queue2+tls"), "0.1.0")["src/producer_pool_my_queue2_tls/transport.py"]
+    )
+    registry = Registry(PluginSelection())
+    registry.register_file(path)
+    factory = ClientFactory(registry)
+
+    assert factory.create("my-queue2+tls://127.0.0.1:9").protocol_name == "my-queue2+tls"
+    assert type(factory.listener("my-queue2+tls://127.0.0.1:0")).__name__ == "MyQueue2TlsListener"
+    del sys.modules["producer_pool_file_my_queue2_tls"]
 
 
 def test_names_of_ones_own(tmp_path: Path) -> None:
