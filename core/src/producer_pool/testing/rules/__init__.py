@@ -9,7 +9,7 @@ from producer_pool.testing.rule import Rule
 
 __all__ = ["FAMILIES", "RULES"]
 
-FAMILIES: Final = ("lifecycle", "boundaries", "reconnect")
+FAMILIES: Final = ("lifecycle", "boundaries", "reconnect", "honesty")
 """The modules that hold the rules, in the order in which they are tried."""
 
 
