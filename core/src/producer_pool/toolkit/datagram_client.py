@@ -16,10 +16,8 @@ from typing import Final
 from producer_pool.contract.options import Size, option
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import ConnectError, DeliveryError, InvalidOption, Rejected, SendError
-from producer_pool.model.outcomes import Ack
+from producer_pool.model.errors import ConnectError, InvalidOption, Rejected
 from producer_pool.toolkit.datagram_sockets import DatagramDialer
-from producer_pool.toolkit.progress import Progress
 from producer_pool.toolkit.sockets import why
 
 __all__ = ["DatagramClient", "DatagramClientOptions", "came_back"]
@@ -32,13 +30,14 @@ _SEGMENTED: Final = 65_000
 _WATCHED: Final = 0.1
 """Seconds in which the first datagram would have come back, after others did."""
 _NO_ROOM: Final = 0.005
-"""Seconds until the next try when a network device has no room: nothing tells when it has."""
+"""Seconds until the next try when a network device, or the system, has no room: nothing tells when it has."""
 _READS: Final = 64
 """Datagrams of the consumer that are thrown away in one turn of the loop."""
 _OF_TIMEOUT: Final = 0.95
 """Of the time for an attempt: so that this client says what took too long, before its Producer does."""
 
-_STOPS: Final = (0, errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS)
+_NO_MEMORY: Final = (errno.ENOBUFS, errno.ENOMEM)
+_STOPS: Final = (0, errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, *_NO_MEMORY)
 """What sending ends with when nothing is wrong."""
 _NO_SEGMENTS: Final = (errno.EINVAL, errno.EIO, errno.EMSGSIZE)
 """What a call says whose segments are longer than the path takes, or whose device cannot cut them."""
@@ -89,10 +88,6 @@ class DatagramClient(PipelinedClient):
         """Whether the last connection ended because datagrams came back."""
         self._last_settled = Settled(0, 0)
 
-    @property
-    def acks(self) -> frozenset[Ack]:
-        return self._dialer.acks
-
     # -- connecting --------------------------------------------------------------------------------
 
     def attach(self, signals: ClientSignals) -> None:
@@ -129,24 +124,11 @@ class DatagramClient(PipelinedClient):
         self._socket = sock
         self._send: Callable[[bytes], object] = sock.send
         self._send_segments = self._dialer.segmented(sock)
-        confirms = self._signals is not None and self._signals.ack > Ack.WRITTEN
-        self._progress = self._dialer.progress(sock) if confirms else None
-        if self._progress is not None and self._progress.note:
-            self._send = self._noted(self._progress, sock)
-            self._send_segments = None
         # Asked for nothing, it tells errors only.
         poller = select.poll()
         poller.register(sock, 0)
         self._has_error = poller.poll
         self._loop.add_reader(sock, self._readable)
-
-    def _noted(self, progress: Progress, sock: socket.socket) -> Callable[[bytes], object]:
-        def send(message: bytes) -> None:
-            progress.sending()
-            sock.send(message)
-            progress.sent(self._before + self._at + 1)
-
-        return send
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -192,7 +174,7 @@ class DatagramClient(PipelinedClient):
             error, returned = self._error_of(sock, stop)
             if not error:
                 break
-            if error == errno.EMSGSIZE and not returned:
+            if stop == errno.EMSGSIZE and not returned:
                 self._refuse()
                 continue
             lost = came_back(self._tail, first, self._at, returned)
@@ -207,7 +189,7 @@ class DatagramClient(PipelinedClient):
             self._use(sock)
             self._at = first
         self._fresh = self._fresh and self._at == first
-        if stop == errno.ENOBUFS:
+        if stop in _NO_MEMORY:
             self._later(_NO_ROOM)
         elif stop:
             self._open = False
@@ -282,13 +264,10 @@ class DatagramClient(PipelinedClient):
     def settled(self) -> Settled:
         if self._socket is None:
             return self._last_settled
-        sent = self._before + self._at
-        written = sent - self._withheld
+        written = self._before + self._at - self._withheld
         if self._refused:
             written = min(written, self._refused[0][0])
-        if self._progress is None:
-            return Settled(written, written)
-        return Settled(written, min(written, self._progress.acknowledged(sent)))
+        return Settled(written, written)
 
     # -- what goes wrong ---------------------------------------------------------------------------
 
@@ -331,8 +310,6 @@ class DatagramClient(PipelinedClient):
 
     def _break(self, error: int, lost: int, returned: Sequence[bytes] | None) -> None:
         """Send no more; the last *lost* messages do not count as written."""
-        if self._progress is not None:
-            self._progress.failed()
         self._error = error
         self._withheld = lost
         self._doubtful = returned is None or len(returned) > 0
@@ -360,15 +337,11 @@ class DatagramClient(PipelinedClient):
         for number, error in refused:
             signals.rejected(number, error)
         if self._error:
-            signals.broken(self._why_broken())
+            # What is not settled came back, or was not sent: it cannot be there.
+            reason = f"{why(self._error)}{_HINTS.get(self._error, '')}"
+            signals.broken(ConnectError(f"{self.address}: {reason}"))
         elif refused:
             signals.writable()
-
-    def _why_broken(self) -> DeliveryError:
-        written, confirmed = self.settled()
-        # What is not settled came back, or was not sent. Only what waits for more than that may be there.
-        kind = ConnectError if confirmed == written else SendError
-        return kind(f"{self.address}: {why(self._error)}{_HINTS.get(self._error, '')}")
 
     async def aclose(self) -> None:
         sock = self._socket
@@ -379,6 +352,7 @@ class DatagramClient(PipelinedClient):
         if self._telling is not None:
             self._telling.cancel()
         self._socket = None
+        self._tail = ()
         sock.close()
 
 

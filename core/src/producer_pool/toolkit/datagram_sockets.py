@@ -20,6 +20,9 @@ class DatagramDialer(Dialer):
     Makes connected, non-blocking datagram sockets to one consumer.
 
     Of a protocol whose sends fail for their own datagram, as those of unix sockets do, dial() is all.
+
+    WRITTEN is the only level: also where a kernel tells what was read of a datagram socket, it tells the
+    same of what was thrown away when the consumer died.
     """
 
     max_message: int
