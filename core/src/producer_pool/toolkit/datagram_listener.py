@@ -58,7 +58,8 @@ class DatagramListener(Listener):
     Receives a message in each datagram.
 
     While the intake is paused it goes on reading, and counts what it throws away: nobody can be made to
-    wait. What the kernel had no room for is counted as well.
+    wait. What the kernel had no room for is counted as well. Where senders can be made to wait, nothing
+    is read meanwhile, and nothing thrown away.
     """
 
     def __init__(self, binding: DatagramBinding, options: DatagramListenerOptions) -> None:
@@ -73,6 +74,7 @@ class DatagramListener(Listener):
         self._name = binding.address
         self._ports: list[_Port] = []
         self._reading = False
+        self._resuming: asyncio.Task[None] | None = None
         self._limit = LogLimit()
 
     # -- start and end -----------------------------------------------------------------------------
@@ -116,15 +118,33 @@ class DatagramListener(Listener):
 
     def _watch(self, port: _Port) -> None:
         if self._reading:
-            self._loop.add_reader(port.socket, self._read, port)
+            self._loop.add_reader(port.socket, self._turn, port)
 
     def _stop_reading(self) -> None:
         if self._reading:
             self._reading = False
             for port in self._ports:
                 self._loop.remove_reader(port.socket)
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
+
+    async def _resume(self) -> None:
+        while self._intake.paused:
+            await self._intake.resumed()
+        self._resuming = None
+        for port in self._ports:
+            self._watch(port)
 
     # -- reading -----------------------------------------------------------------------------------
+
+    def _turn(self, port: _Port) -> None:
+        if not self._intake.paused or not self._binding.holds_back:
+            self._read(port)
+        elif self._resuming is None:
+            for one in self._ports:
+                self._loop.remove_reader(one.socket)
+            self._resuming = self._loop.create_task(self._resume())
 
     def _read(self, port: _Port) -> int:
         """Read a turn's worth, pass it on, and return how many datagrams it was."""
@@ -169,7 +189,7 @@ class DatagramListener(Listener):
     def _pass_on(self, sock: socket.socket, peer: object, messages: list[bytes]) -> None:
         """Pass on what one sender sent."""
         self.stats.bytes += sum(map(len, messages))
-        if self._intake.paused:
+        if self._intake.paused and not self._binding.holds_back:
             self._drop(len(messages), "paused", "the pool takes nothing for now")
             return
         if self._strip:

@@ -65,6 +65,8 @@ class DatagramBinding(Binding):
 
     ancillary: int = 0
     """Bytes of ancillary data to ask for with each datagram."""
+    holds_back: bool = False
+    """Whether senders wait for room where nobody reads. Then nothing is read while the intake is paused."""
 
     def accompanied(self, peer: object, ancillary: Ancillary) -> tuple[object, int]:
         """
