@@ -100,7 +100,7 @@ async def test_paused_intake_makes_senders_wait(patient: Listening) -> None:
 
 
 async def test_intake_that_is_full_in_the_middle(patient: Listening, tmp_path: Path) -> None:
-    """What was read already, from another sender in the same turn, is passed on, however full the intake is."""
+    """What was read in the same turn, from another sender, is passed on, however full the intake is."""
     patient.intake.pause_after = 1
     for number, sender in enumerate(patient.senders):
         sender.bind(str(tmp_path / f"sender {number}"))
@@ -141,6 +141,7 @@ async def test_end_while_paused(patient: Listening, end: str) -> None:
         patient.intake.resume()
         await draining
     await patient.listener.aclose()
-    patient.intake.resume()
+    await asyncio.sleep(0)
 
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     assert patient.intake.messages == ([b"late"] if end == "drain" else [])
