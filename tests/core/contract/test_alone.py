@@ -119,6 +119,17 @@ async def test_context_manager_connects_again() -> None:
             assert client.taken == [message]
 
 
+async def test_send_after_a_close_connects_again() -> None:
+    """Whoever closes it may use it again: what is closed is not taken for a connection."""
+    client = Fake()
+    for message in (b"one", b"two"):
+        await client.send(message)
+        await client.aclose()
+
+        assert client.taken == [message]
+        assert client.calls[-1] == "aclose"
+
+
 async def test_client_is_told_what_to_confirm() -> None:
     """The signals ask for the level that the client promises."""
     client = Fake(ack=Ack.KERNEL)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from producer_pool.contract.alone import Alone
 from producer_pool.model.batch import Batch
@@ -216,14 +217,17 @@ class PipelinedClient(Client):
         await self._connect_alone(asyncio.get_running_loop().time() + self.timeout)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._alone = None
-        await super().__aexit__(kind, error, trace)
-
     _alone: Alone | None = None
     """Its connection without a Producer."""
+
+    async def aclose(self) -> None:
+        self._alone = None
+
+    def __init_subclass__(cls) -> None:
+        # What is closed must not be taken for a connection by the next send(), whoever wrote aclose().
+        super().__init_subclass__()
+        if "aclose" in vars(cls):
+            cls.aclose = _forgetting(cls.aclose)  # type: ignore[assignment, method-assign]
 
     async def _connect_alone(self, until: float) -> Alone:
         """Return a connection that works, a new one if need be."""
@@ -248,6 +252,18 @@ class PipelinedClient(Client):
             self._alone = None
             await self.aclose()
             raise
+
+
+_Close = Callable[[PipelinedClient], Coroutine[Any, Any, None]]
+
+
+def _forgetting(close: _Close) -> _Close:
+    @functools.wraps(close)
+    async def aclose(self: PipelinedClient) -> None:
+        self._alone = None
+        await close(self)
+
+    return aclose
 
 
 class IntakeReceipt(Protocol):
