@@ -26,9 +26,9 @@ class ServingSignals(FakeSignals):
         super().__init__(ack)
         self.refused: list[tuple[int, str]] = []
 
-    def rejected(self, number: int, error: Rejected) -> None:
+    def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
         assert not self.starting, "a signal inside start()"
-        self.refused.append((number, str(error)))
+        self.refused += [(number + index, str(error)) for index in range(count)]
 
 
 def serving(

@@ -85,7 +85,7 @@ class FakeSignals:
         assert not self.starting, "a signal inside start()"
         self.errors.append(error)
 
-    def rejected(self, number: int, error: Rejected) -> None:
+    def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
         raise AssertionError("streams reject nothing")
 
 

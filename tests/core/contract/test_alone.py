@@ -322,6 +322,25 @@ async def test_consumer_rejects_the_last_message() -> None:
     assert raised.value.index == 0
 
 
+async def test_connection_outlives_a_rejection() -> None:
+    """Where nothing is in flight any more, the next message goes out on it; a late word is for nobody."""
+    client = Fake(writes=False)
+    sending = await started(client.send_batch(Batch.of(["a", "b", "c"])))
+    client.signals.rejected(0, Rejected("nobody is there"), 3)
+    client.settle(3)
+    with pytest.raises(Rejected, match="nobody") as raised:
+        await sending
+    sending = await started(client.send(b"d"))
+    client.signals.rejected(2, Rejected("late"))
+    client.settle(4)
+    client.signals.writable()
+    await sending
+
+    assert raised.value.index == 0
+    assert client.taken == [b"a", b"b", b"c", b"d"]
+    assert client.calls == ["aclose", "attach", "connect"]
+
+
 async def test_misfit_in_the_middle() -> None:
     """What stands before it is delivered first, so that the index is true; it is not, nor what follows."""
     client = Fake()

@@ -1,6 +1,7 @@
 """The fan-out: who gets what, who does not hurt whom, what is told."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -240,6 +241,35 @@ async def test_observers() -> None:
             assert (name, State.UP) in told
             assert (name, Outcome.DELIVERED) in told
         assert it.stats().observer_errors == 2
+
+
+class Serving(FakePipelinedClient):
+    """A client that consumers connect to."""
+
+    number: object = 0
+
+    @property
+    def peers(self) -> Any:
+        if isinstance(self.number, Exception):
+            raise self.number
+        return self.number
+
+
+@in_virtual_time
+async def test_stats_count_peers() -> None:
+    """As many as are connected now; none where a client does not serve, or does not know."""
+    serving, broken = Serving(), Serving()
+    async with engine() as it:
+        add(it, "serving", serving)
+        add(it, "broken", broken)
+        add(it, "plain", FakeClient())
+        serving.number = 3
+        broken.number = ZeroDivisionError("a defect")
+        peers = {name: stats.peers for name, stats in it.stats().producers.items()}
+        serving.number = 2
+
+        assert peers == {"serving": 3, "broken": 0, "plain": 0}
+        assert it.stats().producers["serving"].peers == 2
 
 
 @in_virtual_time

@@ -149,6 +149,19 @@ async def test_rejects_one_of_a_batch() -> None:
 
 
 @in_virtual_time
+async def test_rejects_several_at_once() -> None:
+    """All of them fail, of whichever batches they are, and the others are delivered."""
+    async with line(ack=Ack.KERNEL, client=FakePipelinedClient(confirms_after=0.1)) as it:
+        pages = [it.send(b"a", b"b"), it.send(b"c", b"d")]
+        it.link.rejected(1, Rejected("nobody is there"), 2)
+        await asyncio.sleep(0.3)
+
+        results = [page.results(index)["audit"].ok for page in pages for index in range(2)]
+        assert results == [True, False, False, True]
+        assert it.outbox.stats.failed == 2
+
+
+@in_virtual_time
 async def test_signals_with_what_are_no_errors_of_ours() -> None:
     """They are made into some."""
     async with line(ack=Ack.KERNEL, client=FakePipelinedClient(confirms_after=9)) as it:

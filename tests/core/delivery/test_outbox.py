@@ -226,6 +226,22 @@ def test_refused_twice() -> None:
     assert (post.outbox.stats.delivered, post.outbox.stats.failed) == (1, 1)
 
 
+def test_many_refused_at_once() -> None:
+    """They may be of several batches, settled in part; each result says so, and each is told once."""
+    post = Post()
+    pages = [post.fly(b"a", b"b"), post.fly(b"c"), post.fly(b"d", b"e")]
+    post.outbox.settle(1)
+    post.outbox.reject(2, Rejected("no c"))
+    all_fresh = post.outbox.reject(0, Rejected("no"), 4)
+    post.outbox.settle(4)
+
+    assert all_fresh
+    outcomes = [result(page, index).outcome.value for page in pages for index in range(len(page.batch or ()))]
+    assert outcomes == ["delivered", "failed", "failed", "failed", "delivered"]
+    assert (post.outbox.stats.delivered, post.outbox.stats.failed) == (2, 3)
+    assert post.outbox.empty
+
+
 def test_last_attempt_of_one_message_of_a_batch() -> None:
     """It fails; those behind it were not handed over, and have all of their attempts."""
     post = Post(attempts=2)

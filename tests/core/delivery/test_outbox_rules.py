@@ -242,12 +242,12 @@ class OutboxRules(RuleBasedStateMachine):
     def reject(self, data: st.DataObject) -> None:
         given = self.given()
         place = data.draw(st.integers(-self.outbox.passed, len(given) - 1))
-        in_time = self.outbox.reject(self.outbox.passed + place, Rejected("never"))
+        count = data.draw(st.integers(1, len(given) - place))
+        in_time = self.outbox.reject(self.outbox.passed + place, Rejected("never"), count)
         fresh = False
-        if place >= 0:
-            each, number = given[place]
-            fresh = number in each.numbers
-            if fresh:
+        for each, number in given[max(place, 0) : max(place + count, 0)]:
+            if number in each.numbers:
+                fresh = True
                 each.numbers.remove(number)
                 self.end([number], FAILED, each.attempts)
 
@@ -259,6 +259,8 @@ class OutboxRules(RuleBasedStateMachine):
             self.outbox.reject(self.outbox.handed + beyond, Rejected("never"))
         with pytest.raises(IndexError):
             self.outbox.reject(-1 - beyond, Rejected("never"))
+        with pytest.raises(IndexError):
+            self.outbox.reject(0, Rejected("never"), self.outbox.handed + 1 + beyond)
 
     # -- rules: when things go wrong ---------------------------------------------------------------
 

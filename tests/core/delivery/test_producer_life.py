@@ -46,6 +46,47 @@ async def test_health() -> None:
         assert (health.address, health.ack) == ("fake:plain", Ack.WRITTEN)
 
 
+class Serving(FakePipelinedClient):
+    """A client that consumers connect to."""
+
+    @property
+    def peers(self) -> int:
+        return 0
+
+
+@in_virtual_time
+async def test_client_that_consumers_connect_to() -> None:
+    """It is there before there is a message, whatever the policy is: how else could somebody find it."""
+    client = Serving()
+    async with Producer("audit", client) as producer:
+        producer.start()
+        await asyncio.sleep(1)
+
+        assert producer.health().state is State.UP
+
+
+@in_virtual_time
+async def test_client_that_consumers_cannot_connect_to() -> None:
+    """It is tried again by itself, with a pause that grows; until then, messages fail at once."""
+    client = Serving()
+    client.unreachable = ConnectError("fake: port taken")
+    async with Producer("audit", client, WAITS) as producer:
+        producer.start()
+        await asyncio.sleep(1)
+        before = seconds()
+        result = await producer.forward("x")
+        failed = seconds()
+        await asyncio.sleep(3600)
+        attempts = client.connects
+        client.unreachable = None
+        await asyncio.sleep(60)
+
+        assert (result.outcome, failed) == (Outcome.FAILED, before)
+        assert "port taken" in str(result.error)
+        assert 100 < attempts < 1000
+        assert producer.health().state is State.UP
+
+
 # -- checks ----------------------------------------------------------------------------------------
 
 

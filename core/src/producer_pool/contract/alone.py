@@ -34,6 +34,9 @@ class Alone:
         self._handed = 0
         """Messages that the client took since connect()."""
         self._rejected: tuple[int, Rejected] | None = None
+        """The first message of this call that was."""
+        self._first = 0
+        """The number of the first message of this call."""
         self._moved = asyncio.Event()
 
     # -- its signals -------------------------------------------------------------------------------
@@ -45,10 +48,15 @@ class Alone:
         self.lost = error
         self._moved.set()
 
-    def rejected(self, number: int, error: Rejected) -> None:
-        if self._rejected is None:
-            self._rejected = number, error
+    def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
+        if self._rejected is None and number + count > self._first:
+            self._rejected = max(number, self._first), error
         self._moved.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can go on as if nothing had been sent: the connection is there, and all is settled."""
+        return self.lost is None and self._settled() >= self._handed
 
     # -- its work ----------------------------------------------------------------------------------
 
@@ -75,7 +83,8 @@ class Alone:
         Raises:
             DeliveryError: as Client.send_batch(), with its ``index``.
         """
-        before = self._handed
+        self._first = before = self._handed
+        self._rejected = None
         try:
             await self._hand_over(batch, start, until)
         except DeliveryError as error:

@@ -59,7 +59,7 @@ class Client(ABC):
 
     @property
     def peers(self) -> int | None:
-        """Consumers that are connected now, for a client that they connect to; None: it reaches one itself."""
+        """Consumers that are connected now, for a client that they connect to; None: it connects itself."""
         return None
 
     async def connect(self) -> None:  # noqa: B027 - there may be nothing to connect.
@@ -157,11 +157,11 @@ class ClientSignals(Protocol):
     def broken(self, error: DeliveryError) -> None:
         """Say that the connection is gone. Once for each connect(); nothing else follows."""
 
-    def rejected(self, number: int, error: Rejected) -> None:
+    def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
         """
         Say that the consumer will never take message *number*, counted from 0 since connect().
 
-        It counts as settled too.
+        Or *count* messages from that one on. They count as settled too, from now on.
         """
 
 
@@ -248,7 +248,9 @@ class PipelinedClient(Client):
         alone = await self._connect_alone(until)
         try:
             await alone.send_batch(batch, start, until)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Rejected) and alone.idle:
+                raise  # the connection is as good as before
             self._alone = None
             await self.aclose()
             raise

@@ -85,11 +85,11 @@ def address_of(client: Client, producer_id: str) -> str:
         return producer_id
 
 
-def peers_of(client: Client) -> int:
-    """Return how many consumers are connected to *client*; 0 for one that reaches its consumer itself."""
+def peers_of(client: Client) -> int | None:
+    """Return how many consumers are connected to *client*; None for one that connects to its consumer."""
     try:
         peers = client.peers
     except BaseException as error:
         let_interrupts_pass(error)
-        return 0
-    return peers if type(peers) is int else 0
+        return None
+    return peers if type(peers) is int else None

@@ -210,7 +210,7 @@ class Engine:
         for producer in (*self._leaving, *self._producers.values()):
             outbox = producer.outbox
             producers[producer.id] = replace(
-                outbox.stats, pending_bytes=outbox.nbytes, peers=peers_of(producer.client)
+                outbox.stats, pending_bytes=outbox.nbytes, peers=peers_of(producer.client) or 0
             )
         return PoolStats(producers, self.budget.used, self.observers.errors)
 

@@ -100,16 +100,16 @@ class Link:
         if not self._lost.done():
             self._lost.set_result(as_delivery_error(error, SendError, f"{self._name()}: broken by"))
 
-    def rejected(self, number: int, error: Rejected) -> None:
-        """Settle one message as refused."""
+    def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
+        """Settle a message as refused, or several."""
         if self._asking:
-            self._loop.call_soon(self.rejected, number, error)
+            self._loop.call_soon(self.rejected, number, error, count)
             return
         if not self._serving or self._lost.done():
             return
         try:
             in_time = self._outbox.reject(
-                number, as_delivery_error(error, Rejected, f"{self._name()}: refused with")
+                number, as_delivery_error(error, Rejected, f"{self._name()}: refused with"), count
             )
         except (IndexError, TypeError) as fault:
             self._lie(f"rejected a message that it was not given: {fault}")

@@ -269,30 +269,36 @@ class Outbox:
             return self._first_try
         return ForwardResult(self.producer_id, Outcome.DELIVERED, self._ack, None, attempts)
 
-    def reject(self, number: int, error: DeliveryError) -> bool:
+    def reject(self, number: int, error: DeliveryError, count: int = 1) -> bool:
         """
-        Settle one message in flight as refused by the consumer; the others go on.
+        Settle *count* messages in flight, from *number* on, as refused by the consumer; the others go on.
 
-        *number* counts from 0 since the client connected. False: it is settled already.
+        *number* counts from 0 since the client connected. False: all of them are settled already.
 
         Raises:
             IndexError: the client was given no such message.
         """
-        if not 0 <= number < self.handed:
-            raise IndexError(f"message {number} was not given to the client")
-        position = number - self.passed
-        if position < 0:
-            return False
+        if number < 0 or count < 1 or number + count > self.handed:
+            which = f"message {number}" if count == 1 else f"{count} messages from {number} on"
+            raise IndexError(f"{which} were not given to the client")
+        first = max(number - self.passed, 0)
+        stop = number - self.passed + count
+        told: list[tuple[Page, Sequence[int], int]] = []
         for entry in self.flying:
-            index = entry.start + position
-            if index < entry.count:
-                if entry.expired or index in (entry.rejected or ()):
-                    return False
-                told = self._reject(entry, index, error)
-                self._tell(entry.page, told, Outcome.FAILED, 1, error)
+            if stop <= 0:
                 break
-            position -= entry.count - entry.start
-        return True
+            size = entry.count - entry.start
+            if first < size and not entry.expired:
+                indexes = range(entry.start + first, entry.start + min(stop, size))
+                refused = entry.rejected
+                fresh = [index for index in indexes if index not in refused] if refused else indexes
+                if fresh:
+                    told.append((entry.page, self._reject(entry, fresh, error), len(fresh)))
+            first = max(first - size, 0)
+            stop -= size
+        for page, places, messages in told:
+            self._tell(page, places, Outcome.FAILED, messages, error)
+        return bool(told)
 
     def fail_first(self, error: DeliveryError) -> None:
         """
@@ -310,18 +316,18 @@ class Outbox:
         if attempts is None or entry.attempts < attempts or entry.expired:
             return
         refused = entry.start in (entry.rejected or ())
-        told = () if refused else self._reject(entry, entry.start, error)
+        told = () if refused else self._reject(entry, (entry.start,), error)
         entry.attempts = entry.again = 0
         self.settle(1)
         self._tell(entry.page, told, Outcome.FAILED, 0 if refused else 1, error)
 
-    def _reject(self, entry: Entry, index: int, error: DeliveryError) -> Sequence[int]:
+    def _reject(self, entry: Entry, indexes: Sequence[int], error: DeliveryError) -> Sequence[int]:
         if entry.rejected is None:
             entry.rejected = set()
-        entry.rejected.add(index)
-        self.stats.failed += 1
+        entry.rejected.update(indexes)
+        self.stats.failed += len(indexes)
         kept = entry.batch.kept
-        roots = (index if kept is None else kept[index],)
+        roots = indexes if kept is None else [kept[index] for index in indexes]
         if entry.track is not None:
             result = ForwardResult(self.producer_id, Outcome.FAILED, None, error, entry.attempts)
             entry.track.odd(roots, result)

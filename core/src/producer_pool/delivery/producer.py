@@ -17,6 +17,7 @@ from producer_pool.delivery.containment import (
     as_delivery_error,
     as_failure,
     let_interrupts_pass,
+    peers_of,
     stop_if_cancelled,
 )
 from producer_pool.delivery.jitter import jitter
@@ -72,6 +73,8 @@ class Producer:
         """Who is told; a pool puts its own here."""
         self.on_blocked: Callable[[Producer, bool], None] | None = None
         """Called with (producer, yes) when the source has to wait, and when it need not any more."""
+        self._lasting = self.policy.retry.holds or peers_of(client) is not None
+        """Whether it connects without a message: that may wait, or consumers have to find it before."""
         self._stages = tuple(stages)
         self._largest_piece = self.policy.buffer // PIECES
         self._link: Link | PlainLink | None = None
@@ -250,7 +253,7 @@ class Producer:
             await self._let_go()
 
     async def _next_connection(self) -> None:
-        if not self.policy.retry.holds and self.outbox.empty and not self._hurry.is_set():
+        if not self._lasting and self.outbox.empty and not self._hurry.is_set():
             self._wanted.clear()
             await self._wanted.wait()
         await self._pause()
@@ -270,7 +273,7 @@ class Producer:
 
     async def _pause(self) -> None:
         """Wait for the time of the next attempt, unless somebody asks for one now."""
-        if not self.policy.retry.holds:
+        if not self._lasting:
             return  # offer() fails what comes too early; what gets here has been asked for.
         try:
             async with asyncio.timeout(max(self._retry_at - self._now(), 0)):

@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections import deque
 from typing import Final, Protocol
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import Framing
 from producer_pool.model.text import format_size
-from producer_pool.toolkit.grouping import JOINED
 from producer_pool.toolkit.ledger import Ledger, same_plaintext
 from producer_pool.toolkit.progress import Progress
+from producer_pool.toolkit.serving_backlog import Backlog, Range
 from producer_pool.toolkit.serving_options import PeerOverflow, ServingOptions
 from producer_pool.toolkit.sockets import reset, why
 from producer_pool.toolkit.tls import ServerTls, why_tls
@@ -27,7 +26,7 @@ _MOST_UNSAID: Final = 64 * 1024
 
 
 class PeerHost(Protocol):
-    """What a peer needs of the client that serves it."""
+    """Who serves peers: what a peer has to know of it, and whom it tells."""
 
     framing: Framing
     options: ServingOptions
@@ -50,27 +49,36 @@ class PeerHost(Protocol):
     def left(self, peer: Peer, reason: str = "", *, fault: bool = False) -> None:
         """Be told that a peer has to be let go of: because of *reason*, or because it went away itself."""
 
-    def missed(self, peer: Peer, count: int) -> None:
-        """Be told that messages were dropped for one peer, because it reads too slowly."""
+    def lost(self, peer: Peer, dropped: Range) -> None:
+        """Be told which messages were dropped for one peer, because it reads too slowly."""
 
     def moved(self) -> None:
         """Be told that messages may have got further."""
+
+
+class ServesPeers(Protocol):
+    """A client that peers connect to."""
+
+    @property
+    def host(self) -> PeerHost:
+        """What is told of them."""
 
 
 class Peer:
     """
     One consumer that connected to a ServingClient.
 
-    A protocol in which a peer has to introduce itself, or may talk, subclasses it, and makes it in
-    ServingClient.peer(). What such a subclass calls: join(), say(), leave(), moved(). What it may
-    override: opened(), received(), sent(), acknowledged(), farewell(). An exception out of one of these
-    ends this peer's connection only.
+    A protocol in which peers introduce themselves, or talk, subclasses it, and makes its own in
+    ServingClient.peer(). Such a subclass calls join(), say(), leave() and moved(), and overrides of
+    opened(), received(), sent(), acknowledged() and farewell() what it needs. An exception out of one
+    of these ends the connection of this peer, and no other.
     """
 
     notes: bool = False
     """Whether sent() wants to be called."""
 
-    def __init__(self, host: PeerHost, sock: socket.socket, origin: str) -> None:
+    def __init__(self, client: ServesPeers, sock: socket.socket, origin: str) -> None:
+        host = client.host
         self.origin = origin
         """Who it is, for people."""
         self.socket = sock
@@ -79,13 +87,13 @@ class Peer:
         self.heard = False
         """Whether it ever said anything."""
         self.parting: float | None = None
-        """Since when it is only waited for its end."""
+        """Since when it gets nothing more, and only has to end."""
         self.since = host.now()
         """When it connected, or its messages last got further, in seconds of the loop's clock."""
         self.first = 0
-        """The number of the first message that is for it, counted by the client."""
+        """The number of the first message that is for it, as all its messages counted by the client."""
         self.reached = 0
-        """Messages, counted by the client, that got as far as was asked for when last looked at."""
+        """Messages that got as far as was asked for when last looked at."""
         self._host = host
         self._send = sock.send
         self._framing = host.framing
@@ -96,16 +104,14 @@ class Peer:
         self._progress = host.progress(sock)
         self._noted = self._progress if self._progress is not None and self._progress.note else None
         self._tail = memoryview(b"")
-        """What the kernel did not take of the last that was begun."""
+        """What the kernel did not take of the last that was begun. While it is empty, nothing waits."""
         self._unsaid = b""
         """What is said after that."""
-        self._backlog: deque[tuple[Batch | None, int]] = deque()
-        """Batches that follow, with their numbers of messages; None: so many were dropped here."""
-        self._waiting = 0
-        """Bytes that the backlog counts for."""
+        self._backlog = Backlog(host.framing)
+        """Messages that follow."""
 
     def __repr__(self) -> str:
-        return f"<Peer {self.origin}>"
+        return f"<{type(self).__name__} {self.origin}>"
 
     # -- for protocols -----------------------------------------------------------------------------
 
@@ -135,7 +141,6 @@ class Peer:
     def join(self) -> None:
         """Be served from now on: it gets every message that is started after this."""
         if not self.ready and self.parting is None:
-            self.ready = True
             self._host.joined(self)
 
     def say(self, data: bytes) -> None:
@@ -162,12 +167,21 @@ class Peer:
 
     # -- messages ----------------------------------------------------------------------------------
 
-    def take(self, run: Batch, wire: bytes) -> None:
-        """Take a batch, with its bytes in the framing: send it, or keep it until its turn comes."""
-        if self._tail or self._backlog:
-            self._keep(run)
+    def take(self, first: int, run: Batch, wire: bytes) -> None:
+        """Take a batch, with the number of its first message, and its bytes: send it, or let it wait."""
+        if self._tail:
+            self._keep(first, run)
         else:
             self._begin(run, wire)
+            if self.notes and not self._tail and self.parting is None:
+                self.sent()
+
+    def skip(self, first: int, count: int) -> None:
+        """Note that the next messages are for no peer at all."""
+        if self._tail:
+            self._backlog.leave_out(first, count)
+        else:
+            self._ledger.miss(count)
 
     def _begin(self, run: Batch, wire: bytes) -> None:
         """Send a batch that nothing waits before."""
@@ -184,116 +198,65 @@ class Peer:
         if rest:
             self._tail = memoryview(data)[sent:]
             self._host.watch(self, True)
-        elif self.notes:
-            self.sent()
 
-    def skip(self, count: int) -> None:
-        """Note that the next messages are for no peer at all."""
-        if self._tail or self._backlog:
-            self._leave_out(count)
-        else:
-            self._ledger.miss(count)
-
-    def _keep(self, run: Batch) -> None:
-        """Queue a batch, or do with it what the overflow says."""
+    def _keep(self, first: int, run: Batch) -> None:
+        """Let a batch wait, or do with it what the overflow says."""
         options = self._host.options
-        limit = options.peer_buffer
-        if self._unsent() + self._waiting + run.cost > limit:
+        backlog = self._backlog
+        room = options.peer_buffer - self._unsent() - run.cost
+        if backlog.cost > room:
             if options.peer_overflow is PeerOverflow.DISCONNECT:
-                buffer = f"its buffer of {format_size(limit)} is full (peer-buffer=, peer-overflow=)"
-                self._host.left(self, buffer, fault=True)
+                buffer = format_size(options.peer_buffer)
+                reason = f"its buffer of {buffer} is full (peer-buffer=, peer-overflow=)"
+                self._host.left(self, reason, fault=True)
                 return
-            if options.peer_overflow is PeerOverflow.DROP_OLDEST:
-                self._drop_oldest(limit - run.cost)
-            if self._unsent() + self._waiting + run.cost > limit:
-                self._host.missed(self, len(run))
-                self._leave_out(len(run))
+            if options.peer_overflow is PeerOverflow.DROP_OLDEST and room >= 0:
+                for dropped in backlog.drop_oldest(room):
+                    self._host.lost(self, dropped)
+            if backlog.cost > room:
+                backlog.leave_out(first, len(run))
+                self._host.lost(self, (first, first + len(run)))
                 return
-        self._backlog.append((run, len(run)))
-        self._waiting += run.cost
-
-    def _drop_oldest(self, limit: int) -> None:
-        """Drop batches from the front of the backlog, until the rest is within *limit* or none is left."""
-        dropped = 0
-        while self._backlog and self._unsent() + self._waiting > limit:
-            run, count = self._backlog.popleft()
-            if run is None:
-                dropped += count
-                continue
-            self._waiting -= run.cost
-            dropped += count
-            self._host.missed(self, count)
-        if dropped:
-            self._backlog.appendleft((None, dropped))
-
-    def _leave_out(self, count: int) -> None:
-        """Note, at the end of the backlog, that so many messages are not for this peer."""
-        if self._backlog and self._backlog[-1][0] is None:
-            count += self._backlog.pop()[1]
-        self._backlog.append((None, count))
+        backlog.add(first, run)
 
     def _flush(self) -> None:
         """Go on with what waits, as far as the kernel takes it."""
-        while True:
-            if self._tail:
-                sent = self._push(self._tail)
+        sent = self._push(self._tail)
+        if sent < 0:
+            return
+        self._tail = self._tail[sent:]
+        while not self._tail:
+            self._ledger.flushed()
+            if self._unsaid:
+                data, self._unsaid = self._unsaid, b""
+                sent = self._push(data)
                 if sent < 0:
                     return
-                self._tail = self._tail[sent:]
-                if self._tail:
-                    return
-                self._ledger.flushed()
-            elif self._unsaid:
-                self._tail, self._unsaid = memoryview(self._unsaid), b""
+                self._tail = memoryview(data)[sent:]
             elif self._backlog:
-                self._next()
-                if self._tail or self.parting is not None:
-                    return
+                _, count, run = self._backlog.next()
+                if run is None:
+                    self._ledger.miss(count)
+                else:
+                    self._begin(run, run.wire(self._framing))
+                    if self.parting is not None:
+                        return
             else:
+                self._host.watch(self, False)
+                if self.notes:
+                    self.sent()
                 break
-        self._host.watch(self, False)
         self._host.moved()
-        if self.notes:
-            self.sent()
-
-    def _next(self) -> None:
-        """Begin with what waits in front."""
-        run, count = self._backlog.popleft()
-        if run is None:
-            self._ledger.miss(count)
-            return
-        self._waiting -= run.cost
-        wire = run.wire(self._framing)
-        wires = [wire]
-        size = len(wire)
-        while self._backlog and size < JOINED:
-            more, number = self._backlog[0]
-            if more is None or size + more.cost > JOINED:
-                break
-            self._backlog.popleft()
-            self._waiting -= more.cost
-            wires.append(more.wire(self._framing))
-            size += len(wires[-1])
-            count += number
-        if len(wires) > 1:
-            wire = b"".join(wires)
-            run = Batch.from_wire(wire, self._framing, count)
-        self._begin(run, wire)
 
     # -- how far it got ----------------------------------------------------------------------------
 
     @property
-    def pending(self) -> bool:
-        """Whether the kernel has not taken all that is for it."""
-        return bool(self._tail or self._backlog)
-
-    @property
     def written(self) -> int:
-        """Messages, counted by the client, that the kernel has, or that are not for it. By whole batches."""
+        """Messages that the kernel has, or that are not for this peer. Of a batch that is under way, none."""
         return max(self.first + self._ledger.written, self.reached)
 
     def confirmed(self) -> int:
-        """Return how many messages, counted by the client, are acknowledged, or are not for it."""
+        """Return how many messages are acknowledged, or are not for this peer. By whole batches."""
         ledger = self._ledger
         if ledger.waits:
             ledger.advance(self.acknowledged(ledger.position - self._unsent()))
@@ -302,14 +265,12 @@ class Peer:
         return self.first + ledger.taken
 
     def reach(self) -> int:
-        """Return how many messages got as far as was asked for, those inside a batch too."""
+        """Return how many messages got as far as was asked for, those of a batch that is under way too."""
         ledger = self._ledger
         there = ledger.position - self._unsent()
         if self._confirms and ledger.waits:
             there = self.acknowledged(there)
             ledger.advance(there)
-        elif not self._tail:
-            return self.first + ledger.written
         return max(self.first + ledger.within(there), self.reached)
 
     # -- its socket --------------------------------------------------------------------------------
@@ -326,13 +287,13 @@ class Peer:
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
-            self._lose(error)
+            self._break(error)
             return -1
         if self._noted is not None:
             self._noted.sent(self._ledger.position - self._unsent() + sent)
         return sent
 
-    def _lose(self, error: OSError) -> None:
+    def _break(self, error: OSError) -> None:
         """Let the connection go: the system says that it broke."""
         if self._progress is not None:
             self._progress.failed()
@@ -349,21 +310,23 @@ class Peer:
                 self._host.left(self, "it does not read what it asks for", fault=True)
             return
         sent = self._push(data)
+        if sent < 0:
+            return
         self._ledger.skip(len(data))
-        if 0 <= sent < len(data):
+        if sent < len(data):
             self._tail = memoryview(data)[sent:]
             self._host.watch(self, True)
 
     def attend(self, scratch: memoryview) -> None:
         """Do what can be done now: go on sending, and read once into *scratch*."""
-        if self.pending:
+        if self._tail:
             self._flush()
         try:
             size = self.socket.recv_into(scratch)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._lose(error)
+            self._break(error)
             return
         if not size:
             self._host.left(self)
