@@ -85,9 +85,9 @@ class DatagramSignals(FakeSignals):
 
     refusals: list[tuple[int, Rejected]] = field(default_factory=list)
 
-    def rejected(self, number: int, error: Rejected) -> None:
+    def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
         assert not self.starting, "a signal inside start()"
-        self.refusals.append((number, error))
+        self.refusals += [(number + more, error) for more in range(count)]
 
 
 class Sending:

@@ -19,7 +19,7 @@ from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.model.stats import State
 from producer_pool.toolkit.datagram_client import came_back
-from support.datagrams import DatagramSignals, Mailbox, Sending, SpyDialer, UnixDialer, nobody, udp
+from support.datagrams import Mailbox, Sending, SpyDialer, UnixDialer, nobody, udp
 from support.streams import until
 
 
@@ -276,11 +276,3 @@ async def test_refused_message_in_a_producer(tmp_path: Path) -> None:
             assert [result.outcome.name for result in results] == ["DELIVERED", "FAILED", "DELIVERED"]
             assert "the system sends no" in str(results[1].error)
             assert mailbox.read() == [b"one", b"two"]
-
-
-def test_signals_of_this_module_refuse_wrong_moments() -> None:
-    """The fake that these tests lean on notices a signal inside start()."""
-    signals = DatagramSignals()
-    signals.starting = True
-    with pytest.raises(AssertionError):
-        signals.writable()

@@ -52,7 +52,7 @@ class ListenerStats:
     accepted: int = 0
     """Connections taken since the start."""
     refused: int = 0
-    """Connections closed at once, because as many as allowed were open."""
+    """Connections closed at once, because as many as allowed were open; datagrams of unwanted senders."""
     evicted: int = 0
     """Connections closed for breaking a rule: too large a message, malformed frames, too slow, too quiet."""
     tails: int = 0
@@ -60,7 +60,10 @@ class ListenerStats:
     messages: int = 0
     bytes: int = 0
     dropped: int = 0
-    """Messages that came while the intake was paused and that could not be left waiting (datagrams)."""
+    """
+    Datagrams that were not passed on: they came while the intake was paused and nobody could be made to
+    wait, they were too long, or the kernel had no room for them.
+    """
 
 
 @dataclass(frozen=True, slots=True)

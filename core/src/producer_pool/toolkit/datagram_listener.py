@@ -148,6 +148,8 @@ class DatagramListener(Listener):
 
     def _read(self, port: _Port) -> int:
         """Read a turn's worth, pass it on, and return how many datagrams it was."""
+        # What is read is passed on, however full the intake is after the first of it.
+        paused = self._intake.paused
         receive = port.socket.recvmsg
         binding = self._binding
         room, ancillary_room = self._room, binding.ancillary
@@ -179,6 +181,10 @@ class DatagramListener(Listener):
         except OSError as error:
             self._wait(port, error)
         for peer, messages in by_peer.items():
+            self.stats.bytes += sum(map(len, messages))
+            if paused:
+                self._drop(len(messages), "paused", "the pool takes nothing for now")
+                continue
             try:
                 self._pass_on(port.socket, peer, messages)
             except Exception as error:
@@ -188,10 +194,6 @@ class DatagramListener(Listener):
 
     def _pass_on(self, sock: socket.socket, peer: object, messages: list[bytes]) -> None:
         """Pass on what one sender sent."""
-        self.stats.bytes += sum(map(len, messages))
-        if self._intake.paused and not self._binding.holds_back:
-            self._drop(len(messages), "paused", "the pool takes nothing for now")
-            return
         if self._strip:
             messages = [message[:-1] if message.endswith(b"\n") else message for message in messages]
         if max(map(len, messages)) > self._longest:
@@ -203,8 +205,8 @@ class DatagramListener(Listener):
             self.stats.refused += len(messages)
             self._say("refused", f"{len(messages)} datagrams refused: their sender is not allowed")
         elif messages:
-            self.stats.messages += len(messages)
             self._intake.feed(Batch.owning(messages, received=self._loop.time(), origin=origin))
+            self.stats.messages += len(messages)
 
     # -- what is not passed on ---------------------------------------------------------------------
 

@@ -306,7 +306,9 @@ def _join(sock: socket.socket, address: Address, interface: int) -> None:
     """Receive what is sent to a group, on one interface."""
     if address.family == socket.AF_INET6:
         group = socket.inet_pton(socket.AF_INET6, address.host.partition("%")[0])
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("=I", interface))
+        # An address such as ff02::1%eth0 says itself where it is.
+        membership = group + struct.pack("=I", interface or address.sockaddr[3])
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
         everything = (socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL)
     else:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _ip_mreqn(address.host, interface))
