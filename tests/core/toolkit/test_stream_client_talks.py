@@ -184,3 +184,42 @@ async def test_encrypted_end_inside_the_introduction(authority: Authority) -> No
     with pytest.raises(ConnectError, match="it left"):
         await client.connect()
     server.close()
+
+
+class Asking(Polite):
+    """Asks, after each group of batches, how far it got: by saying where that is."""
+
+    notes = True
+
+    def started(self) -> None:
+        self.say(b"%d?\n" % self.position)
+
+
+async def test_questions_between_batches(consumer: Consumer) -> None:
+    """They stand behind what was taken, 64 KiB of small batches or a larger one, and say where that ended."""
+    client = Asking(consumer.endpoint)
+    await greeted(client, consumer)
+    peer = consumer.taken[0]
+    assert client.start([Batch.of([b"one"])]) == 1
+    many = [Batch.of([b"x" * 39_999])] * 2
+
+    assert await receive(peer, 7) == b"one\n4?\n"
+    assert not client.pending
+    assert client.start(many) == 2
+    first = b"x" * 39_999 + b"\n40007?\n"
+    assert await receive(peer, len(first)) == first
+    assert (await receive(peer, 40_007)).endswith(b"x\n80014?\n")
+    await client.aclose()
+
+
+async def test_what_the_kernel_does_not_take_is_pending(small: Consumer) -> None:
+    """The position counts it all the same."""
+    client = Asking(small.endpoint)
+    await greeted(client, small)
+    client.start([Batch.of([b"x" * 9_999_999])])
+
+    assert client.pending
+    assert client.position == 10_000_000 + len(b"10000000?\n")
+    assert (await receive(small.taken[0], client.position)).endswith(b"x\n10000000?\n")
+    await until(lambda: not client.pending)
+    await client.aclose()

@@ -58,6 +58,9 @@ class StreamClient(PipelinedClient):
     it, as far as we are concerned.
     """
 
+    notes: bool = False
+    """Whether started() wants to be called."""
+
     def __init__(
         self,
         dialer: Dialer,
@@ -152,7 +155,10 @@ class StreamClient(PipelinedClient):
         if not self._open or (self._gone(0) and self._has_ended()):
             return 0
         if len(batches) == 1 and self._layer is None:
-            return self._start_one(batches[0], offset)
+            taken = self._start_one(batches[0], offset)
+            if taken and self.notes:
+                self.started()
+            return taken
         started = 0
         while started < len(batches) and self._open:
             together = group(batches, started)
@@ -164,6 +170,8 @@ class StreamClient(PipelinedClient):
                 taken = self._start_joined(together, offset)
             started += taken
             offset = 0
+            if taken and self.notes:
+                self.started()
             if taken < len(together):
                 break
         return started
@@ -296,6 +304,19 @@ class StreamClient(PipelinedClient):
     def progress(self, sock: socket.socket) -> Progress | None:
         """Return what tells how far this connection gets. Called if more than WRITTEN is asked for."""
         return self._dialer.progress(sock)
+
+    def started(self) -> None:
+        """Be told, if `notes`, that 64 KiB of batches, or a larger one, were taken. say() may follow."""
+
+    @property
+    def position(self) -> int:
+        """Bytes of its stream up to now: all that was taken or said, whether the kernel has it or not."""
+        return self._ledger.position
+
+    @property
+    def pending(self) -> bool:
+        """Whether the kernel has not taken all of that."""
+        return bool(self._tail)
 
     def farewell(self) -> bytes:
         """Return what tells the consumer that nothing follows. Asked between two frames, for a good end."""
