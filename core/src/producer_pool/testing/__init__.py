@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from producer_pool.builtin.memory import MemoryClient
     from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
-    from producer_pool.testing.flaky import (
-        FlakyClient,
-        FlakyEvent,
-        FlakyPipelinedClient,
-    )
+    from producer_pool.testing.flaky import FlakyClient, FlakyEvent, FlakyPipelinedClient
+    from producer_pool.testing.proxied import ProxiedConnection
+    from producer_pool.testing.proxy import Direction, FaultProxy
+    from producer_pool.testing.proxy_faults import Faults, Traffic
     from producer_pool.testing.steps import (
         Away,
         Deliver,
@@ -46,6 +45,9 @@ _MODULES = {
     "builtin.memory": ["MemoryClient"],
     "testing.consumers": ["ListenerConsumer", "TrialConsumer"],
     "testing.flaky": ["FlakyClient", "FlakyEvent", "FlakyPipelinedClient"],
+    "testing.proxied": ["ProxiedConnection"],
+    "testing.proxy": ["Direction", "FaultProxy"],
+    "testing.proxy_faults": ["Faults", "Traffic"],
     "testing.steps": [
         "Away",
         "Deliver",
@@ -74,6 +76,14 @@ __all__ = [
     "FlakyClient",
     "FlakyEvent",
     "FlakyPipelinedClient",
+    # testing.proxied
+    "ProxiedConnection",
+    # testing.proxy
+    "Direction",
+    "FaultProxy",
+    # testing.proxy_faults
+    "Faults",
+    "Traffic",
     # testing.steps
     "Away",
     "Deliver",
