@@ -25,7 +25,11 @@ def on_page(page: Path) -> object:
         item.text for item in items(page) if item.kind == Kind.RUN and item.language == "console"
     )
     needed = [program for program in FOREIGN if re.search(rf"(\$|\|) {program} ", typed)]
-    return pytest.param(page, marks=pytest.mark.needs(*needed), id=str(page.relative_to(ROOT)))
+    marks = [pytest.mark.needs(*needed)]
+    if any("environment" in item.notes for item in items(page)):
+        # What is built there, and tested by a whole suite, takes its time. One worker makes environments.
+        marks += [pytest.mark.timeout(180), pytest.mark.xdist_group("environments")]
+    return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
 
 
 each_page = pytest.mark.parametrize("page", [on_page(page) for page in PAGES])

@@ -88,6 +88,48 @@ def test_page_that_is_wrong(rehearsal: Rehearsal, wrong: str) -> None:
         run(rehearsal, wrong)
 
 
+ENVIRONMENT = """
+    <!-- environment -->
+    ```console
+    $ python -m venv .venv
+    $ . .venv/bin/activate
+    $ python -m pip install "producer-pool[cli]"
+    ```
+
+    ```console
+    $ python -c "import producer_pool; print(producer_pool.__file__)"
+    /.../.venv/lib/.../site-packages/producer_pool/__init__.py
+    $ python -m pip list --disable-pip-version-check | grep -c hypothesis
+    0
+    $ echo $?
+    1
+    ```
+    """
+
+
+def test_page_with_an_environment(rehearsal: Rehearsal) -> None:
+    """From there on, commands are those of an environment that has what the page installed, from wheels."""
+    run(rehearsal, ENVIRONMENT)
+
+    assert len(rehearsal.done) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ENVIRONMENT.replace("python -m venv", "virtualenv"),
+        ENVIRONMENT.replace(". .venv", ". other"),
+        ENVIRONMENT.replace("python -m pip install", "pip install"),
+        ENVIRONMENT + ENVIRONMENT,
+    ],
+    ids=["made", "activated", "installed", "twice"],
+)
+def test_environment_that_is_made_otherwise(rehearsal: Rehearsal, wrong: str) -> None:
+    """What the test does must be what the page says."""
+    with pytest.raises(AssertionError):
+        run(rehearsal, wrong)
+
+
 def test_what_a_page_does_not_show_is_kept(rehearsal: Rehearsal) -> None:
     """Python that prints more than the page shows does not pass unnoticed."""
     run(rehearsal, "```python\nprint('more')\n```\n")

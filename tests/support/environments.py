@@ -20,7 +20,7 @@ from support.commands import Running
 from support.processes import clean_environment
 from support.tree import CORE, PLUGINS
 
-__all__ = ["OFFLINE", "Environment", "build", "core_wheel", "tcp_wheel"]
+__all__ = ["OFFLINE", "Environment", "build", "core_wheel", "wheel_of"]
 
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 """Variables with which pip asks nobody. To a switch that begins with NO, pip takes 0 for yes."""
@@ -61,9 +61,10 @@ def core_wheel() -> Path:
     return _wheel(CORE)
 
 
-def tcp_wheel() -> Path:
-    """Return the wheel of the tcp plugin, built once in each process."""
-    return _wheel(PLUGINS / "tcp")
+def wheel_of(distribution: str) -> Path:
+    """Return the wheel of one of our distributions, by its name; it is built once in each process."""
+    name = distribution.removeprefix("producer-pool").removeprefix("-")
+    return _wheel(PLUGINS / name if name else CORE)
 
 
 class Environment:
@@ -76,23 +77,26 @@ class Environment:
         self._borrowed: set[str] = set()
 
     def install(self, *wheels: Path, extras: Iterable[str] = ("cli", "testing")) -> None:
-        """Install *wheels* as pip does it, and borrow what they need, also for *extras* of any of them."""
+        """Install *wheels*, and what they need, also for *extras* of any of them: ours from wheels, too."""
         self.pip("install", "--no-deps", *map(str, wheels))
         own = [path for path in self.packages.glob("*.dist-info") if not path.is_symlink()]
         names = {canonicalize_name(path.name.partition("-")[0]) for path in own}
-        for path in own:
-            self.borrow(*_needs(importlib_metadata.Distribution.at(path), extras), unless=names)
+        needed = {need for path in own for need in _needs(importlib_metadata.Distribution.at(path), extras)}
+        ours = {need for need in needed if need.startswith("producer-pool")}
+        self.borrow(*(needed - ours))
+        if ours - names:
+            self.install(*map(wheel_of, ours - names), extras=extras)
 
-    def borrow(self, *names: str, unless: Iterable[str] = ()) -> None:
+    def borrow(self, *names: str) -> None:
         """Make distributions of the running environment visible here, with all that they need."""
-        for name in map(canonicalize_name, names):
-            if name not in self._borrowed and name not in unless:
+        for name in names:
+            if name not in self._borrowed:
                 self._borrowed.add(name)
                 distribution = importlib_metadata.distribution(name)
                 for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
                     if not (self.packages / top).exists():
                         (self.packages / top).symlink_to(str(distribution.locate_file(top)))
-                self.borrow(*_needs(distribution, ()), unless=unless)
+                self.borrow(*_needs(distribution, ()))
 
     def pip(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run pip on it, offline, whatever the exit code of a command that only looks."""
@@ -104,15 +108,20 @@ class Environment:
         return self.folder / "bin" / "python"
 
     @property
+    def variables(self) -> dict[str, str]:
+        """The variables by which a shell uses it."""
+        path = f"{self.folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return {**OFFLINE, "PATH": path, "VIRTUAL_ENV": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    @property
     def environment(self) -> dict[str, str]:
-        """The variables with which a shell uses it."""
+        """All variables of what runs in it."""
         kept = {
             name: value
-            for name, value in clean_environment(OFFLINE).items()
+            for name, value in clean_environment().items()
             if not name.startswith(("PYTEST_", "PYTHONPATH", "COV_", "COVERAGE_"))
         }
-        path = f"{self.folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        return {**kept, "PATH": path, "VIRTUAL_ENV": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**kept, **self.variables}
 
     def run(
         self,
@@ -165,10 +174,10 @@ class Environment:
 
 def _needs(distribution: Any, extras: Iterable[str]) -> list[str]:
     """Return what *distribution* requires here, and for those of *extras* that it has."""
-    found = []
+    found: list[str] = []
     for text in distribution.requires or ():
         requirement = Requirement(text)
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
-            found.append(requirement.name)
+            found.append(canonicalize_name(requirement.name))
     return found

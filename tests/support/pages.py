@@ -29,7 +29,7 @@ RUN: Final = ("python", "console", "toml", "ini", "json")
 """Languages of blocks that are run, or parsed by whom they are for."""
 
 _DIRECTIVES: Final = ("{eval-rst}", "{generated} ", "{literalinclude} ../examples/", "{toctree}")
-_BLOCK_NOTES: Final = ("not run", "file", "output", "appears", "stays")
+_BLOCK_NOTES: Final = ("not run", "environment", "file", "output", "appears", "stays")
 _ACTIONS: Final = ("ctrl-c", "kill")
 
 _TOKEN: Final = re.compile(

@@ -1,5 +1,6 @@
 """A page done as its reader would: python typed in, commands run in terminals, output compared."""
 # Rule: the addresses that a page shows are mapped to ports that are free here, and back in what is printed.
+# Nothing is got from the network: where a page makes an environment, it is made from wheels of this tree.
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +27,9 @@ from sybil.example import Example
 from producer_pool.cli.group import cli
 from producer_pool.discovery.config import SETTINGS, Settings
 from producer_pool.discovery.factory import ClientFactory
+from support.environments import Environment, build, wheel_of
 from support.pages import EXAMPLES, Item, Kind, items
-from support.terminals import Terminal, agrees, eventually
+from support.terminals import BOUND, Terminal, agrees, eventually
 
 __all__ = ["Ports", "Rehearsal"]
 
@@ -33,7 +37,14 @@ _SHOWN: Final = re.compile(
     r"(?P<host>127\.0\.0\.1|localhost)(?P<between>:|\", |', | |/)(?P<port>[0-9]{4,5})\b"
 )
 _LISTEN: Final = SETTINGS["listen"]
+_LEFT_OVER: Final = shutil.ignore_patterns("__pycache__", ".*_cache", "dist")
 _KILLS: Final = {"ctrl-c": signal.SIGINT, "kill": signal.SIGKILL}
+
+
+_PATIENCE: Final = 90.0
+"""Seconds for a command in an environment: it may be a whole test suite."""
+_TOOLS: Final = ("pip", "hatchling", "editables", "mypy")
+"""What pip needs in an environment to build there, and what the extras of the examples name."""
 
 
 class Ports:
@@ -64,8 +75,11 @@ class Ports:
     def listened(self, command: str) -> bool:
         """Whether somebody listens at one that *command* names, as Linux tells; True if it names none."""
         ports = {f":{port:04X}" for shown in self._held if str(port := self.of(shown)) in command}
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return not ports or any(row[1][-5:] in ports and row[3] == "0A" for row in rows)
+        for table, state in (("tcp", "0A"), ("udp", "07")):
+            rows = [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+            if any(row[1][-5:] in ports and row[3] == state for row in rows):
+                return True
+        return not ports
 
     def close(self) -> None:
         """Let go of them."""
@@ -90,8 +104,14 @@ class Rehearsal:
             if not name.startswith(("PRODUCER_", "PYTEST_", "COV_", "COVERAGE_"))
         }
         self._environment["HOME"] = str(folder)
-        for example in EXAMPLES.glob("*.py"):
-            (folder / example.name).write_text(self.ports.mapped(example.read_text()))
+        path = self._environment.get("PATH", os.defpath)
+        self._environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
+        self._made: Environment | None = None
+        for example in EXAMPLES.iterdir():
+            if example.suffix == ".py":
+                (folder / example.name).write_text(self.ports.mapped(example.read_text()))
+            elif (example / "pyproject.toml").exists():
+                shutil.copytree(example, folder / example.name, ignore=_LEFT_OVER)
 
     def regions(self, document: Document) -> Iterator[Region]:
         """Parse a page, for sybil."""
@@ -137,6 +157,9 @@ class Rehearsal:
         exec(code, namespace)
 
     def _console(self, item: Item, text: str, _: object) -> None:
+        if "environment" in item.notes:
+            self._make_environment(item, text)
+            return
         environment = dict(self._environment)
         if "--config" not in text:
             # Where a command does not say where to listen, there is nothing to be mapped.
@@ -151,7 +174,9 @@ class Rehearsal:
             )
             assert not terminal.ended, f"it should go on: {self._told(item, terminal)}"
         else:
-            assert eventually(lambda: terminal.ended), f"it does not end: {self._told(item, terminal)}"
+            bound = BOUND if self._made is None else _PATIENCE
+            ended = eventually(lambda: terminal.ended, bound)
+            assert ended, f"it does not end: {self._told(item, terminal)}"
         for code, following in zip(terminal.codes, [*terminal.commands[1:], ""], strict=False):
             assert code == 0 or following.strip() == "echo $?", self._told(item, terminal)
         for number, expected in enumerate(terminal.expected):
@@ -160,6 +185,25 @@ class Rehearsal:
                 assert agrees(self.ports.unmapped(expected), self.ports.unmapped(shown)), self._told(
                     item, terminal
                 )
+
+    def _make_environment(self, item: Item, text: str) -> None:
+        """Do what the three lines say, with wheels of this tree; all terminals are in it from then on."""
+        assert self._made is None, f"{item}: there is an environment already"
+        made, activated, installed = (shlex.split(line.removeprefix("$ ")) for line in text.splitlines())
+        assert made[:3] == ["python", "-m", "venv"], f"{item}: {made}"
+        assert activated == [".", f"{made[3]}/bin/activate"], f"{item}: {activated}"
+        assert installed[:4] == ["python", "-m", "pip", "install"], f"{item}: {installed}"
+        self._made = environment = Environment(self.folder / made[3])
+        wheels = []
+        for requirement in installed[4:]:
+            if requirement.startswith("."):
+                wheels += build([self.folder / requirement], self.folder / ".wheels")
+            else:
+                wheels.append(wheel_of(re.split(r"\W*\[", requirement)[0]))
+        extras = re.findall(r"[\w-]+(?=[],])", " ".join(installed[4:]))
+        environment.install(*wheels, extras=extras)
+        environment.borrow(*_TOOLS)
+        self._environment |= environment.variables
 
     def _stands(self, terminal: Terminal, number: int, expected: str) -> bool:
         """Whether a command that goes on has come as far as the page shows."""

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -66,12 +65,11 @@ class Terminal:
             f'{command}\n__s=$?; printf "{_MARK}%d{_MARK}" $__s; (exit $__s)\n' for command in self.commands
         )
         self._output = folder / f".terminal-{time.monotonic_ns()}"
-        path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 ["bash", "-c", script],
                 cwd=folder,
-                env={**environment, "PATH": path, "PYTHONUNBUFFERED": "1"},
+                env={**environment, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
