@@ -9,7 +9,15 @@ from producer_pool.testing.rule import Rule
 
 __all__ = ["FAMILIES", "RULES"]
 
-FAMILIES: Final = ("lifecycle", "boundaries", "reconnect", "honesty")
+FAMILIES: Final = (
+    "lifecycle",
+    "boundaries",
+    "reconnect",
+    "honesty",
+    "errors",
+    "secrets",
+    "urls",
+)
 """The modules that hold the rules, in the order in which they are tried."""
 
 

@@ -115,11 +115,13 @@ async def settles_everything(trial: Trial) -> None:
     A producer asks `settled()` again and again, but it sends nothing only to learn something. If the
     last message stays open, its confirmation is looked for only when the next one is sent.
     """
+    consumer = await trial.consumer()
+    sent = 0
     for level in sorted(trial.subject.transport.acks):
-        consumer = await trial.consumer()
         forwarding = await Forwarding.to(trial, consumer, DIRECT, ack=level, timeout="1h")
         for count in (1, 3):
-            messages = numbered(count, start=len(forwarding.messages))
+            messages = numbered(count, start=sent)
+            sent += count
             await forwarding.submit(messages)
             try:
                 await forwarding.all_delivered()
@@ -226,3 +228,4 @@ async def _while_nobody_reads(trial: Trial, level: Ack) -> None:
         await trial.arrives(consumer, messages[: driver.taken])
     finally:
         putting.cancel()
+    await consumer.aclose()

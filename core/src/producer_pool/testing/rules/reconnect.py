@@ -174,6 +174,7 @@ async def _crash_of_one_who_reads_nothing(trial: Trial, level: Ack) -> None:
     await _crash_and_come_back(consumer, forwarding)
     needed = [message for message in forwarding.messages if message not in confirmed]
     await _all_arrive(trial, consumer, needed, level)
+    await consumer.aclose()
 
 
 async def _crash_of_one_who_reads(trial: Trial, level: Ack) -> None:
@@ -189,6 +190,7 @@ async def _crash_of_one_who_reads(trial: Trial, level: Ack) -> None:
         await _all_arrive(trial, consumer, needed[-1:], level)
         needed = needed[:read] + needed[read + _gap(needed[read:], consumer.received) :]
     await _all_arrive(trial, consumer, needed, level)
+    await consumer.aclose()
 
 
 async def _crash_and_come_back(consumer: TrialConsumer, forwarding: Forwarding) -> None:
