@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from producer_pool.plugin import (
+    LINES,
     Batch,
+    Connection,
     Endpoint,
+    FramedConnection,
     Intake,
     Rejected,
     SendError,
     Size,
     StreamListenerOptions,
+    Tail,
     option,
 )
 from support.zoo.animal import animal
@@ -174,3 +179,38 @@ class HangsUpOnMisfits(PlainClient):
         except Rejected:
             await self.aclose()
             raise
+
+
+class TakesReadsForMessages(FramedConnection):
+    """What makes lines of each read alone."""
+
+    def receive(self, data: bytearray, size: int, now: float) -> Batch:
+        return Batch.of(bytes(data[:size]).splitlines(), received=now, origin=self.origin)
+
+
+@animal("finds-messages-in-every-split", says=r"b'0' arrived in the place of b'00000000 .*nobody sent it")
+class BreaksAtChunkBorders(ZooListener):
+    """The listener takes what one read returned for whole messages."""
+
+    def _connection(self, sock: socket.socket, origin: str) -> FramedConnection:
+        decoder = LINES.decoder(1024 * 1024)
+        return TakesReadsForMessages(sock, origin, self._loop.time(), framing=LINES, decoder=decoder)
+
+
+@animal("passes-on-no-half-message", says=r"\d+ parts of messages were passed on, such as b'0")
+class HandsOnHalfMessages(ZooListener):
+    """The listener passes on what it has of a message when the connection ends inside it."""
+
+    def _end(self, connection: Connection, *, clean: bool) -> None:
+        part = connection.finish()
+        if part is not None:
+            self._intake.feed(Batch.of([part], origin=connection.origin))
+        super()._end(connection, clean=clean)
+
+
+@animal("passes-on-no-half-message", says=r"\d+ parts of messages were passed on, such as b'0")
+class HandsOnHalfMessagesAtAnEnd(ZooListener):
+    """The listener does so if the connection was closed, and not broken off."""
+
+    def __init__(self, endpoint: Endpoint, options: StreamListenerOptions) -> None:
+        super().__init__(endpoint, replace(options, tail=Tail.DELIVER))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from producer_pool.contract.ports import IntakeReceipt, Listener
 from producer_pool.model.batch import Batch
-from producer_pool.testing.subject import with_options
+from producer_pool.testing.subject import in_kebab_case, with_options
 
 if TYPE_CHECKING:
     from producer_pool.testing.trial import Trial
@@ -45,6 +45,11 @@ class TrialConsumer(ABC):
     async def crash(self) -> None:
         """Break all connections, and be unreachable from now on. What was not read is lost."""
 
+    @property
+    def connections(self) -> int:
+        """Connections that are open now, as far as it knows."""
+        return 0
+
     async def aclose(self) -> None:
         """End in any state. May be called twice."""
         await self.crash()
@@ -53,13 +58,14 @@ class TrialConsumer(ABC):
 class ListenerConsumer(TrialConsumer):
     """The transport's own listener, poured into a list."""
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: Trial, **options: str) -> None:
+        """Make one; its URL gets *options* besides those that all listeners of the trial get."""
         self.received = []
         self.batches: list[Batch] = []
         """The same as it came, with its origin."""
         self.url = ""
         self._make: Callable[[str], Listener] = trial.subject.factory.listener
-        self._options = trial.filled(trial.subject.listener_options)
+        self._options = {**trial.filled(trial.subject.listener_options), **in_kebab_case(options)}
         self._place = trial.place
         self._listener: Listener | None = None
         self._intake = _Kept(self)
@@ -69,6 +75,10 @@ class ListenerConsumer(TrialConsumer):
         """The listener; only between start() and crash()."""
         assert self._listener is not None
         return self._listener
+
+    @property
+    def connections(self) -> int:
+        return 0 if self._listener is None else self._listener.stats.connections
 
     async def start(self) -> None:
         listener = self._make(with_options(self._place, self._options))

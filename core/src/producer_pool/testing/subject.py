@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from producer_pool.testing.consumers import TrialConsumer
     from producer_pool.testing.trial import Trial
 
-__all__ = ["Subject", "with_options"]
+__all__ = ["Subject", "in_kebab_case", "with_options"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,8 @@ def with_options(url: str, options: Mapping[str, str]) -> str:
     kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in options]
     added = [f"{name}={quote(value, safe='/:,')}" for name, value in options.items()]
     return "?".join(filter(None, (bare, "&".join(kept + added))))
+
+
+def in_kebab_case(options: Mapping[str, str]) -> dict[str, str]:
+    """Return *options*, named as Python names parameters, with the names that they have in URLs."""
+    return {name.replace("_", "-"): value for name, value in options.items()}

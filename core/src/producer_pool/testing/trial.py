@@ -13,12 +13,13 @@ from random import Random
 from typing import Final
 
 from producer_pool.aio import AsyncProducerPool
+from producer_pool.contract.options import describe
 from producer_pool.contract.ports import Client
 from producer_pool.model.outcomes import ForwardResult
 from producer_pool.model.policies import DeliveryPolicy, Limits
 from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
 from producer_pool.testing.rule import RuleBroken, require
-from producer_pool.testing.subject import Subject, with_options
+from producer_pool.testing.subject import Subject, in_kebab_case, with_options
 
 __all__ = ["PATIENCE", "Trial", "difference", "numbered", "shown"]
 
@@ -80,9 +81,9 @@ class Trial:
         await consumer.start()
         return consumer
 
-    async def listening(self) -> ListenerConsumer:
-        """Return the transport's own listener, started, whatever else shows what arrives."""
-        consumer = ListenerConsumer(self)
+    async def listening(self, **options: str) -> ListenerConsumer:
+        """Return the transport's own listener, started with *options*, whatever else shows what arrives."""
+        consumer = ListenerConsumer(self, **options)
         self._closed_after(consumer.aclose)
         await consumer.start()
         return consumer
@@ -90,14 +91,17 @@ class Trial:
     def url(self, to: TrialConsumer | str, **options: str) -> str:
         """Return the URL by which a client reaches *to*, with *options* (``max_message="1KiB"``)."""
         url = to if isinstance(to, str) else to.url
-        named = {name.replace("_", "-"): value for name, value in options.items()}
-        return with_options(url, {**self.filled(self.subject.client_options), **named})
+        return with_options(url, {**self.filled(self.subject.client_options), **in_kebab_case(options)})
 
     def client(self, to: TrialConsumer | str, **options: str) -> Client:
         """Return a client for *to* as the factory makes it; not connected, and closed after the rule."""
         client = self.subject.factory.create(self.url(to, **options))
         self._closed_after(client.aclose)
         return client
+
+    async def reach(self, client: Client) -> None:
+        """Connect *client* as one does who uses it without a pool; send() goes on from there."""
+        await client.__aenter__()
 
     async def pool(
         self, *, policy: DeliveryPolicy | None = None, limits: Limits | None = None
@@ -124,6 +128,12 @@ class Trial:
         receipts = await pool.submit_many(messages)
         async with self.patience("every message comes to an outcome"):
             return [(await receipt.results())["trial"] for receipt in receipts]
+
+    def has_option(self, name: str, *, listener: bool = False) -> bool:
+        """Whether the URL of a consumer, or of a *listener*, may have an option of this name."""
+        transport = self.subject.transport
+        kind = (listener and transport.listener_options) or transport.options
+        return kind is not None and any(one.name == name for one in describe(kind))
 
     def longest(self, client: Client) -> int | None:
         """Return the bytes of the longest message that *client* declares to carry; None: no limit."""

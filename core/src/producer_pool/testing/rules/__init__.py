@@ -12,11 +12,15 @@ __all__ = ["FAMILIES", "RULES"]
 FAMILIES: Final = (
     "lifecycle",
     "boundaries",
+    "order",
+    "backpressure",
+    "cancellation",
     "reconnect",
     "honesty",
     "errors",
     "secrets",
     "urls",
+    "metadata",
 )
 """The modules that hold the rules, in the order in which they are tried."""
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from producer_pool.aio import AsyncProducerPool
-from producer_pool.contract.options import describe
-from producer_pool.model.errors import Rejected
+from producer_pool.contract.ports import Client
+from producer_pool.model.errors import ConfigurationError, DeliveryError, Rejected, UsageError
 from producer_pool.model.outcomes import ForwardResult
-from producer_pool.testing.rule import CONSUMER, RuleBroken, not_applicable, require, rule
+from producer_pool.testing.consumers import TrialConsumer
+from producer_pool.testing.proxy import FaultProxy
+from producer_pool.testing.proxy_faults import Faults
+from producer_pool.testing.rule import CLIENT, CONSUMER, LISTENER, RuleBroken, not_applicable, require, rule
 from producer_pool.testing.trial import Trial, numbered, shown
 
 __all__ = [
     "carries_64_kib",
     "carries_a_mebibyte",
     "carries_empty_messages",
+    "finds_messages_in_every_split",
     "keeps_boundaries",
+    "passes_on_no_half_message",
     "refuses_too_long_messages",
     "rejects_only_the_misfit",
 ]
@@ -33,6 +40,8 @@ _NASTY: Final = (
 """What some protocol somewhere takes for its own: ends of lines, frames of others, bytes that are no text."""
 _TOGETHER: Final = 40
 """Messages that are on their way at once: few enough for the buffer of a socket that takes datagrams."""
+_TURNS: Final = 20
+"""Turns of the loop in which a connection gets from one side of a proxy to the other."""
 _PAUSE: Final = 0.05
 """Seconds in which nothing is read, so that all buffers fill; should that take longer, less is asked."""
 
@@ -111,7 +120,7 @@ async def refuses_too_long_messages(trial: Trial) -> None:
     it gets to the client. Where the other side has to find out, it can only close the connection.
     """
     consumer = await trial.consumer()
-    if _has_option(trial, "max-message"):
+    if trial.has_option("max-message"):
         limit: int | None = 1024
         pool = await trial.producing(consumer, max_message="1KiB")
     else:
@@ -160,7 +169,104 @@ async def rejects_only_the_misfit(trial: Trial) -> None:
     await _require_one_connection(pool, "a message was rejected")
 
 
+@rule(CLIENT, LISTENER)
+async def finds_messages_in_every_split(trial: Trial) -> None:
+    """
+    A listener finds the messages in a stream however the network cut it, byte by byte if need be.
+
+    What one recv() returns may be a part of a message, or several, and may end between two bytes that
+    belong together. So keep what is not finished, and look again when there is more. Here everything
+    goes through a proxy that cuts it, from the first byte of the connection on.
+    """
+    consumer = await trial.listening()
+    messages = numbered(9, size=18)
+    async with _stream(trial, consumer) as proxy:
+        client = trial.client(proxy.url)
+        proxy.forth.faults = Faults(slice=1)
+        await trial.within("it connects", trial.reach(client))
+        await _send_all(trial, client, messages)
+        await trial.arrives(consumer, messages)
+        for turn in range(1, 12):
+            proxy.forth.faults = Faults(slice=trial.random.randrange(2, 60))
+            more = numbered(9, size=trial.random.randrange(18, 90), start=9 * turn)
+            await _send_all(trial, client, more)
+            messages += more
+            await trial.arrives(consumer, messages)
+
+
+@rule(CLIENT, LISTENER)
+async def passes_on_no_half_message(trial: Trial) -> None:
+    """
+    When a connection ends inside a message, whether broken off or closed, no part of it is passed on.
+
+    The beginning of a message is not that message: the consumer would take it for a whole one. Throw
+    it away, and count it in ``stats.tails``; its sender knows that it was not delivered, and sends it
+    again.
+    """
+    consumer = await trial.listening()
+    sent: list[bytes] = []
+
+    async def last_arrives(client: Client) -> None:
+        await trial.within("it connects", trial.reach(client))
+        sent.extend(numbered(1, start=len(sent)))
+        await _send_all(trial, client, sent[-1:])
+        await trial.until(lambda: sent[-1] in consumer.received, "a message arrives that was not cut")
+
+    async with _stream(trial, consumer) as proxy:
+        for turn in range(12):
+            client = trial.client(proxy.url)
+            await last_arrives(client)
+            cut = trial.random.randrange(1, 400)
+            proxy.forth.faults = Faults(slice=1, reset_after=cut if turn % 2 else None)
+            through = proxy.forth.passed + cut
+            sent += numbered(2, size=400, start=len(sent))
+            with contextlib.suppress(DeliveryError):
+                await _send_all(trial, client, sent[-2:])
+            async with trial.patience("what was sent goes through the proxy"):
+                while proxy.forth.passed < through:  # noqa: ASYNC110 - not a byte more
+                    await asyncio.sleep(0)
+            proxy.forth.half_close()
+            proxy.forth.faults = Faults()
+            await trial.within("aclose() returns", client.aclose())
+    last = trial.client(consumer)
+    await last_arrives(last)
+    await trial.within("aclose() returns", last.aclose())
+    with contextlib.suppress(RuleBroken):
+        await trial.until(lambda: not consumer.connections, "the connections end")
+    parts = sorted(set(consumer.received) - set(sent))
+    require(not parts, f"{len(parts)} parts of messages were passed on, such as {shown(b''.join(parts[:1]))}")
+
+
 # -- what they share -------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _stream(trial: Trial, consumer: TrialConsumer) -> AsyncIterator[FaultProxy]:
+    """Yield a proxy before *consumer*, if it is a stream that leads there."""
+    try:
+        proxy = FaultProxy(consumer.url, seed=trial.random.randrange(1 << 32))
+        async with proxy:
+            client = trial.client(proxy.url)
+            with contextlib.suppress(DeliveryError, RuleBroken):
+                async with trial.patience("it connects", 0.1):
+                    await trial.reach(client)
+            stands = False
+            for _ in range(_TURNS):
+                stands = stands or any(one.reached for one in proxy.connections)
+                await asyncio.sleep(0.001 * (not stands))
+            with contextlib.suppress(Exception):
+                await client.aclose()
+            if not stands:
+                not_applicable("is no stream in which a proxy could stand")
+            yield proxy
+    except (ConfigurationError, UsageError):
+        not_applicable("has no address at which a proxy could stand")
+
+
+async def _send_all(trial: Trial, client: Client, messages: Sequence[bytes]) -> None:
+    async with trial.patience("messages are sent through a proxy"):
+        for message in messages:
+            await client.send(message)
 
 
 async def _carried(trial: Trial, pool: AsyncProducerPool, messages: Sequence[bytes]) -> list[bytes]:
@@ -210,11 +316,6 @@ def _require_only(results: Sequence[ForwardResult], index: int, what: str) -> No
 async def _require_one_connection(pool: AsyncProducerPool, after: str) -> None:
     stats = (await pool.stats()).producers["trial"]
     require(stats.connects == 1, f"the connection was lost and made anew when {after}")
-
-
-def _has_option(trial: Trial, name: str) -> bool:
-    options = trial.subject.transport.options
-    return options is not None and any(one.name == name for one in describe(options))
 
 
 def _why(result: ForwardResult) -> str:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import threading
 import warnings
 from collections.abc import Callable
 
 from producer_pool.contract.ports import Client
 from producer_pool.model.errors import DeliveryError
-from producer_pool.testing.rule import CLIENT, CONSUMER, LISTENER, RuleBroken, require, rule
+from producer_pool.testing.leftovers import descriptors, require_back
+from producer_pool.testing.rule import CLIENT, CONSUMER, LISTENER, require, rule
 from producer_pool.testing.subject import with_options
 from producer_pool.testing.trial import Trial, numbered
 
 __all__ = [
     "arrives_before_the_end",
-    "cancelled_connect_leaves_nothing",
     "closes_before_it_connected",
     "closes_twice",
     "connects_again",
@@ -56,7 +55,7 @@ async def closes_twice(trial: Trial) -> None:
     """
     client = trial.client(await trial.consumer())
     async with trial.patience("connect() and two aclose() return"):
-        await client.connect()
+        await trial.reach(client)
         await client.aclose()
         try:
             await client.aclose()
@@ -99,30 +98,6 @@ async def arrives_before_the_end(trial: Trial) -> None:
 
 
 @rule(CONSUMER)
-async def cancelled_connect_leaves_nothing(trial: Trial) -> None:
-    """
-    A connect() that is cancelled leaves no socket behind, and the client can be connected afterwards.
-
-    A producer bounds each connect() by its timeout: what was opened until then has to be closed.
-    """
-    consumer = await trial.consumer()
-    client = trial.client(consumer)
-    await _cycle(client, numbered(1)[0])
-    before = _descriptors()
-    for turns in range(8):
-        task = asyncio.create_task(client.connect())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, DeliveryError):
-            await trial.within("a cancelled connect() ends", task)
-        await client.aclose()
-    await _back_to(trial, before, _descriptors, "file descriptors", "connect() was cancelled")
-    async with trial.patience("it connects after that"), client:
-        await client.send(numbered(1, start=1)[0])
-
-
-@rule(CONSUMER)
 async def leaks_no_descriptor(trial: Trial) -> None:
     """
     Connections that were closed leave no file descriptor open.
@@ -134,7 +109,7 @@ async def leaks_no_descriptor(trial: Trial) -> None:
         gc.collect()  # What others left is not this transport's.
         caught.clear()
         warnings.simplefilter("always", ResourceWarning)
-        await _count_after_cycles(trial, _descriptors, "file descriptors")
+        await _count_after_cycles(trial, descriptors, "file descriptors")
         gc.collect()
     unclosed = [str(one.message) for one in caught if issubclass(one.category, ResourceWarning)]
     require(not unclosed, f"{len(unclosed)} left to the garbage collector: {', '.join(unclosed[:1])}")
@@ -221,7 +196,7 @@ async def listener_drains_what_has_arrived(trial: Trial) -> None:
         consumer = await trial.listening()
         client = trial.client(consumer)
         async with trial.patience("messages are sent, and drain() returns"):
-            await client.connect()
+            await trial.reach(client)
             for message in messages:
                 await client.send(message)
             await consumer.listener.stop_accepting()
@@ -244,7 +219,7 @@ async def listener_stops_accepting_alone(trial: Trial) -> None:
     client = trial.client(consumer)
     messages = numbered(2)
     async with trial.patience("messages are sent, before and after stop_accepting()"):
-        await client.connect()
+        await trial.reach(client)
         await client.send(messages[0])
         await trial.until(lambda: consumer.received, "the first message arrives")
         await consumer.listener.stop_accepting()
@@ -280,18 +255,4 @@ async def _count_after_cycles(trial: Trial, count: Callable[[], int], what: str)
         before = count()
         for message in messages[2:]:
             await _cycle(client, message)
-    await _back_to(trial, before, count, what, f"{_CYCLES} connections were made and closed")
-
-
-async def _back_to(trial: Trial, before: int, count: Callable[[], int], what: str, after: str) -> None:
-    """Wait until what is counted is what it was: the other side needs a moment to close its half."""
-    # One may come and go for reasons of its own; a leak grows with each connection.
-    with contextlib.suppress(RuleBroken):
-        await trial.until(lambda: count() <= before + 1, what)
-    left = count() - before
-    require(left <= 1, f"{left} {what} are left after {after}")
-
-
-def _descriptors() -> int:
-    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
-    return len(os.listdir(folder))
+    await require_back(trial, before, count, what, f"{_CYCLES} connections were made and closed")

@@ -1,0 +1,36 @@
+"""What a transport may leave behind: counted before, and after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from producer_pool.testing.rule import RuleBroken, require
+
+if TYPE_CHECKING:
+    from producer_pool.testing.trial import Trial
+
+__all__ = ["descriptors", "require_back"]
+
+
+def descriptors() -> int:
+    """Return how many file descriptors this process has open."""
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    return len(os.listdir(folder))
+
+
+async def require_back(trial: Trial, before: int, count: Callable[[], int], what: str, after: str) -> None:
+    """
+    Wait until *count* is what it was *before*: the other side needs a moment to close its half.
+
+    One may come and go for reasons of its own: a leak grows with each repetition, so repeat often.
+
+    Raises:
+        RuleBroken: more are left; *what* names what is counted, *after* what was done.
+    """
+    with contextlib.suppress(RuleBroken):
+        await trial.until(lambda: count() <= before + 1, what)
+    left = count() - before
+    require(left <= 1, f"{left} {what} are left after {after}")

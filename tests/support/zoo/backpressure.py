@@ -1,0 +1,126 @@
+"""Animals that hold too much, never go on, or miscount what they took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from producer_pool.plugin import Batch, Endpoint, Intake, Settled
+from support.zoo.animal import animal
+from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener
+
+
+@animal("bounds-what-it-holds", says=r"took 48 MiB while nothing was read, and keeps [34]\d MiB of them")
+class BuffersWithoutEnd(PlainClient):
+    """send() puts what the kernel does not take into a buffer, and returns."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.buffer: list[bytes] = []
+
+    async def write(self, wire: bytes) -> None:
+        assert self.socket is not None
+        try:
+            rest = b"" if self.buffer else wire[self.socket.send(wire) :]
+        except BlockingIOError:
+            rest = wire
+        if rest or self.buffer:
+            self.buffer.append(rest or wire)
+
+
+@animal("goes-on-after-a-pause", says=r"waited 2 s in vain: every message comes to an outcome")
+class NeverAsksForRoom(PipelinedClient):
+    """Nobody watches whether the kernel has room again."""
+
+    def _writable(self) -> None:
+        assert self._socket is not None
+        self._loop.remove_writer(self._socket)
+
+
+@animal("goes-on-after-a-pause", says=r"waited 2 s in vain: every message comes to an outcome")
+class ListenerStopsForEver(ZooListener):
+    """The listener stops to read when its intake is paused, and does not begin again."""
+
+    async def _resume(self) -> None:
+        return
+
+
+class NeverPaused:
+    """An intake that hides that it is paused."""
+
+    paused = False
+
+    def __init__(self, intake: Intake) -> None:
+        self.feed = intake.feed
+
+
+@animal("listener-reads-nothing-while-paused", says=r"20 messages were passed on while the intake was paused")
+class IgnoresThePause(ZooListener):
+    """The listener does not look whether its intake is paused."""
+
+    async def start(self, intake: Intake) -> Endpoint:
+        return await super().start(NeverPaused(intake))  # type: ignore[arg-type]
+
+
+@animal("takes-what-it-says", says=r"start\(\) was given 1 batches, and returned 2")
+class TakesMoreThanThere(PipelinedClient):
+    """start() says that it took more batches than it was given."""
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        return super().start(batches, offset) + 1
+
+
+@animal("takes-what-it-says", says=r"settled\(\) returned .*, and only 3 messages were handed over")
+class CountsBytes(PipelinedClient):
+    """settled() counts bytes."""
+
+    def settled(self) -> Settled:
+        return Settled(self._ledger.position, 0)
+
+
+@animal("takes-what-it-says", says=r"settled\(\) returned .*: more are confirmed than written")
+class ConfirmsBeforeItWrites(PipelinedClient):
+    """settled() confirms all that was handed over, written or not."""
+
+    def settled(self) -> Settled:
+        return Settled(super().settled().written, self._ledger.taken)
+
+
+@animal("takes-what-it-says", says=r"settled\(\) returned .*, and before that .*: it never goes back")
+class GoesBack(PipelinedClient):
+    """settled() counts the messages of the last call alone."""
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        self.before = self._ledger.taken
+        return super().start(batches, offset)
+
+    def settled(self) -> Settled:
+        count = self._ledger.taken - self.before if self._ledger.taken else 0
+        return Settled(count, 0)
+
+
+@animal("takes-what-it-says", says=r"writable\(\) was called inside start\(\)")
+class SignalsInsideStart(PipelinedClient):
+    """start() says that there is room before it returns."""
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        assert self._signals is not None
+        self._signals.writable()
+        return super().start(batches, offset)
+
+
+@animal("takes-what-it-says", says=r"b'00090000 .* arrived in the place of|only 3 messages were handed over")
+class ForgetsWhatToSkip(PipelinedClient):
+    """start() sends the messages again that it was told to skip."""
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        return super().start(batches, 0)
+
+
+@animal("takes-what-it-says", says=r"waited 2 s in vain: .*after a 0, writable\(\) says when to ask again")
+class NeverSaysThatThereIsRoom(PipelinedClient):
+    """After start() took nothing, writable() is never called."""
+
+    def _writable(self) -> None:
+        signals, self._signals = self._signals, None
+        super()._writable()
+        self._signals = signals
