@@ -15,7 +15,7 @@ import click
 import pytest
 
 import producer_pool
-from producer_pool import plugin
+from producer_pool import plugin, testing
 from producer_pool.cli import exits
 from producer_pool.cli.group import cli
 from producer_pool.cli.report import Snapshot, in_json
@@ -26,6 +26,7 @@ from producer_pool.discovery.registry import Registry, default_registry
 from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY
 from producer_pool.model import errors, framing
 from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
+from producer_pool.testing import fixtures
 from support.pages import EXAMPLES, PAGES, Kind, items
 from support.tree import ROOT
 
@@ -62,10 +63,10 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
 def test_public_names_have_entries(reference: dict[str, str]) -> None:
     """Everything that users and authors of plugins may import is described, and nothing else."""
     entries = {name for page in reference.values() for name in ENTRY.findall(page)}
-    public = {*producer_pool.__all__, *plugin.__all__}
+    public = {*producer_pool.__all__, *plugin.__all__, *testing.__all__}
 
     assert public - entries == {"__version__"}
-    assert entries - set(hookspecs.__all__) <= public
+    assert entries - {*hookspecs.__all__, *fixtures.__all__} <= public
 
 
 def test_errors_have_entries(reference: dict[str, str]) -> None:
@@ -193,7 +194,8 @@ def test_hooks_come_with_a_whole_plugin(name: str) -> None:
 
 def test_examples_in_docstrings_can_be_typed() -> None:
     """Code in the docstrings of public names is Python."""
-    things = [getattr(home, name) for home in (producer_pool, plugin) for name in home.__all__]
+    homes = (producer_pool, plugin, testing)
+    things = [getattr(home, name) for home in homes for name in home.__all__]
     found = [example for thing in things if callable(thing) for example in examples_in(thing)]
 
     assert len(found) >= 5

@@ -43,6 +43,7 @@ class FlakyEvent(NamedTuple):
     ``failed``, ``swallowed`` by a half-open connection, ``lost`` as the consumer had gone.
     """
     message: bytes | None = None
+    """The message that it happened to; None: it was about a connection."""
 
 
 class _Flaky(Client):

@@ -91,6 +91,7 @@ class FaultProxy:
 
         Raises:
             ConfigurationError: the URL cannot be used.
+            UsageError: it is one of datagrams.
         """
         self.seed = seed
         self.forth = Direction(self, FORTH)

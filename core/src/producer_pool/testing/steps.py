@@ -93,6 +93,7 @@ class Refuse(Step):
     """The next connections are refused."""
 
     times: float = 1
+    """How many; ``math.inf``: all from now on."""
     error: BaseException | None = None
     """What is raised, of whatever kind; None: ConnectError."""
 
