@@ -124,8 +124,8 @@ class UdpListenerOptions(_MulticastOptions):
     )
     receive_buffer: Size | None = option(
         None,
-        "bytes that the kernel keeps until they are read (SO_RCVBUF), with some 700 for each datagram; "
-        "left out: 4 MiB, or what the system allows",
+        "bytes that the kernel keeps until they are read (SO_RCVBUF), of which the smallest datagram takes "
+        "some 400; left out: 4 MiB, or what the system allows",
     )
 
     def apply(self, sock: socket.socket, where: str) -> None:
