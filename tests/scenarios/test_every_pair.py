@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -77,15 +78,17 @@ class Bench:
         self.pool = AsyncProducerPool(policy=DeliveryPolicy.relay(), limits=Limits(drain=0.0))
         self.consumers: dict[Way, FakeIntake] = {}
 
-    async def __aenter__(self) -> Bench:
-        await self._stack.enter_async_context(self.pool)
-        for way in WAYS:
-            self.consumers[way] = FakeIntake()
-            await self.pool.add_producer(way.id, await self.listen(way, way.id, self.consumers[way]))
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, folder: Path, authority: Authority) -> AsyncIterator[Bench]:
+        """Start all consumers, and close everything in the end."""
+        bench = cls(folder, authority)
+        async with bench._stack:
+            await bench._stack.enter_async_context(bench.pool)
+            for way in WAYS:
+                consumer = bench.consumers[way] = FakeIntake()
+                await bench.pool.add_producer(way.id, await bench.listen(way, way.id, consumer))
+            yield bench
 
     async def listen(self, way: Way, name: str, intake: Intake) -> str:
         """Start a listener of *way*, and return the URL that leads there."""
@@ -125,7 +128,7 @@ async def test_one_source_and_every_consumer(source: Way, tmp_path: Path, author
 
     What it cannot carry is Rejected there, and goes to the others all the same.
     """
-    async with Bench(tmp_path, authority) as bench:
+    async with Bench.opened(tmp_path, authority) as bench:
         relay = Relay(bench.pool)
         sent = await send_all(source, await bench.listen(source, "source", relay), relay)
         assert relay.came == sent
@@ -143,7 +146,7 @@ async def test_one_source_and_every_consumer(source: Way, tmp_path: Path, author
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 async def test_what_a_protocol_cannot_carry(way: Way, tmp_path: Path, authority: Authority) -> None:
     """The result says that it was refused, and why; what comes after it is delivered."""
-    async with Bench(tmp_path, authority) as bench:
+    async with Bench.opened(tmp_path, authority) as bench:
         for message in one_of_each_kind():
             result = await bench.pool.forward_to(way.id, message)
 
