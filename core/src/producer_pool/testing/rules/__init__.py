@@ -21,6 +21,7 @@ FAMILIES: Final = (
     "secrets",
     "urls",
     "metadata",
+    "loop",
 )
 """The modules that hold the rules, in the order in which they are tried."""
 

@@ -1,0 +1,143 @@
+"""Finds what blocks an event loop, from another thread, and names it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import sys
+import sysconfig
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, Self
+
+__all__ = ["Watchdog"]
+
+BLOCKED: Final = 0.25
+"""Seconds for which one instruction may hold up the loop."""
+_BEAT: Final = 0.005
+_LOOK: Final = 0.01
+_LOOKS: Final = 10
+"""How often it has to be seen there, at the least: who is kept from looking has seen nothing."""
+_STDLIB: Final = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
+
+
+class Watchdog:
+    """
+    Watches the running loop until the end of the block: `found` says what blocked it first, and where.
+
+    The loop counts as blocked when its heart does not beat, and its thread is at the same instruction of
+    the same call, through BLOCKED seconds of looks. The time for which the thread was ready, and the
+    machine had no processor for it, does not count: a machine that is busy with others raises no alarm.
+
+    Calls that wait are found at once, however short they are here: time.sleep(), and looking up a name.
+    """
+
+    def __init__(self) -> None:
+        self.found = ""
+        self.when_found: list[Callable[[], object]] = []
+        """Called, on a thread of its own, when the loop is seen to be blocked: to set it free."""
+        self._loop = asyncio.get_running_loop()
+        self._ident = threading.get_ident()
+        self._queue = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._beats = 0
+        self._beating: asyncio.TimerHandle | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._traps = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._trap(time, "sleep", lambda seconds: seconds > 0)
+        self._trap(socket, "getaddrinfo", _asks_somebody)
+        self._trap(socket, "gethostbyname", _is_name)
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._traps.close()
+        if self._beating is not None:
+            self._beating.cancel()
+        self._thread.join(BLOCKED)
+
+    # -- calls that wait ---------------------------------------------------------------------------
+
+    def _trap(self, module: Any, name: str, waits: Callable[..., bool]) -> None:
+        """Note calls of a function on the loop's thread, for as long as this watches."""
+        function = getattr(module, name)
+
+        def noted(*args: Any, **more: Any) -> Any:
+            if threading.get_ident() == self._ident and not self.found and waits(*args, **more):
+                frame = sys._getframe(1)
+                self.found = f"{module.__name__}.{name}() is called on the event loop, {_where(frame)}"
+            return function(*args, **more)
+
+        setattr(module, name, noted)
+        self._traps.callback(setattr, module, name, function)
+
+    # -- a loop that stands still ------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        self._beats += 1
+        self._beating = self._loop.call_later(_BEAT, self._beat)
+
+    def _watch(self) -> None:
+        frame: FrameType | None = None
+        at: tuple[int, int] | None = None
+        since = queued = 0.0
+        looks = 0
+        while not self._over.wait(_LOOK):
+            now = sys._current_frames().get(self._ident)
+            if now is None:
+                return
+            if now is not frame or at != (now.f_lasti, self._beats):
+                frame, at = now, (now.f_lasti, self._beats)
+                since, queued, looks = time.monotonic(), self._waited(), 0
+                continue
+            looks += 1
+            still = time.monotonic() - since - (self._waited() - queued)
+            if still >= BLOCKED and looks >= _LOOKS and not self.found:
+                self.found = f"nothing else ran for {still:.2g} s and more, {_where(frame)}"
+                for call in self.when_found:
+                    call()
+
+    def _waited(self) -> float:
+        """Return the seconds for which the thread was ready to run and did not; 0 where nobody tells."""
+        try:
+            return int(self._queue.read_bytes().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
+
+def _asks_somebody(
+    host: object, port: object, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+) -> bool:
+    return not flags & socket.AI_NUMERICHOST and _is_name(host)
+
+
+def _is_name(host: object) -> bool:
+    """Whether *host* has to be looked up."""
+    try:
+        ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host or "::"))
+    except ValueError:
+        return True
+    return False
+
+
+def _where(frame: FrameType) -> str:
+    """Name the innermost function, and the innermost one that is not of Python's library."""
+    stack = traceback.extract_stack(frame)[::-1]
+    inner = stack[0]
+    own = next((one for one in stack if not one.filename.startswith((*_STDLIB, "<"))), inner)
+    by = "" if own is inner else f", called by {_named(own)}"
+    return f"in {_named(inner)}{by}"
+
+
+def _named(one: traceback.FrameSummary) -> str:
+    return f"{one.name}() ({'/'.join(Path(one.filename).parts[-2:])}, line {one.lineno})"

@@ -1,0 +1,152 @@
+"""What blocks an event loop is found and named, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from producer_pool.testing.watchdog import BLOCKED, Watchdog
+
+wait_here = time.sleep  # under a name that nobody looks for
+
+
+def compute(seconds: float) -> int:
+    """Keep a processor busy, in one call."""
+    size = 1_000_000
+    while True:
+        since = time.monotonic()
+        sum(range(size))
+        if time.monotonic() - since > seconds:
+            return size
+        size *= 2
+
+
+async def test_call_that_blocks() -> None:
+    """It is found while it lasts, and named with its file and line."""
+    with Watchdog() as watch:
+        wait_here(2 * BLOCKED)
+
+        assert watch.found.startswith("nothing else ran for 0.2")
+        assert "in test_call_that_blocks() (testing/test_watchdog.py, line " in watch.found
+
+
+async def test_call_that_computes() -> None:
+    """Who computes for too long blocks the loop as well."""
+    with Watchdog() as watch:
+        compute(2 * BLOCKED)
+
+        assert "in compute() (testing/test_watchdog.py" in watch.found
+
+
+@pytest.mark.parametrize(
+    "call,name",
+    [
+        (lambda: time.sleep(0.0001), "time.sleep"),
+        (lambda: socket.getaddrinfo("localhost", 1), "socket.getaddrinfo"),
+        (lambda: socket.gethostbyname("localhost"), "socket.gethostbyname"),
+    ],
+)
+async def test_call_that_would_block(call: Callable[[], object], name: str) -> None:
+    """Calls that wait for something are found however short they are."""
+    with Watchdog() as watch:
+        call()
+
+        assert watch.found.startswith(f"{name}() is called on the event loop, in <lambda>()")
+
+
+async def test_caller_of_the_library_is_named() -> None:
+    """Who is meant is not Python's own function in between, but the one that called it."""
+    with Watchdog() as watch, pytest.raises(OSError, match="refused"):
+        socket.create_connection(("localhost", 1))
+
+    assert watch.found.startswith("socket.getaddrinfo() is called on the event loop, in create_connection() ")
+    assert ", called by test_caller_of_the_library_is_named() (testing/test_watchdog.py" in watch.found
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: time.sleep(0),
+        lambda: socket.getaddrinfo("127.0.0.1", 1),
+        lambda: socket.getaddrinfo("::1", 1),
+        lambda: socket.getaddrinfo(None, 1),
+        lambda: socket.gethostbyname("127.0.0.1"),
+        lambda: compute(0.001),
+    ],
+)
+async def test_call_that_waits_for_nothing(call: Callable[[], object]) -> None:
+    """Numbers need not be looked up, and a little work is no crime."""
+    with Watchdog() as watch:
+        call()
+        await asyncio.sleep(0.02)
+
+    assert watch.found == ""
+
+
+async def test_calls_on_other_threads_are_theirs() -> None:
+    """A thread may wait as long as it likes."""
+    with Watchdog() as watch:
+        await asyncio.to_thread(time.sleep, 1.5 * BLOCKED)
+        await asyncio.to_thread(socket.getaddrinfo, "localhost", 1)
+
+    assert watch.found == ""
+
+
+async def test_loop_that_waits_in_order() -> None:
+    """A loop that has nothing to do is not blocked."""
+    with Watchdog() as watch:
+        await asyncio.sleep(1.5 * BLOCKED)
+
+    assert watch.found == ""
+
+
+@pytest.mark.parametrize("starved", [True, False])
+async def test_time_without_a_processor_does_not_count(
+    starved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that was ready and did not get its turn blocks nobody; the control did get it."""
+    monkeypatch.setattr(Watchdog, "_waited", lambda watch: time.monotonic() if starved else 0.0)
+    with Watchdog() as watch:
+        wait_here(2 * BLOCKED)
+
+    assert bool(watch.found) is not starved
+
+
+async def test_busy_machine_raises_no_alarm() -> None:
+    """Others that take all processors make this loop late, which is not its fault."""
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    try:
+        with Watchdog() as watch:
+            await asyncio.sleep(4 * BLOCKED)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+    assert watch.found == ""
+
+
+async def test_what_it_replaced_is_put_back() -> None:
+    """After the block, the functions are Python's own, and its thread has ended."""
+    before = time.sleep, socket.getaddrinfo, socket.gethostbyname
+    with Watchdog() as watch:
+        assert time.sleep is not before[0]
+
+    assert (time.sleep, socket.getaddrinfo, socket.gethostbyname) == before
+    assert not watch._thread.is_alive()
+
+
+async def test_who_can_set_the_loop_free_is_told() -> None:
+    """What blocks for ever would else be found, and never reported."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Watchdog() as watch:
+        watch.when_found.append(theirs.close)
+
+        assert ours.recv(1) == b""
+        assert "test_who_can_set_the_loop_free_is_told()" in watch.found
