@@ -236,6 +236,8 @@ def test_malformed_option_value(value: str) -> None:
         ("tcp:h:9000", "names no host; write it as tcp://host:port"),
         ("tcp:/h:9000", "names no host; write it as tcp://host:port"),
         ("tcp:///h", "tcp:///h names no host; write it as tcp://host:port"),
+        ("tcp://%00:1", "tcp://%00:1: no host has white space or control characters in its name"),
+        ("tcp://a%20b:1", "tcp://a%20b:1: no host has white space or control characters in its name"),
         ("tcp://::1:9000", "write an IPv6 address in brackets, as [::1]:9000"),
         ("tcp://[::1:9000", "write an IPv6 address in brackets, as [::1]:9000"),
         ("tcp://[::1]x:9000", "write an IPv6 address in brackets, as [::1]:9000"),

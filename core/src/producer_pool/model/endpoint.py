@@ -121,7 +121,7 @@ class Endpoint:
         The host, decoded, in small letters, without the brackets of IPv6.
 
         Raises:
-            InvalidEndpoint: there is none, or several.
+            InvalidEndpoint: there is none, or several, or it is no name that a host can have.
         """
         address = self._address()
         ipv6 = address["ipv6"]
@@ -132,6 +132,8 @@ class Endpoint:
         host = _decoded(address["name"], "host", str(self)).lower()
         if not host:
             raise InvalidEndpoint(f"{self} names no host; write it as {self.scheme}://host:port")
+        if " " in host or not host.isprintable():
+            raise InvalidEndpoint(f"{self}: no host has white space or control characters in its name")
         return host
 
     @property
