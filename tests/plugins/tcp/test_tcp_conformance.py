@@ -1,0 +1,32 @@
+"""The tcp plugin keeps the rules that every transport keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer_pool.testing import TransportConformance
+from support.certificates import Authority
+
+
+class TestTcp(TransportConformance):
+    url = "tcp://127.0.0.1:0"
+
+
+class TestTcpWithEveryMessage(TransportConformance):
+    """A framing that can carry all there is, so that nothing is Rejected."""
+
+    url = "tcp://127.0.0.1:0"
+    client_options = {"framing": "length4"}
+    listener_options = {"framing": "length4"}
+
+
+class TestTcpTls(TransportConformance):
+    url = "tcp+tls://127.0.0.1:0"
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _certificates(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
+        authority = Authority(tmp_path_factory.mktemp("ca"))
+        here = authority.issue()
+        cls.client_options = {"tls-ca": str(authority.file)}
+        cls.listener_options = {"tls-cert": str(here.cert), "tls-key": str(here.key)}
