@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from producer_pool.testing import TransportConformance
@@ -16,8 +18,8 @@ class TestTcpWithEveryMessage(TransportConformance):
     """A framing that can carry all there is, so that nothing is Rejected."""
 
     url = "tcp://127.0.0.1:0"
-    client_options = {"framing": "length4"}
-    listener_options = {"framing": "length4"}
+    client_options: ClassVar = {"framing": "length4"}
+    listener_options: ClassVar = {"framing": "length4"}
 
 
 class TestTcpTls(TransportConformance):
