@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import subprocess
 import sys
@@ -16,15 +17,13 @@ from producer_pool.testing.watchdog import BLOCKED, Watchdog
 wait_here = time.sleep  # under a name that nobody looks for
 
 
-def compute(seconds: float) -> int:
-    """Keep a processor busy, in one call."""
-    size = 1_000_000
-    while True:
-        since = time.monotonic()
-        sum(range(size))
-        if time.monotonic() - since > seconds:
-            return size
-        size *= 2
+def compute(seconds: float) -> None:
+    """Keep a processor busy for so long, in one call, which lets other threads run."""
+    few = 10_000
+    since = time.thread_time()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", few)
+    took = time.thread_time() - since
+    hashlib.pbkdf2_hmac("sha256", b"", b"", max(1, int(few * seconds / took)))
 
 
 async def test_call_that_blocks() -> None:
@@ -39,7 +38,7 @@ async def test_call_that_blocks() -> None:
 async def test_call_that_computes() -> None:
     """Who computes for too long blocks the loop as well."""
     with Watchdog() as watch:
-        compute(2 * BLOCKED)
+        compute(4 * BLOCKED)
 
         assert "in compute() (testing/test_watchdog.py" in watch.found
 
