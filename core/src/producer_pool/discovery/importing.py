@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from producer_pool import __version__
 from producer_pool.discovery.faults import faulty, spell
-from producer_pool.discovery.installed import Provided
+from producer_pool.discovery.installed import Provided, bounds_on_core
 
 __all__ = ["import_file", "import_plugin"]
 
@@ -27,10 +28,22 @@ def import_plugin(provided: Provided) -> object:
         for name in filter(None, attributes.split(".")):
             plugin = getattr(plugin, name)
     except ImportError as error:
-        raise faulty(provided, f"is installed but cannot be imported: {error}") from error
+        raise faulty(
+            provided, f"is installed but cannot be imported: {error}{_misfit(error, provided)}"
+        ) from error
     except (Exception, SystemExit) as error:
         raise faulty(provided, f"is installed but cannot be imported: {spell(error)}") from error
     return plugin
+
+
+def _misfit(error: ImportError, provided: Provided) -> str:
+    """Say for which core a plugin was made, if it misses something there: pip may have warned, long ago."""
+    if (error.name or "").partition(".")[0] != "producer_pool":
+        return ""
+    bounds = bounds_on_core(provided)
+    if not bounds:
+        return ""
+    return f"; it was made for producer-pool{bounds}, and this is {__version__}; try: pip check"
 
 
 def import_file(path: Path, provided: Provided) -> ModuleType:

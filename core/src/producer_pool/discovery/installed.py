@@ -10,13 +10,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["PLUGINS", "TRANSPORTS", "Provided", "entry_points", "is_editable", "normalized", "scan"]
+__all__ = [
+    "PLUGINS",
+    "TRANSPORTS",
+    "Provided",
+    "bounds_on_core",
+    "entry_points",
+    "is_editable",
+    "normalized",
+    "scan",
+]
 
 TRANSPORTS: Final = "producer_pool.transports"
 """The entry-point group whose names are schemes, with ``.`` for ``+``."""
 PLUGINS: Final = "producer_pool.plugins"
 """The entry-point group of wiring plugins; their names say nothing."""
 
+_ON_CORE: Final = re.compile(
+    r"^Requires-Dist:\s*producer[-_.]pool\s*(?:\[.*?\])?\s*\(?\s*([<>=!~][^;)\n]*)", re.M | re.I
+)
 _VALUE: Final = re.compile(r"([\w.]+(?:\s*:\s*[\w.]+)?)\s*(?:\[.*\])?\s*\Z")
 
 
@@ -129,6 +141,23 @@ def entry_points(text: str) -> Iterator[tuple[str, str, str]]:
             name, equals, value = line.partition("=")
             if equals and (match := _VALUE.match(value.strip())):
                 yield group, name.strip(), re.sub(r"\s", "", match[1])
+
+
+def bounds_on_core(provided: Provided) -> str:
+    """Return which versions of core a distribution asks for, such as ``<0.2,>=0.1``; empty: any."""
+    try:
+        names = os.listdir(provided.location)
+    except OSError:
+        return ""
+    for name in names:
+        stem, _, kind = name.rpartition(".")
+        if kind in ("dist-info", "egg-info"):
+            if normalized(stem.partition("-")[0]) == normalized(provided.distribution):
+                metadata = os.path.join(provided.location, name)
+                headers = _read(metadata, "METADATA") or _read(metadata, "PKG-INFO")
+                if match := _ON_CORE.search(headers.partition("\n\n")[0]):
+                    return match[1].strip()
+    return ""
 
 
 def is_editable(direct_url: str | None) -> bool:
