@@ -378,6 +378,20 @@ def test_stalled(target: Target) -> None:
         assert (len(data), how) == (taken, "end")
 
 
+def test_connections_are_shown(target: Target) -> None:
+    """Each says how far it is, and what it carried in which direction."""
+    with FaultProxy(target.url) as proxy, joined(proxy, target) as (client, server):
+        (connection,) = proxy.connections
+        client.sendall(b"hello")
+        assert receive(server, 5) == b"hello"
+        eventually(lambda: proxy.forth.passed == 5, "it is counted")
+
+        assert repr(connection) == "<ProxiedConnection 0, open, passed 5 bytes forth and 0 back>"
+        connection.reset()
+        assert "0, closed, passed 5 bytes forth" in repr(connection)
+        assert connection.forth.passed == proxy.forth.passed == 5
+
+
 def test_refuse(target: Target) -> None:
     """Connections are refused, open ones go on; to recover means to listen at the same URL."""
     with FaultProxy(target.url) as proxy, joined(proxy, target) as (client, server):

@@ -42,7 +42,8 @@ class ProxiedConnection:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open" if self.reached else "connecting"
-        return f"<ProxiedConnection {self.number} {state} forth={self.forth!r} back={self.back!r}>"
+        passed = f"{self.forth.passed} bytes forth and {self.back.passed} back"
+        return f"<ProxiedConnection {self.number}, {state}, passed {passed}>"
 
     # -- from any thread -----------------------------------------------------------------------------
 
