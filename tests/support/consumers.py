@@ -313,10 +313,11 @@ class ProcessConsumer(Record):
     """
     A consumer that is a process of its own, and can be killed: its record lies in files that outlive it.
 
-    For framing=lines, and messages without NUL bytes.
+    For framing=lines, and messages without NUL bytes. With a *path*, it is at a unix socket.
     """
 
-    def __init__(self, *, receive_buffer: int = 0) -> None:
+    def __init__(self, *, receive_buffer: int = 0, path: Path | None = None) -> None:
+        self._path = path
         self._holder = reserved_port()
         self.port = self._holder.getsockname()[1]
         self._receive_buffer = receive_buffer
@@ -341,6 +342,10 @@ class ProcessConsumer(Record):
         return [self._streams[name] for name in sorted(self._streams)]
 
     @property
+    def url(self) -> str:
+        return super().url if self._path is None else f"unix://{self._path}"
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
@@ -356,8 +361,8 @@ class ProcessConsumer(Record):
         return total
 
     def start(self) -> None:
-        """Start it, or start it again, on the same port as ever."""
-        command = [sys.executable, "-IS", str(RECORDER), self._folder.name, str(self.port)]
+        """Start it, or start it again, at the same place as ever."""
+        command = [sys.executable, "-IS", str(RECORDER), self._folder.name, str(self._path or self.port)]
         self._process = subprocess.Popen([*command, str(self._receive_buffer)], stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"listening\n":

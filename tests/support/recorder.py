@@ -1,5 +1,5 @@
 """
-The process of a ProcessConsumer: ``recorder.py FOLDER PORT RECEIVE_BUFFER``.
+The process of a ProcessConsumer: ``recorder.py FOLDER PLACE RECEIVE_BUFFER``. The place is a port, or a path.
 
 Each connection is read straight into a file of its own that is mapped into memory. So what has left the
 kernel's buffer is in the record, and no kill comes between.
@@ -33,14 +33,23 @@ class Connection:
         return size > 0
 
 
-def main(folder: Path, port: int, receive_buffer: int) -> None:
-    selector = selectors.DefaultSelector()
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if receive_buffer:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    listening.bind(("127.0.0.1", port))
+def listener(place: str, receive_buffer: int) -> socket.socket:
+    if not place.isdigit():
+        Path(place).unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(place)
+    else:
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_buffer:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        listening.bind(("127.0.0.1", int(place)))
     listening.listen()
+    return listening
+
+
+def main(folder: Path, listening: socket.socket) -> None:
+    selector = selectors.DefaultSelector()
     selector.register(listening, selectors.EVENT_READ)
     print("listening", flush=True)
     count = len(list(folder.iterdir()))
@@ -56,4 +65,4 @@ def main(folder: Path, port: int, receive_buffer: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), listener(sys.argv[2], int(sys.argv[3])))
