@@ -9,7 +9,7 @@ from support.zoo.animal import animal
 from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener
 
 
-@animal("bounds-what-it-holds", says=r"took 48 MiB while nothing was read, and keeps [34]\d MiB of them")
+@animal("bounds-what-it-holds", says=r"took 32 MiB while nothing was read, and keeps [23]\d MiB of them")
 class BuffersWithoutEnd(PlainClient):
     """send() puts what the kernel does not take into a buffer, and returns."""
 

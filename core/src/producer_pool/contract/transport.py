@@ -46,7 +46,8 @@ class Transport:
     loopback: str = ""
     """
     A URL at which both ends can meet on this machine, such as ``tcp://127.0.0.1:0``: for tests and
-    ``plugins check``. ``{tmp}`` in it stands for a new folder, and port 0 for any free one.
+    ``plugins check``. ``{tmp}`` in it stands for a new folder, and port 0 for any free one. Options in
+    it are those of the listener, or of the client where there is no listener.
     """
     api: int = API
     """The version of the contract that the plugin was written for."""

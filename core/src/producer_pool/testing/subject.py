@@ -11,6 +11,7 @@ from producer_pool.contract.transport import Transport
 from producer_pool.discovery.factory import ClientFactory
 from producer_pool.discovery.installed import Provided
 from producer_pool.discovery.registry import Loaded, Registry
+from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ class Subject:
     """
     One transport on trial.
 
-    *url* is where both ends meet: ``tcp://127.0.0.1:0``. In it, and in the options, ``{tmp}`` stands
-    for a folder that is new for each rule.
+    *url* is where both ends meet: ``tcp://127.0.0.1:0``. Options in it are those of the listener, or of
+    the client where there is no listener. In it, and in the options, ``{tmp}`` stands for a folder that
+    is new for each rule.
     """
 
     url: str
@@ -37,6 +39,14 @@ class Subject:
     """Options that each listener's URL gets."""
     consumer: Callable[[Trial], TrialConsumer] | None = None
     """Makes what shows the arrivals; None: the transport's own listener does."""
+
+    def __post_init__(self) -> None:
+        bare, question, query = self.url.partition("?")
+        if question:
+            kind = "client_options" if self.transport.listener is None else "listener_options"
+            options = Endpoint.parse(f"{self.scheme}:?{query}").options
+            object.__setattr__(self, kind, {**options, **getattr(self, kind)})
+            object.__setattr__(self, "url", bare)
 
     @classmethod
     def of_scheme(cls, scheme: str, registry: Registry) -> Subject:

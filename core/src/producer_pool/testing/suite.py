@@ -34,7 +34,11 @@ class TransportConformance:
     """
 
     url: ClassVar[str]
-    """Where both ends can meet: port 0 is any free one, ``{tmp}`` a folder that is new for each rule."""
+    """
+    Where both ends can meet: port 0 is any free one, ``{tmp}`` a folder that is new for each rule.
+
+    Options in it are those of the listener, or of the client where there is no listener.
+    """
     plugin: ClassVar[object | None] = None
     """The plugin as a module, object, or path of a file; None: it is installed."""
     client_options: ClassVar[Mapping[str, str]] = {}

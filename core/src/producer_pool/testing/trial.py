@@ -129,7 +129,7 @@ class Trial:
         async with self.patience("every message comes to an outcome"):
             return [(await receipt.results())["trial"] for receipt in receipts]
 
-    def has_option(self, name: str, *, listener: bool = False) -> bool:
+    def has_option(self, name: str, listener: bool = False) -> bool:
         """Whether the URL of a consumer, or of a *listener*, may have an option of this name."""
         transport = self.subject.transport
         kind = (listener and transport.listener_options) or transport.options
