@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Self, TypeVar
 
@@ -17,7 +18,7 @@ from producer_pool.testing.consumers import TrialConsumer
 from producer_pool.testing.rule import RuleBroken, require
 from producer_pool.testing.trial import Trial
 
-__all__ = ["DIRECT", "RELAY", "Forwarding", "steady"]
+__all__ = ["DIRECT", "RELAY", "Forwarding", "steady", "until_one_arrives"]
 
 DIRECT: Final = DeliveryPolicy.direct()
 RELAY: Final = replace(DeliveryPolicy.relay(), deadline=math.inf, retry=Retry(backoff=0.01, max_backoff=0.05))
@@ -25,6 +26,9 @@ RELAY: Final = replace(DeliveryPolicy.relay(), deadline=math.inf, retry=Retry(ba
 
 _STEADY: Final = 0.3
 """Seconds: longer than a kernel delays an acknowledgement, and a producer looks for one."""
+
+_SOON: Final = 0.05
+"""Seconds between two attempts."""
 
 T = TypeVar("T")
 
@@ -104,3 +108,24 @@ async def steady(look: Callable[[], T], trial: Trial, seconds: float = _STEADY) 
             if (now := look()) != last:
                 last, since = now, loop.time()
     return last
+
+
+async def until_one_arrives(
+    trial: Trial,
+    consumer: TrialConsumer,
+    messages: Sequence[bytes],
+    send: Callable[[bytes], Awaitable[None]],
+) -> bool:
+    """Send one of *messages* after the other until one arrives: the first may still be lost; say whether."""
+    wanted = set(messages)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(RuleBroken):
+        async with trial.patience("a message arrives after the consumer came back"):
+            for message in messages:
+                await send(message)
+                give_up = loop.time() + _SOON
+                while loop.time() < give_up:
+                    if not wanted.isdisjoint(consumer.received):
+                        return True
+                    await asyncio.sleep(0.001)
+    return False

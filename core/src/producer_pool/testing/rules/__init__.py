@@ -22,6 +22,7 @@ FAMILIES: Final = (
     "urls",
     "metadata",
     "loop",
+    "daemon",
 )
 """The modules that hold the rules, in the order in which they are tried."""
 

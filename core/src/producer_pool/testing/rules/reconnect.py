@@ -9,7 +9,7 @@ from typing import Final
 
 from producer_pool.model.outcomes import Ack
 from producer_pool.testing.consumers import TrialConsumer
-from producer_pool.testing.forwarding import DIRECT, Forwarding, steady
+from producer_pool.testing.forwarding import DIRECT, Forwarding, steady, until_one_arrives
 from producer_pool.testing.rule import CONFIRMING, CONSUMER, RuleBroken, require, rule
 from producer_pool.testing.trial import Trial, numbered, shown
 
@@ -142,20 +142,12 @@ async def _one_arrives(
     trial: Trial, consumer: TrialConsumer, forwarding: Forwarding, messages: Sequence[bytes]
 ) -> None:
     """Send one of *messages* after the other until one arrives: the first may still be lost."""
-    wanted = set(messages)
-    loop = asyncio.get_running_loop()
-    try:
-        async with trial.patience("a message arrives after the consumer came back"):
-            for message in messages:
-                await forwarding.submit([message])
-                give_up = loop.time() + 0.05
-                while loop.time() < give_up:
-                    if not wanted.isdisjoint(consumer.received):
-                        return
-                    await asyncio.sleep(0.001)
-    except RuleBroken:
-        pass
-    raise RuleBroken(f"nothing arrived after the consumer came back{await forwarding.trouble()}")
+
+    async def send(message: bytes) -> None:
+        await forwarding.submit([message])
+
+    if not await until_one_arrives(trial, consumer, messages, send):
+        raise RuleBroken(f"nothing arrived after the consumer came back{await forwarding.trouble()}")
 
 
 async def _crash_of_one_who_reads_nothing(trial: Trial, level: Ack) -> None:
