@@ -1,0 +1,134 @@
+"""The listener's side of the opening handshake: who may come in, and what the others are told."""
+# Rule: bytes in, bytes out; no socket and no clock. No text holds a credential.
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, NamedTuple
+from urllib.parse import parse_qs, unquote
+
+from websockets.datastructures import MultipleValuesError
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from producer_pool.plugin import Endpoint
+from producer_pool_websocket.compression import Inflater, server_extensions
+from producer_pool_websocket.http_head import QUIET
+from producer_pool_websocket.options import Compression, ServerOptions
+
+__all__ = ["Answer", "House", "refusal"]
+
+_EXTRA: Final = {
+    HTTPStatus.UNAUTHORIZED: 'WWW-Authenticate: Bearer realm="producer-pool"\r\n',
+    HTTPStatus.METHOD_NOT_ALLOWED: "Allow: GET\r\n",
+    HTTPStatus.UPGRADE_REQUIRED: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+}
+_VERSION: Final = "13"
+_ORIGIN: Final = "Add it to origin= in the URL of the listener, if it may connect."
+_REASONS: Final = {
+    HTTPStatus.BAD_REQUEST: "This request breaks the rules of the websocket handshake (RFC 6455, 4.2).",
+    HTTPStatus.UNAUTHORIZED: "A token is needed: as Authorization: Bearer, or as access_token= after the ?.",
+    HTTPStatus.NOT_FOUND: "Nobody listens at this path.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "A websocket begins with a GET request.",
+    HTTPStatus.REQUEST_TIMEOUT: "The request took too long.",
+    HTTPStatus.UPGRADE_REQUIRED: "This is a websocket: connect with a websocket client.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "This listener is closing.",
+}
+
+
+class Answer(NamedTuple):
+    """What is said to a request."""
+
+    data: bytes
+    refused: str
+    """Why it was refused, for the log; empty: it was not."""
+    inflater: Inflater | None = None
+    """What decompresses messages, if that was agreed on."""
+
+
+@dataclass(frozen=True)
+class House:
+    """The rules of one listener, for all who connect."""
+
+    path: str
+    """Decoded."""
+    options: ServerOptions
+    token: str | None = field(repr=False)
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, options: ServerOptions, token: str | None) -> House:
+        return cls(endpoint.path or "/", options, token)
+
+    def answer(self, head: bytes) -> Answer:
+        """Answer a request, of which all is there: its head."""
+        protocol = ServerProtocol(
+            extensions=server_extensions() if self.options.compression is Compression.DEFLATE else None,
+            subprotocols=[Subprotocol(name) for name in self.options.subprotocol] or None,
+            logger=QUIET,
+        )
+        protocol.receive_data(head)
+        request = next(iter(protocol.events_received()), None)
+        if not isinstance(request, Request):
+            return refusal(HTTPStatus.BAD_REQUEST, "no request of HTTP/1.1")
+        try:
+            refused = self._refuse(request)
+        except MultipleValuesError:
+            refused = refusal(HTTPStatus.BAD_REQUEST, "a header that may stand there once stands there twice")
+        if refused is not None:
+            return refused
+        response = protocol.accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            status = HTTPStatus(response.status_code)
+            offers = self.options.subprotocol and status == HTTPStatus.BAD_REQUEST
+            listed = ", ".join(self.options.subprotocol)
+            hint = f"; is it that it offers none of these: {listed} (subprotocol=)?" if offers else ""
+            return refusal(status, f"no handshake of websocket{hint}")
+        protocol.send_response(response)
+        inflater = Inflater(protocol.extensions) if protocol.extensions else None
+        return Answer(b"".join(protocol.data_to_send()), "", inflater)
+
+    def _refuse(self, request: Request) -> Answer | None:
+        """Return why a request is refused, though it may be a good one; None: it is not."""
+        path, _, query = request.path.partition("?")
+        if self.token is not None and not self._has_token(request, query):
+            return refusal(HTTPStatus.UNAUTHORIZED, "without the right token (token-file=)")
+        if unquote(path, errors="replace") != self.path:
+            return refusal(HTTPStatus.NOT_FOUND, f"it asks for {_shown(path)}, and this is {self.path}")
+        origin = request.headers.get("Origin")
+        if origin is None:
+            if self.options.require_origin:
+                text = "Only pages may connect here, and no Origin header says which one this is."
+                return refusal(HTTPStatus.FORBIDDEN, "without an origin (require-origin=yes)", text)
+        elif not {origin, "*"} & set(self.options.origin):
+            text = f"The origin {_shown(origin)} is not allowed here. {_ORIGIN}"
+            return refusal(HTTPStatus.FORBIDDEN, f"from the page {_shown(origin)} (origin=)", text)
+        if request.headers.get("Sec-WebSocket-Version", _VERSION) != _VERSION:
+            return refusal(HTTPStatus.UPGRADE_REQUIRED, "of another version of websocket than 13")
+        return None
+
+    def _has_token(self, request: Request, query: str) -> bool:
+        assert self.token is not None
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            # A browser lets no page set that header: RFC 6750, 2.3.
+            given = (parse_qs(query).get("access_token") or [""])[0]
+        return hmac.compare_digest(given.strip().encode(), self.token.encode())
+
+
+def refusal(status: HTTPStatus, refused: str, text: str = "") -> Answer:
+    """Return an answer that says no, to people too; *refused* is for the log."""
+    body = f"{text or _REASONS.get(status, status.phrase)}\n".encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+        f"{_EXTRA.get(status, '')}Connection: close\r\n\r\n"
+    )
+    return Answer(head.encode() + body, f"{status.value} {status.phrase}: {refused}")
+
+
+def _shown(text: str) -> str:
+    """Quote what the other side sent, and no more of it than says enough."""
+    return ascii(text if len(text) <= 100 else f"{text[:100]}...")
