@@ -94,6 +94,7 @@ class Sending:
     """A client, connected, and what it says."""
 
     def __init__(self, dialer: DatagramDialer, **options: int) -> None:
+        self.dialer = dialer
         self.client = DatagramClient(dialer, DatagramClientOptions(**options), protocol_name="udp")
         self.signals = DatagramSignals()
 
@@ -200,12 +201,13 @@ class UnixBinding(DatagramBinding):
     def __init__(self, path: Path, *, origin: str | None = "unix+dgram:", faults: Sequence[int] = ()) -> None:
         self.address = f"unix+dgram://{path}"
         self.released = 0
+        self.socket: FaultyReceiver
         self._path = path
         self._origin = origin
         self._faults = faults
 
     async def bind(self) -> Sequence[socket.socket]:
-        sock = FaultyReceiver(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket = sock = FaultyReceiver(socket.AF_UNIX, socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.bind(str(self._path))
         sock.faults = list(self._faults)

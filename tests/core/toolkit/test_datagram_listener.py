@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import select
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidOption, ListenError
 from producer_pool.toolkit.datagram_listener import DatagramListener, DatagramListenerOptions
+from producer_pool.toolkit.datagram_sockets import Ancillary
 from producer_pool.toolkit.datagram_udp import UdpBinding, UdpListenerOptions
 from support.datagrams import Receiving, UnixBinding
 from support.listening import lines_of
@@ -131,6 +132,32 @@ async def test_datagram_that_the_buffer_does_not_hold(tmp_path: Path) -> None:
         assert receiving.stats.dropped == 1
 
 
+class _Joining(UnixBinding):
+    """Says of each datagram that the kernel made it of messages of 5 bytes."""
+
+    ancillary = 64
+
+    async def bind(self) -> Sequence[socket.socket]:
+        (sock,) = await super().bind()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        return [sock]
+
+    def accompanied(self, peer: object, ancillary: Ancillary) -> tuple[object, int]:
+        return peer, 5
+
+
+async def test_joined_datagrams_that_the_buffer_does_not_hold(tmp_path: Path) -> None:
+    """Where it was cut nobody knows: none of its messages is passed on."""
+    async with Receiving(_Joining(tmp_path / "box")) as receiving:
+        sender = receiving.sender()
+        sender.send(b"x" * 100_000)
+        sender.send(b"aaaaabbbbbcc")
+        await until(lambda: receiving.stats.messages)
+
+        assert receiving.intake.messages == [b"aaaaa", b"bbbbb", b"cc"]
+        assert receiving.stats.dropped == 1
+
+
 async def test_paused_intake(receiving: Receiving, caplog: pytest.LogCaptureFixture) -> None:
     """It goes on reading, and counts what it throws away; after that everything is passed on again."""
     sender = receiving.sender()
@@ -190,16 +217,17 @@ async def test_kernel_without_room(blind: bool, caplog: pytest.LogCaptureFixture
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="needs Linux: UDP_SEGMENT")
 async def test_datagrams_that_the_kernel_joined(receiving: Receiving) -> None:
-    """Those that were sent by one call may come by one read; they are the messages that they were."""
+    """What was sent by one call comes by one read; the messages are those that were sent."""
     sender = receiving.sender()
-    size = 7
-    joined = b"".join(b"%06d\n" % number for number in range(60)) + b"short"
-    sender.sendmsg([joined], [(socket.IPPROTO_UDP, 103, size.to_bytes(2, "little"))])
-    await until(lambda: len(receiving.intake.messages) == 61)
+    segment = (socket.IPPROTO_UDP, 103, (7).to_bytes(2, sys.byteorder))
+    lines = [b"%06d\n" % number for number in range(200)]
+    for start in range(0, 200, 50):
+        sender.sendmsg([b"".join(lines[start : start + 50]) + b"end"], [segment])
+    await until(lambda: len(receiving.intake.messages) == 204)
     (batch,) = receiving.intake.batches
 
-    assert batch.messages == [*(b"%06d" % number for number in range(60)), b"short"]
-    assert receiving.stats.bytes == len(joined)
+    assert [message + b"\n" for message in batch if message != b"end"] == lines
+    assert receiving.stats.bytes == 200 * 7 + 4 * 3
 
 
 async def test_senders_that_are_not_admitted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -240,14 +268,19 @@ async def test_intake_with_a_fault(receiving: Receiving, caplog: pytest.LogCaptu
 
 
 async def test_socket_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is left alone for a while instead of being asked in a loop, and then goes on."""
-    binding = UnixBinding(tmp_path / "box", faults=[errno.ENOMEM, errno.ENOMEM])
+    """It is left alone for a while instead of being asked in each turn of the loop, and then goes on."""
+    binding = UnixBinding(tmp_path / "box", faults=[errno.ENOMEM] * 10_000)
     async with Receiving(binding) as receiving:
         receiving.sender().send(b"one")
+        await until(lambda: binding.socket.failures)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        failures = binding.socket.failures
+        binding.socket.faults = ()
         await until(lambda: receiving.intake.messages)
 
+        assert failures < 10
         assert "cannot be read for now: cannot allocate memory" in lines_of(caplog)[0]
-        assert os.path.exists(tmp_path / "box")
 
 
 # -- start and end ---------------------------------------------------------------------------------

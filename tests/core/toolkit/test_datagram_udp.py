@@ -15,6 +15,7 @@ import pytest
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, ConnectError, InvalidOption, ListenError
+from producer_pool.model.text import format_size
 from producer_pool.toolkit import sockets as module
 from producer_pool.toolkit.datagram_udp import (
     UdpBinding,
@@ -94,6 +95,30 @@ async def test_nobody_at_the_first_address(mailbox: Mailbox, resolves: Callable[
     await sending.client.aclose()
 
     assert mailbox.letters == [b"one", b"two", b"three!", b"four"]
+    with await sending.dialer.dial(20) as sock:
+        assert sock.getpeername()[1] == mailbox.port
+
+
+async def test_consumer_that_goes_away_though_its_name_has_another(
+    mailbox: Mailbox, resolves: Callable[..., None]
+) -> None:
+    """Once it took a message, the connection is to it: it breaks, and the next one goes to the other."""
+    with Mailbox() as other:
+        resolves(("127.0.0.1", mailbox.port), ("127.0.0.1", other.port))
+        sending = Sending(udp(Endpoint.parse("udp://several.test:9")))
+        await sending.connect()
+        sending.start([Batch.of([b"one"])])
+        await until(mailbox.read)
+        mailbox.close()
+        sending.start([Batch.of([b"two"])])
+        await until(lambda: sending.signals.errors)
+        assert sending.client.settled() == (1, 1)
+        await sending.connect()
+        sending.start([Batch.of([b"two"])])
+        await until(other.read)
+        await sending.client.aclose()
+
+        assert other.letters == [b"two"]
 
 
 async def test_nobody_at_any_address(mailbox: Mailbox, resolves: Callable[..., None]) -> None:
@@ -324,15 +349,18 @@ async def test_other_machines_that_are_allowed() -> None:
     sock.close()
 
 
-async def test_all_addresses_of_a_name_have_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """IPv4 and IPv6 do not disturb each other."""
-    addresses = [Address(socket.AF_INET6, ("::1", 0, 0, 0)), Address(socket.AF_INET, ("127.0.0.1", 0))]
+@pytest.mark.parametrize("hosts", [("::1", "127.0.0.1"), ("::", "0.0.0.0")])
+async def test_all_addresses_of_a_name_have_one_port(
+    hosts: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IPv4 and IPv6 do not disturb each other, and each tells its own senders."""
+    addresses = [Address(socket.AF_INET6, (hosts[0], 0, 0, 0)), Address(socket.AF_INET, (hosts[1], 0))]
 
     async def resolve(host: str, port: int, *, listening: bool) -> list[Address]:
         return addresses
 
     monkeypatch.setattr("producer_pool.toolkit.binding.resolve", resolve)
-    async with Receiving(binding("udp://here.test:0")) as receiving:
+    async with Receiving(binding("udp://here.test:0", REMOTE)) as receiving:
         port = receiving.endpoint.port
         for family in (socket.AF_INET, socket.AF_INET6):
             async with Sending(udp(Endpoint.parse(f"udp://{HOSTS[family]}:{port}"))) as sending:
@@ -353,18 +381,22 @@ async def test_receive_buffer(caplog: pytest.LogCaptureFixture) -> None:
     sock.close()
     assert not caplog.records
     (sock,) = await binding("udp://127.0.0.1:0", replace(LISTENER, receive_buffer=1 << 30)).bind()
+    given = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
     sock.close()
 
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "receive-buffer=1GiB, and the system gave " in record.getMessage()
-    assert "raise net.core.rmem_max" in record.getMessage()
+    text = f"receive-buffer=1GiB, and the system gave {format_size(given)}; raise net.core.rmem_max"
+    assert text in record.getMessage()
 
 
-async def test_receive_buffer_that_nobody_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+async def test_receive_buffer_that_nobody_asked_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is larger than the system's own, as far as that allows it, and nothing is said."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
         usual = plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    monkeypatch.setattr("producer_pool.toolkit.datagram_udp._RECEIVE_BUFFER", 1 << 30)
     (sock,) = await binding("udp://127.0.0.1:0").bind()
 
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > usual

@@ -167,6 +167,7 @@ class DatagramListener(Listener):
                 if ancillary:
                     peer, size = binding.accompanied(peer, ancillary)
                 if flags & socket.MSG_TRUNC:
+                    # It would be found out by its length, but not if it is several in one.
                     self._too_long(1)
                     continue
                 if peer != last:
