@@ -303,7 +303,7 @@ def test_no_more_than_host_and_port(url: str) -> None:
     "url,text",
     [
         ("unix://run/x.sock?a=1", "unix has no host; write it as unix:///run/x.sock"),
-        ("unix://x.sock", "unix has no host; write it as unix:///x.sock"),
+        ("unix://x", "unix has no host; write it as unix:///x"),
         ("unix://user:secret@run/x.sock", "leave out what stands before '@', and it"),
     ],
 )
