@@ -198,7 +198,8 @@ async def _all_arrive(trial: Trial, consumer: TrialConsumer, messages: Sequence[
 async def _while_nobody_reads(trial: Trial, level: Ack) -> None:
     consumer = await trial.consumer()
     driver = Driver(trial.client(consumer, timeout="1h"), level)
-    messages = numbered(_KEPT // 1024, size=1024)
+    size = min(trial.longest(driver.client) or 4096, 4096)
+    messages = numbered(_KEPT // size, size=size)
     async with trial.patience("it connects and sends"):
         await driver.connect()
         await driver.put(messages[:20])
