@@ -56,7 +56,7 @@ def test_guarantees() -> None:
         ordered=False,
         binary_safe=True,
         max_message=65_507,
-        loopback="udp://127.0.0.1:0",
+        loopback="udp://127.0.0.1:0?strip=no",
     )
 
     assert expected == TRANSPORT
@@ -82,15 +82,16 @@ async def test_both_ends(host: str) -> None:
 
 
 async def test_loopback_url_is_where_both_ends_meet() -> None:
-    """The URL that the transport names for tests is one."""
+    """The URL that the transport names for tests is one, at which nothing is altered."""
     listener = make_listener(TRANSPORT.loopback)
     intake = FakeIntake()
-    async with make_client(f"{await listener.start(intake)}") as client:
-        await client.send(b"hello")
+    endpoint = await listener.start(intake)
+    async with make_client(f"udp://127.0.0.1:{endpoint.port}") as client:
+        await client.send(b"hello\n")
         await until(lambda: intake.messages)
     await listener.aclose()
 
-    assert intake.messages == [b"hello"]
+    assert intake.messages == [b"hello\n"]
 
 
 async def test_options_reach_the_sockets() -> None:

@@ -60,5 +60,6 @@ def producer_pool_transports() -> Iterable[Transport]:
         acks={Ack.WRITTEN},
         ordered=False,
         max_message=UDP_MAX_MESSAGE,
-        loopback="udp://127.0.0.1:0",
+        # There every message arrives as it was sent: see the option strip.
+        loopback="udp://127.0.0.1:0?strip=no",
     )
