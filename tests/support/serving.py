@@ -16,7 +16,7 @@ from producer_pool.toolkit.binding import TcpBinding
 from producer_pool.toolkit.serving_client import ServingClient
 from producer_pool.toolkit.serving_options import ServingOptions
 from producer_pool.toolkit.sockets import TcpOptions
-from support.streams import BOUND, FakeSignals, until
+from support.streams import FakeSignals, until
 
 
 class ServingSignals(FakeSignals):
@@ -65,21 +65,21 @@ class Served:
     def endpoint(self) -> Endpoint:
         return Endpoint.parse(self.client.address)
 
-    async def dial(self, receive_buffer: int | None = None) -> socket.socket:
+    def dial(self, receive_buffer: int | None = None) -> socket.socket:
         """Connect one more peer, which need not be served yet."""
         sock = socket.socket()
         self._sockets.append(sock)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        # The kernel accepts at once: there is nothing that the loop would have to do for it.
+        sock.connect((self.endpoint.host, self.endpoint.port))
         sock.setblocking(False)
-        async with asyncio.timeout(BOUND):
-            await asyncio.get_running_loop().sock_connect(sock, (self.endpoint.host, self.endpoint.port))
         return sock
 
     async def join(self, receive_buffer: int | None = None) -> socket.socket:
         """Connect one more peer, and wait until it is served."""
         before = self.client.stats.joined
-        sock = await self.dial(receive_buffer)
+        sock = self.dial(receive_buffer)
         await until(lambda: self.client.stats.joined > before, "a peer joins")
         return sock
 

@@ -91,6 +91,17 @@ def test_status_of_many() -> None:
     assert line == ("in 500 messages, 0/s; 10 consumers: 6 down, 4 up (c0, c1, c2, c3, ...), 100 delivered")
 
 
+def test_status_of_consumers_that_connect() -> None:
+    """It says how many are there now; of a consumer that we connect to, nothing is said."""
+    served: dict[str, Any] = {"accepted": 9, "delivered": 4, "failed": 5, "peers": 3}
+    now = snapshot(1, a=(State.UP, served), b=(State.UP, {"accepted": 9, "delivered": 9}))
+    many: dict[str, Any] = {f"c{n}": (State.UP, served) for n in range(10)}
+
+    assert "; a up, 4 delivered, 5 failed, 3 peers; b up, 9 delivered" in status_line(now, now)
+    assert status_line(snapshot(1, **many), now).endswith("40 delivered, 50 failed, 30 peers")
+    assert in_json("status", now)["consumers"]["a"]["peers"] == 3
+
+
 def test_final_lines() -> None:
     """One line for each producer says what remained."""
     now = snapshot(

@@ -61,6 +61,24 @@ async def test_closing_takes_those_who_are_there() -> None:
         one.close()
 
 
+async def test_those_who_wait_are_taken_at_once() -> None:
+    """Not in the loop's next turn; of very many, as many as in a turn. The others come as ever."""
+    taker = Taker()
+    endpoint = await taker.acceptor.open()
+    clients = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(100)]
+    taker.acceptor.take_waiting()
+    at_once = len(taker.taken)
+    await until(lambda: len(taker.taken) == 100)
+    taker.acceptor.take_waiting()
+    taker.close()
+    taker.acceptor.take_waiting()
+
+    assert 0 < at_once < 100
+    assert len(taker.taken) == 100
+    for client in clients:
+        client.close()
+
+
 async def test_letting_go_while_listening() -> None:
     """What a binding made besides sockets goes first, and once, while nobody can take it for left behind."""
     taker = Taker()

@@ -109,6 +109,20 @@ async def test_other_machines_need_to_be_allowed(host: str) -> None:
         await _binding(f"tcp://{host}:0").bind()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "0"])
+def test_addresses_of_other_machines_are_refused_at_once(host: str) -> None:
+    """What needs no lookup can be known before anything is bound."""
+    with pytest.raises(ConfigurationError, match="allow-remote=yes"):
+        _binding(f"tcp://{host}:0").check_now()
+    _binding(f"tcp://{host}:0", allow_remote=True).check_now()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "no-such-name.invalid"])
+def test_names_are_not_looked_up_before_it_is_time(host: str) -> None:
+    """Of a name nothing is known yet, and this machine may always be listened at."""
+    _binding(f"tcp://{host}:0").check_now()
+
+
 async def test_other_machines_that_are_allowed() -> None:
     """With the flag it is done."""
     sockets = await _binding("tcp://0.0.0.0:0", allow_remote=True).bind()

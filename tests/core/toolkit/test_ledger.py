@@ -97,3 +97,23 @@ def test_batches_are_kept_no_longer_than_needed(keeps: bool) -> None:
     assert ledger.waits is keeps
     ledger.advance(2)
     assert not ledger.waits
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_messages_that_this_connection_does_not_get(keeps: bool) -> None:
+    """They count as taken and written, and those around them stay where they are in the stream."""
+    ledger = Ledger(LINES, keeps=keeps)
+    ledger.miss(2)
+    ledger.take(Batch.of([b"a", b"b"]), 0, 4, 0)
+    ledger.miss(3)
+    ledger.take(Batch.of([b"c"]), 0, 2, 1)
+
+    assert (ledger.taken, ledger.written) == (8, 7)
+    assert ledger.within(4) == ledger.within(5) == 7
+    assert ledger.within(6) == 8
+    if keeps:
+        assert [ledger.within(reached) for reached in (0, 1, 2, 3)] == [2, 2, 3, 3]
+        assert ledger.advance(4)
+        assert ledger.confirmed == 4
+    ledger.flushed()
+    assert ledger.written == 8

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from producer_pool.toolkit import resolver
-from producer_pool.toolkit.resolver import MOST_LOOKUPS, resolve
+from producer_pool.toolkit.resolver import MOST_LOOKUPS, resolve, spelled_out
 from support.streams import until
 
 
@@ -49,6 +49,15 @@ async def test_addresses_need_no_thread() -> None:
     assert [a.sockaddr for a in await resolve("127.0.0.1", 80)] == [("127.0.0.1", 80)]
     assert [a.host for a in await resolve("::1", 80)] == ["::1"]
     assert _threads() == before
+
+
+@pytest.mark.parametrize(
+    "host,expected",
+    [("127.0.0.1", ["127.0.0.1"]), ("::1", ["::1"]), ("0", ["0.0.0.0"]), ("localhost", []), ("a..b", [])],
+)
+def test_address_that_is_spelled_out(host: str, expected: list[str]) -> None:
+    """It is known without a lookup; of a name nothing is, and of nonsense neither."""
+    assert [address.host for address in spelled_out(host, 9000)] == expected
 
 
 async def test_name_is_looked_up() -> None:

@@ -80,7 +80,7 @@ async def test_peer_that_comes_back(served: Served) -> None:
 
 async def test_peer_that_has_just_connected(served: Served) -> None:
     """Who has connected before a message is started gets it, whether the loop has noticed or not."""
-    peer = await served.dial()
+    peer = served.dial()
 
     assert served.start([Batch.of([b"one"])]) == 1
     assert await receive(peer, 4) == b"one\n"

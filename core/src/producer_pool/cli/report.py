@@ -80,13 +80,13 @@ def status_line(now: Snapshot, before: Snapshot) -> str:
 def _total(stats: PoolStats) -> ProducerStats:
     total = ProducerStats()
     for one in stats.producers.values():
-        for name in ("accepted", "delivered", *_LOST):
+        for name in ("accepted", "delivered", "peers", *_LOST):
             setattr(total, name, getattr(total, name) + getattr(one, name))
     return total
 
 
 def _sums(stats: ProducerStats) -> str:
-    return ", ".join([f"{stats.delivered:,} delivered", *_counted(stats, "pending", *_LOST)])
+    return ", ".join([f"{stats.delivered:,} delivered", *_counted(stats, "pending", *_LOST, "peers")])
 
 
 def _counted(stats: ProducerStats, *names: str) -> list[str]:
@@ -146,4 +146,5 @@ _COUNTERS: Final = (
     "resent",
     "connects",
     "breaks",
+    "peers",
 )

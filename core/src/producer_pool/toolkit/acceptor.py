@@ -67,10 +67,9 @@ class Acceptor:
             sock.close()
 
     def take_waiting(self) -> None:
-        """Take those who have connected already, without waiting for the loop to say so."""
+        """Take a turn's worth of those who have connected already, before the loop says so."""
         for sock in self._sockets:
-            while self._accept(sock):
-                pass
+            self._accept(sock)
 
     def _watch(self) -> None:
         self._timer = None

@@ -13,7 +13,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, ListenError
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.progress import TCP_ACKS, Progress, TcpProgress
-from producer_pool.toolkit.resolver import Address, resolve
+from producer_pool.toolkit.resolver import Address, resolve, spelled_out
 from producer_pool.toolkit.sockets import TcpOptions, shown_address, why
 
 __all__ = ["Binding", "HostBinding", "TcpBinding", "check_loopback", "is_loopback"]
@@ -30,6 +30,14 @@ class Binding(ABC):
     """Where it listens, for people; without options and secrets."""
     acks: frozenset[Ack] = frozenset({Ack.WRITTEN})
     """The levels that its connections can be asked for, where they are written to: see progress()."""
+
+    def check_now(self) -> None:  # noqa: B027 - most find out in bind()
+        """
+        Check what can be known before bind(), without waiting for anything.
+
+        Raises:
+            ConfigurationError: it may not be listened at, as it was told.
+        """
 
     @abstractmethod
     async def bind(self) -> Sequence[socket.socket]:
@@ -86,6 +94,9 @@ class HostBinding(Binding):
         """
         if not self._allow_remote:
             check_loopback(addresses, where=self.address)
+
+    def check_now(self) -> None:
+        self.check(spelled_out(self._host, self._port))
 
     async def bind(self) -> Sequence[socket.socket]:
         try:

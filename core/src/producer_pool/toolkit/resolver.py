@@ -10,7 +10,7 @@ import socket
 import threading
 from typing import Any, Final, NamedTuple, cast
 
-__all__ = ["MOST_LOOKUPS", "Address", "resolve"]
+__all__ = ["MOST_LOOKUPS", "Address", "resolve", "spelled_out"]
 
 MOST_LOOKUPS: Final = 128
 """Names that may be looked up at one time in this process. One more fails at once, instead of waiting."""
@@ -48,6 +48,14 @@ async def resolve(host: str, port: int, *, listening: bool = False) -> list[Addr
     answer: asyncio.Future[list[Address]] = loop.create_future()
     _ask((host, port, flags), (loop, answer))
     return await answer
+
+
+def spelled_out(host: str, port: int) -> list[Address]:
+    """Return the address that *host* is; none if it is a name. Asks nobody."""
+    try:
+        return _lookup(host, port, socket.AI_NUMERICHOST)
+    except OSError:
+        return []
 
 
 def _lookup(host: str, port: int, flags: int) -> list[Address]:

@@ -87,6 +87,9 @@ class Audience:
         self._confirmed = 0
         self._coverage = Coverage()
         self._open = False
+        self._time = 0.0
+        """Seconds during which peers were looked after. It stands still while this program does: then
+        nobody was slow."""
         self._sweeping: asyncio.TimerHandle | None = None
         self._ended: asyncio.Event | None = None
         self._limit = LogLimit()
@@ -109,6 +112,8 @@ class Audience:
         self._ack = ack
         self._patience = patience
         self._handshake = handshake
+        self._interval = min(patience, handshake, 4 * _LINGER) / 4
+        self._swept = self._loop.time()
         self.sent = self._confirmed = 0
         self._coverage = Coverage()
         self._ready = Readiness()
@@ -121,7 +126,7 @@ class Audience:
             raise
         self._name = f"{endpoint.without(endpoint.options)}"
         self._loop.add_reader(self._ready.fileno(), self.look)
-        self._sweep_later()
+        self._sweeping = self._loop.call_later(self._interval, self._sweep)
         return endpoint
 
     async def aclose(self) -> None:
@@ -139,7 +144,7 @@ class Audience:
         try:
             for peer in list(self._peers.values()):
                 if peer.parting is None:
-                    peer.parting = self._loop.time()
+                    peer.parting = self._time
                     self._part(peer)
             if self._peers:
                 async with asyncio.timeout(_LINGER):
@@ -245,7 +250,7 @@ class Audience:
     # -- what peers say: PeerHost ------------------------------------------------------------------
 
     def now(self) -> float:
-        return self._loop.time()
+        return self._time
 
     def progress(self, sock: socket.socket) -> Progress | None:
         return self._binding.progress(sock) if self._ack is Ack.KERNEL else None
@@ -262,7 +267,7 @@ class Audience:
     def joined(self, peer: Peer) -> None:
         peer.ready = True
         peer.first = peer.reached = self.sent
-        peer.since = self._loop.time()
+        peer.since = self._time
         self.stats.joined += 1
         self.members = (*self.members, peer)
         self._coverage.join(peer, self.sent)
@@ -272,7 +277,7 @@ class Audience:
         if peer.parting is not None:
             self._forget(peer)
             return
-        peer.parting = self._loop.time()
+        peer.parting = self._time
         self.stats.evicted += fault
         missed = self._leave(peer) if peer.ready else 0
         lost = f"; it does not get {missed} messages" if missed else ""
@@ -356,30 +361,30 @@ class Audience:
 
     # -- time, and what is logged ------------------------------------------------------------------
 
-    def _sweep_later(self) -> None:
-        interval = min(self._patience, self._handshake, 4 * _LINGER) / 4
-        self._sweeping = self._loop.call_later(interval, self._sweep)
-
     def _sweep(self) -> None:
+        """Cut off who took nothing for too long. What they could take by now they are given first."""
+        self.look()
         now = self._loop.time()
+        self._time += min(now - self._swept, 2 * self._interval)
+        self._swept = now
         for peer in list(self._peers.values()):
             if peer.parting is not None:
-                if now - peer.parting > _LINGER:
+                if self._time - peer.parting > _LINGER:
                     self._forget(peer)
             elif peer.ready:
-                self._check_progress(peer, now)
-            elif now - peer.since > self._handshake:
+                self._check_progress(peer)
+            elif self._time - peer.since > self._handshake:
                 limit = format_duration(self._handshake)
                 self.left(peer, f"no handshake within {limit} (handshake-timeout=)", fault=True)
         if self._behind:
             self._events.moved()
-        self._sweep_later()
+        self._sweeping = self._loop.call_later(self._interval, self._sweep)
 
-    def _check_progress(self, peer: Peer, now: float) -> None:
+    def _check_progress(self, peer: Peer) -> None:
         reached = self._reach(peer)
         if reached >= self.sent or reached > peer.reached:
-            peer.reached, peer.since = reached, now
-        elif now - peer.since > self._patience:
+            peer.reached, peer.since = reached, self._time
+        elif self._time - peer.since > self._patience:
             limit = format_duration(self._patience)
             self.left(peer, f"it takes nothing: nothing moved for {limit} (peer-timeout=)", fault=True)
 

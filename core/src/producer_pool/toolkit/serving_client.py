@@ -76,6 +76,8 @@ class ServingClient(PipelinedClient):
         tls: ServerTls | None = None,
     ) -> None:
         options.check(binding.address)
+        # From connect() it would be an error that is tried again, for as long as it takes.
+        binding.check_now()
         self.protocol_name = protocol_name
         self.address = binding.address
         """Where it listens, for people; after connect() with the port that it really has."""

@@ -35,7 +35,7 @@ class PeerHost(Protocol):
     """Whether a higher level than WRITTEN is asked for."""
 
     def now(self) -> float:
-        """Return the time of the loop."""
+        """Return for how many seconds peers were looked after."""
 
     def progress(self, sock: socket.socket) -> Progress | None:
         """Return what tells how far a connection got, if that is asked for."""
@@ -89,7 +89,7 @@ class Peer:
         self.parting: float | None = None
         """Since when it gets nothing more, and only has to end."""
         self.since = host.now()
-        """When it connected, or its messages last got further, in seconds of the loop's clock."""
+        """When it connected, or its messages last got further, by the host's clock."""
         self.first = 0
         """The number of the first message that is for it, as all its messages counted by the client."""
         self.reached = 0

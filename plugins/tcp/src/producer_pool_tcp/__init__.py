@@ -1,7 +1,7 @@
 """
-The tcp, tcp+tls and tcp+serve transports of Producer Pool: framed messages in a TCP stream.
+The TCP transports of Producer Pool: framed messages in a TCP stream, plain or with TLS.
 
-The first two have both ends; the third is a client that consumers connect to.
+tcp and tcp+tls have both ends; tcp+serve and tcp+tls+serve are clients that consumers connect to.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ __all__ = [
     "ListenerOptions",
     "SecureClientOptions",
     "SecureListenerOptions",
+    "SecureServeOptions",
     "ServeOptions",
     "__version__",
     "producer_pool_transports",
@@ -72,13 +73,22 @@ class SecureListenerOptions(TlsListenerOptions, StreamListenerOptions):
 
 
 @dataclass(frozen=True)
-class ServeOptions(TcpOptions, ServingOptions):
+class _ServeOptions(TcpOptions, ServingOptions):
+    framing: Framing = option(LINES, "how messages are marked off")
+
+
+@dataclass(frozen=True)
+class ServeOptions(_ServeOptions):
     """What the URL of a client may say that consumers connect to: ``tcp+serve://host:port?...``."""
 
-    framing: Framing = option(LINES, "how messages are marked off")
     allow_remote: bool = option(
         False, "listen where other machines can connect, though nothing asks who they are"
     )
+
+
+@dataclass(frozen=True)
+class SecureServeOptions(TlsListenerOptions, _ServeOptions):
+    """The same with TLS: ``tcp+tls+serve://host:port?tls-cert=...&tls-key=...``."""
 
 
 def _client(endpoint: Endpoint, options: ClientOptions) -> Client:
@@ -107,6 +117,13 @@ def _serve(endpoint: Endpoint, options: ServeOptions) -> Client:
     return ServingClient(binding, options, framing=options.framing, protocol_name=endpoint.scheme)
 
 
+def _secure_serve(endpoint: Endpoint, options: SecureServeOptions) -> Client:
+    endpoint.no_more_than_host_and_port()
+    binding = TcpBinding(endpoint, allow_remote=True, options=options)
+    tls = server_tls(options, where=binding.address)
+    return ServingClient(binding, options, framing=options.framing, protocol_name=endpoint.scheme, tls=tls)
+
+
 @hookimpl
 def producer_pool_transports() -> Iterable[Transport]:
     """Offer all schemes. Only Linux tells what was acknowledged: elsewhere WRITTEN is the highest level."""
@@ -129,3 +146,6 @@ def producer_pool_transports() -> Iterable[Transport]:
         loopback="tcp+tls://127.0.0.1:0",
     )
     yield Transport(schemes=("tcp+serve",), client=_serve, options=ServeOptions, acks=TCP_ACKS)
+    yield Transport(
+        schemes=("tcp+tls+serve",), client=_secure_serve, options=SecureServeOptions, acks=TCP_ACKS
+    )

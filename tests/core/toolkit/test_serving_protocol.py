@@ -1,0 +1,359 @@
+"""Protocols on top of serving: peers that introduce themselves, that answer, and whose code has defects."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.serving_options import ServingOptions
+from producer_pool.toolkit.serving_peer import Peer
+from support.certificates import Authority
+from support.greeting import GreetingClient, GreetingPeer
+from support.listening import lines_of
+from support.secure import identity
+from support.serving import Served, serving
+from support.streams import is_reset, receive, receive_all, send, until
+
+KiB = 1024
+BIG = 64 * 1024 * KiB
+SMALL = 4 * KiB
+
+
+def greeting(options: ServingOptions | None = None, **more: Any) -> GreetingClient:
+    client = serving(options, kind=GreetingClient, **more)
+    assert isinstance(client, GreetingClient)
+    return client
+
+
+async def join(served: Served, receive_buffer: int | None = None) -> socket.socket:
+    """Connect a peer that greets, and has been welcomed."""
+    peer = served.dial(receive_buffer)
+    await send(peer, b"hello\n")
+    assert await receive(peer, 8) == b"welcome\n"
+    return peer
+
+
+async def line(sock: socket.socket) -> bytes:
+    """Read one line."""
+    found = b""
+    while not found.endswith(b"\n"):
+        found += await receive(sock, 1)
+    return found
+
+
+# -- the beginning ---------------------------------------------------------------------------------
+
+
+async def test_peer_that_has_not_introduced_itself() -> None:
+    """It gets nothing, and does not count as connected; what it gets begins after its greeting."""
+    async with Served(greeting()) as served:
+        peer = served.dial()
+        await until(lambda: served.client.stats.accepted == 1)
+        await served.send(b"missed")
+        await until(lambda: served.signals.refused)
+        before = served.client.peers
+        await send(peer, b"hel")
+        await send(peer, b"lo\n")
+        await until(lambda: served.client.peers == 1)
+        await served.send(b"got")
+
+        assert before == 0
+        assert [await line(peer) for _ in range(2)] == [b"welcome\n", b"got\n"]
+
+
+async def test_peer_that_never_introduces_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """It is cut off after handshake-timeout, and its place is free again."""
+    client = greeting(ServingOptions(max_peers=1))
+    client.handshake_timeout = 0.1
+    async with Served(client) as served:
+        silent = served.dial()
+        assert await receive_all(silent) == b""
+        peer = await join(served)
+
+        assert served.client.stats.evicted == 1
+        assert [text for text in lines_of(caplog) if "no handshake within 100ms (handshake-timeout=)" in text]
+        assert served.client.peers == 1
+        peer.close()
+
+
+async def test_peer_with_bad_manners() -> None:
+    """It is told, and its connection ends in good order: it can read why."""
+    async with Served(greeting()) as served:
+        peer = served.dial()
+        await send(peer, b"GET / HTTP/1.1\n" + b"x" * 100_000)
+
+        assert await receive_all(peer) == b"no\n"
+        peer.close()
+        await until(lambda: not served.client._audience._peers)
+        assert (served.client.stats.joined, served.client.stats.evicted) == (0, 1)
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+async def test_message_is_confirmed_by_an_answer() -> None:
+    """Written before, confirmed by all peers that are there after it; the client tells that it has moved."""
+    async with Served(greeting(), Ack.PEER) as served:
+        first, second = await join(served), await join(served)
+        await served.send(b"one")
+        assert [await line(first) for _ in range(2)] == [b"one\n", b"?1\n"]
+        before = served.client.settled()
+        await send(first, b"!1\n")
+        assert [await line(second) for _ in range(2)] == [b"one\n", b"?1\n"]
+        between = served.client.settled()
+        told = served.signals.writes
+        await send(second, b"!1\n")
+        await until(lambda: served.signals.writes > told)
+
+        assert (before, between, served.client.settled()) == ((1, 0), (1, 0), (1, 1))
+
+
+async def test_one_question_for_many_messages() -> None:
+    """While one is open, none is asked; the next one confirms all that was sent meanwhile."""
+    async with Served(greeting(), Ack.PEER) as served:
+        peer = await join(served)
+        for _ in range(3):
+            await served.send(b"m")
+        seen = [await line(peer) for _ in range(4)]
+        await send(peer, b"!1\n")
+        assert await line(peer) == b"?2\n"
+        half = served.confirmed
+        await send(peer, b"!2\n")
+        await until(lambda: served.confirmed == 3)
+
+        assert seen == [b"m\n", b"?1\n", b"m\n", b"m\n"]
+        assert half == 1
+
+
+async def test_peer_that_does_not_answer() -> None:
+    """It is cut off after peer-timeout, though it reads; nobody has to wait for longer."""
+    async with Served(greeting(ServingOptions(peer_timeout=0.2)), Ack.PEER) as served:
+        silent, answers = await join(served), await join(served)
+        await served.send(b"one")
+        assert [await line(answers) for _ in range(2)] == [b"one\n", b"?1\n"]
+        await send(answers, b"!1\n")
+        await until(lambda: served.confirmed == 1)
+
+        assert served.client.peers == 1
+        assert await receive_all(silent) == b"one\n?1\nbye\n"
+
+
+async def test_only_peer_leaves_without_an_answer() -> None:
+    """Nobody has confirmed it: it is refused."""
+    async with Served(greeting(), Ack.PEER) as served:
+        peer = await join(served)
+        await served.send(b"one")
+        await receive(peer, 4)
+        peer.close()
+        await until(lambda: served.confirmed == 1)
+
+        assert [number for number, _ in served.signals.refused] == [0]
+
+
+async def test_word_between_messages() -> None:
+    """It waits for the message that is under way, and goes before those that wait; none is broken."""
+    async with Served(greeting(ServingOptions(peer_buffer=BIG))) as served:
+        peer = await join(served, SMALL)
+        for number in range(1000):
+            await served.send(b"%d " % number + b"x" * 10 * KiB)
+        await send(peer, b"echo\n" * 3)
+        await until(lambda: served.client._audience.members[0]._unsaid.count(b"\n") == 3)
+        reading = asyncio.ensure_future(receive_all(peer))
+        await until(lambda: served.written == 1000)
+        await served.client.aclose()
+        lines = (await reading).split(b"\n")
+        echoes = [number for number, text in enumerate(lines) if text == b"echo " + b"e" * 1000]
+        others = [text for text in lines[:-1] if text[:1].isdigit()]
+
+        assert echoes == [echoes[0], echoes[0] + 1, echoes[0] + 2]
+        assert 0 < echoes[0] < 990
+        assert others == [b"%d " % number + b"x" * 10 * KiB for number in range(1000)]
+
+
+async def test_peer_that_asks_and_does_not_read(caplog: pytest.LogCaptureFixture) -> None:
+    """What is said to it is bounded."""
+    async with Served(greeting(ServingOptions(peer_buffer=BIG))) as served:
+        peer = await join(served, SMALL)
+        for number in range(1000):
+            await served.send(b"%d " % number + b"x" * 10 * KiB)
+        await send(peer, b"echo\n" * 100)
+        await until(lambda: served.client.peers == 0)
+
+        assert [text for text in lines_of(caplog) if "does not read what it asks for" in text]
+        assert await is_reset(peer)
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+async def test_farewell_of_the_client() -> None:
+    """Peers that are served are told; the others are not spoken to."""
+    async with Served(greeting()) as served:
+        peer, stranger = await join(served), served.dial()
+        await until(lambda: served.client.stats.accepted == 2)
+        closing = asyncio.ensure_future(served.client.aclose())
+
+        assert await receive_all(peer) == b"bye\n"
+        assert await receive_all(stranger) == b""
+        peer.close()
+        await closing
+
+
+async def test_farewell_of_a_peer() -> None:
+    """It is answered, and what it still says is no trouble."""
+    async with Served(greeting()) as served:
+        peer = await join(served)
+        await send(peer, b"bye\nand more\n")
+
+        assert await receive_all(peer) == b"bye\nbye\n"
+        assert served.client.peers == 0
+        await send(peer, b"and more\n")
+        peer.close()
+        await until(lambda: not served.client._audience._peers)
+        assert served.client.stats.evicted == 0
+
+
+# -- defects ---------------------------------------------------------------------------------------
+
+
+class Defective(GreetingPeer):
+    """Raises in one of its methods, if it is the first peer."""
+
+    method = ""
+    count = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        type(self).count += 1
+        if self.count == 1 and self.method:
+            setattr(self, self.method, self._raise)
+
+    def _raise(self, *arguments: object) -> Any:
+        raise ZeroDivisionError("a defect")
+
+
+@pytest.mark.parametrize("method", ["opened", "received", "sent", "acknowledged", "farewell"])
+async def test_defect_in_a_protocol(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It costs its peer the connection; the other one gets everything, and the client closes."""
+
+    class Faulty(Defective):
+        count = 0
+
+    Faulty.method = method
+
+    class Client(GreetingClient):
+        def peer(self, sock: socket.socket, origin: str) -> Peer:
+            return Faulty(self, sock, origin)
+
+    async with Served(serving(kind=Client), Ack.PEER) as served:
+        bad = served.dial()
+        await until(lambda: served.client.stats.accepted == 1)
+        good = await join(served)
+        if method != "opened":
+            await send(bad, b"hello\n")
+        if method not in ("opened", "received"):
+            await until(lambda: served.client.peers == 2)
+        await served.send(b"one")
+        assert [await line(good) for _ in range(2)] == [b"one\n", b"?1\n"]
+        await send(good, b"!1\n")
+        if method == "farewell":
+            await send(bad, b"!1\n")
+        await until(lambda: served.confirmed == 1)
+        await until(lambda: served.client.peers == (2 if method == "farewell" else 1))
+        closing = asyncio.ensure_future(served.client.aclose())
+        assert await receive_all(good) == b"bye\n"
+        good.close()
+        await closing
+
+        assert [
+            record for record in caplog.records if record.exc_info and "ZeroDivisionError" in record.message
+        ]
+        assert served.signals.refused == []
+
+
+async def test_peer_that_cannot_be_made(caplog: pytest.LogCaptureFixture) -> None:
+    """The connection is refused, and others are not."""
+
+    class Client(GreetingClient):
+        tries = 0
+
+        def peer(self, sock: socket.socket, origin: str) -> Peer:
+            self.tries += 1
+            if self.tries == 1:
+                raise ZeroDivisionError("a defect")
+            return super().peer(sock, origin)
+
+    async with Served(serving(kind=Client)) as served:
+        refused = served.dial()
+
+        assert await is_reset(refused)
+        await join(served)
+        assert "ZeroDivisionError" in caplog.text
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize("ack", [Ack.WRITTEN, Ack.PEER], ids=lambda level: level.label)
+async def test_protocol_over_tls(authority: Authority, version: str, ack: Ack) -> None:
+    """The greeting comes after TLS's own; words and messages keep their order, and answers their meaning."""
+    tls = identity(authority.issue())
+    context = ssl.create_default_context(cafile=str(authority.file))
+    context.maximum_version = ssl.TLSVersion[version]
+    lines: list[bytes] = []
+    async with Served(greeting(ServingOptions(peer_buffer=BIG), tls=tls), ack) as served:
+        where = (served.endpoint.host, served.endpoint.port)
+        reader, writer = await asyncio.open_connection(*where, ssl=context, limit=1 << 20)
+        writer.write(b"hello\n")
+
+        async def answer() -> None:
+            while text := await reader.readline():
+                lines.append(text)
+                if text.startswith(b"?"):
+                    writer.write(text.replace(b"?", b"!"))
+
+        answering = asyncio.ensure_future(answer())
+        await until(lambda: served.client.peers == 1)
+        for number in range(50):
+            await served.send(b"%d " % number + b"x" * (5000 * number))
+        await until(lambda: served.confirmed == 50)
+        closing = asyncio.ensure_future(served.client.aclose())
+        await answering
+        writer.close()
+        with suppress(OSError, ssl.SSLError):
+            await writer.wait_closed()
+        await closing
+
+    messages = [b"%d " % number + b"x" * (5000 * number) + b"\n" for number in range(50)]
+    assert (lines[0], lines[-1]) == (b"welcome\n", b"bye\n")
+    assert [text for text in lines[1:-1] if not text.startswith(b"?")] == messages
+
+
+async def test_peer_that_does_not_speak_tls(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    """It is cut off, with the reason in the log, and never gets a message in plain text."""
+    async with Served(serving(tls=identity(authority.issue()))) as served:
+        plain = served.dial()
+        await send(plain, b"hello\n")
+        seen = await receive_all(plain)
+        await served.send(b"secret")
+
+        assert b"secret" not in seen
+        assert served.client.stats.joined == 0
+        assert [text for text in lines_of(caplog) if "TLS" in text]
+
+
+async def test_peer_that_never_begins_tls(authority: Authority) -> None:
+    """It has handshake-timeout, as with a listener."""
+    tls = identity(authority.issue(), handshake_timeout="100ms")
+    async with Served(serving(tls=tls)) as served:
+        silent = served.dial()
+
+        assert await receive_all(silent) == b""
+        assert served.client.stats.evicted == 1
