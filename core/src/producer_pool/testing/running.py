@@ -82,7 +82,8 @@ def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None, patience:
         return Verdict(rule, Result.SKIPPED, f"{subject.scheme} {lacking}")
     seed = random.randrange(1 << 32) if seed is None else seed
     with tempfile.TemporaryDirectory(prefix="trial-", ignore_cleanup_errors=True) as folder:
-        verdict = _Run(rule, Trial(subject, Path(folder), seed, patience=patience)).verdict(_LIMIT * patience)
+        trial = Trial(subject, Path(folder), seed, patience=patience)
+        verdict = _Run(rule, trial, patience).verdict()
     if verdict.result is not Result.BROKEN:
         return verdict
     return Verdict(rule, Result.BROKEN, f"{verdict.text} (seed {seed})", verdict.details)
@@ -91,20 +92,22 @@ def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None, patience:
 class _Run:
     """One rule, on a thread of its own: a transport that blocks the loop for ever is left behind there."""
 
-    def __init__(self, rule: Rule, trial: Trial) -> None:
+    def __init__(self, rule: Rule, trial: Trial, patience: float) -> None:
         self._rule = rule
         self._trial = trial
+        self._limit = _LIMIT * patience
+        self._ending = min(_ENDING, patience)
         self._verdict: Verdict | None = None
 
-    def verdict(self, limit: float) -> Verdict:
+    def verdict(self) -> Verdict:
         thread = threading.Thread(target=self._work, name=f"rule {self._rule.name}", daemon=True)
         thread.start()
-        thread.join(limit)
+        thread.join(self._limit)
         if self._verdict is None:
             frame = sys._current_frames().get(thread.ident or 0)
             stack = traceback.format_stack(frame) if frame is not None else []
             where = stack[-1].strip().splitlines()[0] if stack else "nobody knows where"
-            text = f"not done within {limit:g} s; it hangs in {where}"
+            text = f"not done within {self._limit:g} s; it hangs in {where}"
             return Verdict(self._rule, Result.BROKEN, text, "".join(stack))
         return self._verdict
 
@@ -150,7 +153,7 @@ class _Run:
         for task in tasks:
             task.cancel()
         if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=_ENDING))
+            loop.run_until_complete(asyncio.wait(tasks, timeout=self._ending))
         for task in tasks:
             if task.done() and not task.cancelled():
                 task.exception()

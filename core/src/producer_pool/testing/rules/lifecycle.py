@@ -137,7 +137,11 @@ async def leaks_no_thread(trial: Trial) -> None:
 
 @rule(LISTENER)
 async def listener_closes_twice(trial: Trial) -> None:
-    """A listener can be closed before it was started, and twice after that."""
+    """
+    A listener can be closed before it was started, and twice after that.
+
+    A server that cannot start one of its listeners closes all of them, and may be closed itself then.
+    """
     never = trial.subject.factory.listener(
         with_options(trial.place, trial.filled(trial.subject.listener_options))
     )

@@ -1,0 +1,79 @@
+"""What shows the arrivals: a transport's own listener, which can be paused, and crash."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from producer_pool.model.errors import ConnectError
+from producer_pool.testing.consumers import ListenerConsumer
+from producer_pool.testing.trial import Trial, numbered
+from support.trials import trying
+
+
+async def sender(trial: Trial, consumer: ListenerConsumer, messages: list[bytes]) -> None:
+    client = trial.client(consumer)
+    await trial.reach(client)
+    for message in messages:
+        await client.send(message)
+
+
+async def test_what_arrives_is_kept(tmp_path: Path) -> None:
+    """Messages in their order, and the batches with their origin."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.listening()
+        messages = numbered(3)
+        await sender(trial, consumer, messages)
+        await trial.arrives(consumer, messages)
+
+        assert [message for batch in consumer.batches for message in batch] == messages
+        assert consumer.batches[0].origin.startswith("zoo://127.0.0.1:")
+        assert consumer.connections == 1
+        assert consumer.listener.stats.messages == 3
+
+
+async def test_pause(tmp_path: Path) -> None:
+    """Nothing is read while it is paused, and all is afterwards."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.listening()
+        first, second = numbered(2)
+        await sender(trial, consumer, [first])
+        await trial.arrives(consumer, [first])
+        consumer.pause()
+        await sender(trial, consumer, [second])
+        await asyncio.sleep(0.02)
+
+        assert consumer.received == [first]
+        consumer.resume()
+        await trial.arrives(consumer, [first, second])
+
+
+async def test_crash(tmp_path: Path) -> None:
+    """It is not reachable any more, and then at the same place; what had arrived stays."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.listening()
+        url = consumer.url
+        first, second = numbered(2)
+        await sender(trial, consumer, [first])
+        await trial.arrives(consumer, [first])
+        await consumer.crash()
+
+        assert consumer.connections == 0
+        with pytest.raises(ConnectError):
+            await trial.reach(trial.client(consumer))
+        await consumer.start()
+        await sender(trial, consumer, [second])
+        await trial.arrives(consumer, [first, second])
+
+        assert consumer.url == url
+
+
+async def test_closing_twice(tmp_path: Path) -> None:
+    """In any state, also before it was started."""
+    async with trying(tmp_path) as trial:
+        await ListenerConsumer(trial).aclose()
+        consumer = await trial.listening()
+        await consumer.aclose()
+        await consumer.aclose()

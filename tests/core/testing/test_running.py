@@ -1,0 +1,175 @@
+"""How rules are tried: each alone, within bounds, and whatever the transport does, there is a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from producer_pool.testing.rule import LISTENER, Rule, not_applicable, require
+from producer_pool.testing.running import Report, Result, run_rule, run_rules
+from producer_pool.testing.subject import Subject
+from producer_pool.testing.trial import Trial
+from support.trials import plain, rule_of, subject_of
+from support.zoo.healthy import PlainClient
+
+
+@rule_of
+async def kept(trial: Trial) -> None:
+    await asyncio.sleep(0)
+
+
+@rule_of
+async def broken(trial: Trial) -> None:
+    require(False, "it does what it must not do")
+
+
+@rule_of
+async def skipped(trial: Trial) -> None:
+    not_applicable("has no such thing")
+
+
+def test_verdicts() -> None:
+    """A rule is kept, broken, or has nothing to say; the last two say why."""
+    one, other, third = run_rules(plain(), [kept, broken, skipped], seed=7)
+
+    assert (one.result, one.text, one.details) == (Result.KEPT, "", "")
+    assert (other.result, other.text) == (Result.BROKEN, "it does what it must not do (seed 7)")
+    assert "in broken" in other.details
+    assert (third.result, third.text) == (Result.SKIPPED, "zoo has no such thing")
+    assert [one.rule, other.rule, third.rule] == [kept, broken, skipped]
+
+
+def test_rule_that_is_not_asked() -> None:
+    """A transport that lacks what a rule needs is not tried."""
+    rule = Rule("x", "tests", "", "", (LISTENER,), broken.check)
+    verdict = run_rule(Subject("memory:x"), rule)
+
+    assert (verdict.result, verdict.text) == (Result.SKIPPED, "memory has no listener: it only sends")
+
+
+def test_report() -> None:
+    """It is good if no rule is broken."""
+    verdicts = tuple(run_rules(plain(), [kept, broken, skipped]))
+
+    assert not Report(verdicts).ok
+    assert Report(verdicts).of(Result.BROKEN) == [verdicts[1]]
+    assert Report((verdicts[0], verdicts[2])).ok
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit("no"), KeyboardInterrupt("no")], ids=repr)
+def test_transport_that_raises(error: BaseException) -> None:
+    """Whatever it raises is its fault, and ends nothing but the rule."""
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        raise error
+
+    verdict = run_rule(plain(), check, seed=1)
+
+    assert (verdict.result, verdict.text) == (Result.BROKEN, f"raised {type(error).__name__}: no (seed 1)")
+
+
+def test_transport_that_blocks_the_loop() -> None:
+    """It is left behind after a bounded time, and the verdict says where it hangs."""
+    over = threading.Event()
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        over.wait()  # here
+
+    verdict = run_rule(plain(), check, patience=0.1)
+    over.set()
+
+    assert verdict.result is Result.BROKEN
+    assert "not done within 0.3 s; it hangs in" in verdict.text
+    assert "over.wait()  # here" in verdict.details
+
+
+def test_transport_whose_task_goes_on() -> None:
+    """A task that cannot be cancelled holds up nobody for long."""
+    ended = []
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        async def stubborn() -> None:
+            for _ in range(3):
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    ended.append(1)
+
+        trial.task = asyncio.create_task(stubborn())  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+
+    verdict = run_rule(plain(), check, patience=0.2)
+
+    assert verdict.result is Result.KEPT
+    assert ended == [1]
+
+
+class ClosesBadly(PlainClient):
+    async def aclose(self) -> None:
+        await super().aclose()
+        raise RuntimeError("closed already")
+
+
+def test_fault_is_not_hidden_by_one_in_closing() -> None:
+    """The verdict is that of the rule, though closing what it made fails, too."""
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        trial.client("zoo://h:1")
+        require(False, "what it is about")
+
+    assert run_rule(subject_of(ClosesBadly), check, seed=1).text == "what it is about (seed 1)"
+
+
+def test_each_run_has_a_loop_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    """Nothing of one rule is there in the next: not its loop, nor its files."""
+    folders: list[Path] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        require(not any(trial.folder.iterdir()), "its folder is not empty")
+        (trial.folder / "file").write_text("x")
+        folders.append(trial.folder)
+        loops.append(asyncio.get_running_loop())
+
+    assert [verdict.result for verdict in run_rules(plain(), [check, check])] == [Result.KEPT] * 2
+    assert folders[0] != folders[1]
+    assert not any(folder.exists() for folder in folders)
+    assert all(loop.is_closed() for loop in loops)
+
+
+def test_chance_comes_from_the_seed() -> None:
+    """The number in the text of a broken rule repeats what happened; without one, each run is another."""
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        require(False, f"{trial.random.random()}")
+
+    one, other = (run_rule(plain(), check).text for _ in range(2))
+    seed = int(one.partition("(seed ")[2].rstrip(")"))
+
+    assert one != other
+    assert run_rule(plain(), check, seed=seed).text == one
+
+
+def test_exceptions_that_nobody_sees() -> None:
+    """A rule can ask for those that the loop was told of."""
+    seen: list[Callable[[], list[str]]] = []
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        asyncio.get_running_loop().call_exception_handler({"message": "lost", "exception": OSError("x")})
+        asyncio.get_running_loop().call_exception_handler({"message": "told"})
+        seen.append(lambda: trial.unseen)
+
+    run_rule(plain(), check)
+
+    assert seen[0]() == ["lost: OSError('x')", "told"]

@@ -1,0 +1,90 @@
+"""What is on trial: a URL where both ends meet, and the options of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer_pool.builtin.memory import MemoryClient
+from producer_pool.discovery.registry import Registry
+from producer_pool.model.errors import UnknownScheme, UsageError
+from producer_pool.plugin import Transport
+from producer_pool.testing.subject import Subject, in_kebab_case, with_options
+from support.zoo.animal import Plugin, transport
+
+
+def registry(**declared: Any) -> Registry:
+    made = Registry()
+    made.register(Plugin(transport(**declared)), "zoo")
+    return made
+
+
+def test_scheme_says_where_its_ends_meet() -> None:
+    """Who names a scheme alone gets the URL that its transport declares."""
+    subject = Subject.of_scheme("zoo", registry())
+
+    assert subject.url == "zoo://127.0.0.1:0"
+    assert subject.scheme == "zoo"
+    assert subject.transport.ordered
+    assert subject.provided.distribution == "zoo"
+
+
+def test_scheme_that_does_not_say_where_its_ends_meet() -> None:
+    """The error says what to write, for the user and for the author."""
+    with pytest.raises(UsageError, match=r"name a URL, such as zoo://127.0.0.1:0, or set loopback="):
+        Subject.of_scheme("zoo", registry(loopback=""))
+
+
+def test_scheme_that_nobody_has() -> None:
+    """There is nothing to try."""
+    with pytest.raises(UnknownScheme):
+        Subject.of_scheme("nosuch", Registry())
+
+
+def test_options_in_the_url_are_those_of_the_listener() -> None:
+    """A client's URL is made from where the listener is, and does not have them; those given beside win."""
+    url = "zoo://127.0.0.1:0?tail=deliver&max-message=2KiB"
+    subject = Subject(url, registry(), listener_options={"tail": "discard"})
+
+    assert subject.url == "zoo://127.0.0.1:0"
+    assert subject.listener_options == {"tail": "discard", "max-message": "2KiB"}
+    assert subject.client_options == {}
+
+
+def test_options_in_the_url_of_what_only_sends() -> None:
+    """Then they are those of the client."""
+    plugins = Registry()
+    plugins.register(Plugin(Transport(schemes=("zoo",), client=lambda *_: MemoryClient("zoo"))), "zoo")
+    subject = Subject("zoo:x?color=a%20b", plugins)
+
+    assert (subject.client_options, subject.listener_options) == ({"color": "a b"}, {})
+    assert not subject.sees_arrivals
+
+
+def test_place_in_a_folder(tmp_path: Path) -> None:
+    """Each rule has a folder of its own."""
+    subject = Subject("ZOO://{tmp}/x/{tmp}", registry())
+
+    assert subject.scheme == "zoo"
+    assert subject.place(tmp_path) == f"ZOO://{tmp_path}/x/{tmp_path}"
+
+
+@pytest.mark.parametrize(
+    "url,options,expected",
+    [
+        ("a://h:1", {}, "a://h:1"),
+        ("a://h:1", {"b": "1", "c": "x y&z"}, "a://h:1?b=1&c=x%20y%26z"),
+        ("a://h:1?b=0&d=2", {"b": "1"}, "a://h:1?d=2&b=1"),
+        ("a:x", {"ca": "/tmp/a,b"}, "a:x?ca=/tmp/a,b"),
+    ],
+)
+def test_options_in_a_url(url: str, options: dict[str, str], expected: str) -> None:
+    """They are encoded, and take the place of those of the same name."""
+    assert with_options(url, options) == expected
+
+
+def test_options_as_parameters() -> None:
+    """What Python cannot name has another name there."""
+    assert in_kebab_case({"max_message": "1", "tail": "2"}) == {"max-message": "1", "tail": "2"}

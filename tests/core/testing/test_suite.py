@@ -1,0 +1,88 @@
+"""The suite as a class for pytest: every rule is a test, and none can vanish."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from producer_pool.testing import ListenerConsumer, TransportConformance, Trial, TrialConsumer
+from producer_pool.testing.rules import FAMILIES, RULES
+from support.trials import plain
+from support.zoo.animal import HEALTHY
+from support.zoo.lifecycle import SecondCloseRaises
+
+
+class Healthy(TransportConformance):
+    url = "zoo://127.0.0.1:0"
+    plugin = HEALTHY[0].plugin
+    seed = 3
+
+
+class Wrong(Healthy):
+    plugin = SecondCloseRaises.animal.plugin  # type: ignore[attr-defined]
+    patience = 2.0
+
+
+class WithItsOwnConsumer(Healthy):
+    made: ClassVar[list[TrialConsumer]] = []
+
+    def consumer(self, trial: Trial) -> TrialConsumer:
+        self.made.append(ListenerConsumer(trial))
+        return self.made[-1]
+
+
+def test_rule_that_is_kept() -> None:
+    """Its test passes."""
+    Healthy().test_rule(RULES["closes-twice"])
+
+
+def test_rule_that_is_broken() -> None:
+    """Its test fails with all that one needs to mend it: rule, fault, seed, and where it was."""
+    with pytest.raises(pytest.fail.Exception) as failed:
+        Wrong().test_rule(RULES["closes-twice"])
+
+    assert str(failed.value).startswith(
+        "closes-twice: A second aclose() does nothing.\n"
+        "the second aclose() raised RuntimeError: closed already (seed 3)\n"
+    )
+    assert "in aclose\n" in str(failed.value)
+
+
+def test_consumer_of_its_own() -> None:
+    """What shows the arrivals can be replaced, for a transport without a listener."""
+    WithItsOwnConsumer.made.clear()
+    WithItsOwnConsumer().test_rule(RULES["connects-again"])
+
+    assert len(WithItsOwnConsumer.made) == 1
+
+
+def test_families() -> None:
+    """Each has rules, and the order of the rules is that of the families."""
+    assert tuple(dict.fromkeys(rule.family for rule in RULES.values())) == FAMILIES
+    assert plain().scheme == "zoo"
+
+
+SUITE = """
+from producer_pool.testing import TransportConformance
+
+class TestMemory(TransportConformance):
+    url = "memory:x"
+    seed = 3
+"""
+
+
+def test_no_rule_vanishes(tmp_path: Path) -> None:
+    """Those that were tried and those that were skipped, with their reasons, are all that there are."""
+    (tmp_path / "test_it.py").write_text(SUITE)
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_it.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+
+    counts = dict(re.findall(r"(\d+) (passed|skipped)", done.stdout.splitlines()[-1]))
+    assert done.returncode == 0, done.stdout
+    assert sum(map(int, counts)) == len(RULES)
+    assert "memory has no listener: it only sends" in done.stdout

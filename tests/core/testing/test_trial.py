@@ -1,0 +1,208 @@
+"""What a rule is given: two sides, messages, and patience; and that all of it is closed afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from producer_pool.discovery.registry import Registry
+from producer_pool.model.errors import InvalidOption, Rejected
+from producer_pool.testing.rule import RuleBroken
+from producer_pool.testing.subject import Subject
+from producer_pool.testing.trial import Trial, difference, numbered, shown
+from support.trials import plain, subject_of, trying
+from support.zoo.animal import Plugin, transport
+from support.zoo.healthy import PlainClient
+
+A, B, C = numbered(3)
+
+
+@pytest.mark.parametrize("size", [18, 19, 64, 1000, 65536])
+def test_numbered_messages(size: int) -> None:
+    """They have the size that was asked for, no two are alike, and they are lines of text."""
+    messages = numbered(50, size=size, start=7)
+
+    assert {len(message) for message in messages} == {size}
+    assert len(set(messages)) == 50
+    assert messages[0].startswith(b"00000007 ")
+    assert all(message.isascii() and b"\n" not in message for message in messages)
+    assert messages == sorted(messages)
+
+
+@pytest.mark.parametrize(
+    "received,ordered,text",
+    [
+        ([A, B, C], True, ""),
+        ([C, A, B], False, ""),
+        ([C, A, B], True, f"another order: {shown(C)} arrived before {shown(A)}"),
+        ([A, C], True, f"1 of 3 messages did not arrive, such as {shown(B)}"),
+        ([A, B, B, C], True, f"1 of 3 messages arrived more than once, such as {shown(B)}"),
+        ([A, b"x", C], True, f"b'x' arrived in the place of {shown(B)}, and nobody sent it"),
+        ([A, b"x", b"y"], False, "b'x' arrived, and nobody sent it, and 1 others like it"),
+        ([A, B, C, b"x"], True, "b'x' arrived, and nobody sent it"),
+    ],
+)
+def test_difference(received: Sequence[bytes], ordered: bool, text: str) -> None:
+    """It is named as what it is: a message altered, missing, doubled, or in another order."""
+    assert difference([A, B, C], received, ordered=ordered) == text
+
+
+def test_difference_of_messages_that_were_sent_twice() -> None:
+    """Then two have to arrive."""
+    assert difference([A, A, B], [A, A, B]) == ""
+    assert "did not arrive" in difference([A, A, B], [A, B])
+
+
+def test_long_message_is_shown_in_part() -> None:
+    """A verdict is read by people."""
+    assert shown(b"short") == "b'short'"
+    assert shown(b"x" * 100) == f"{b'x' * 40!r}... (100 bytes)"
+
+
+async def test_both_sides(tmp_path: Path) -> None:
+    """A client reaches the consumer where that is, and messages arrive there."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.consumer()
+        client = trial.client(consumer)
+        await trial.reach(client)
+        await client.send(A)
+        await trial.arrives(consumer, [A])
+
+
+async def test_client_with_options(tmp_path: Path) -> None:
+    """Those of the trial, with its folder in them, and those that a rule asks for."""
+    subject = replace(plain(), client_options={"framing": "nul", "x": "{tmp}"})
+    async with trying(tmp_path, subject) as trial:
+        assert trial.url("zoo://h:1", max_message="1KiB") == (
+            f"zoo://h:1?framing=nul&x={tmp_path}&max-message=1KiB"
+        )
+        with pytest.raises(InvalidOption, match="has no option x"):
+            trial.client("zoo://h:1")
+
+
+async def test_listener_with_options(tmp_path: Path) -> None:
+    """Those of the trial, and those that a rule asks for; where it is does not show them."""
+    subject = replace(plain(), listener_options={"framing": "nul"})
+    async with trying(tmp_path, subject) as trial:
+        consumer = await trial.listening(max_message="10B")
+        client = trial.client(consumer, framing="nul")
+        await trial.reach(client)
+        await client.send(b"a\nb")
+        await trial.until(lambda: consumer.received, "it arrives")
+
+        assert consumer.received == [b"a\nb"]
+        assert "?" not in consumer.url
+
+
+async def test_what_a_transport_declares(tmp_path: Path) -> None:
+    """Options by name, of either end, and the longest message: the least of all that limits it."""
+    registry = Registry()
+    registry.register(Plugin(transport(max_message=2048)), "zoo")
+    async with trying(tmp_path, Subject("zoo://127.0.0.1:0", registry)) as trial:
+        assert trial.has_option("framing")
+        assert trial.has_option("tail", True)
+        assert not trial.has_option("tail")
+        assert trial.longest(trial.client("zoo://h:1")) == 2048
+        assert trial.longest(trial.client("zoo://h:1", max_message="1KiB")) == 1024
+
+
+async def test_forwarding_through_a_pool(tmp_path: Path) -> None:
+    """What became of each message is told in the order in which they were given."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.consumer()
+        pool = await trial.producing(consumer)
+        fits, misfit = await trial.forward(pool, [A, b"a\nb"])
+
+        assert fits.ok
+        assert isinstance(misfit.error, Rejected)
+        await trial.arrives(consumer, [A])
+
+
+class ClosesBadly(PlainClient):
+    closed = 0
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        type(self).closed += 1
+        raise RuntimeError("closed already")
+
+
+async def test_what_a_rule_made_is_closed(tmp_path: Path) -> None:
+    """All of it, whatever closing the others raises."""
+    ClosesBadly.closed = 0
+    async with trying(tmp_path, subject_of(ClosesBadly)) as trial:
+        consumer = await trial.listening()
+        for _ in range(3):
+            trial.client(consumer)
+
+    assert ClosesBadly.closed == 3
+    with pytest.raises(AssertionError):
+        _ = consumer.listener
+
+
+class NeverCloses(PlainClient):
+    async def aclose(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_closing_that_never_ends(tmp_path: Path) -> None:
+    """It is left alone after a while, for whoever ends all tasks."""
+    before = asyncio.all_tasks()
+    async with trying(tmp_path, subject_of(NeverCloses), patience=0.05) as trial:
+        trial.client("zoo://h:1")
+
+    left = asyncio.all_tasks() - before
+    assert len(left) == 1
+    for task in left:
+        task.cancel()
+    await asyncio.wait(left)
+
+
+async def test_patience_ends(tmp_path: Path) -> None:
+    """What never comes true breaks the rule, which says what that was."""
+    async with trying(tmp_path, patience=0.05) as trial:
+        with pytest.raises(RuleBroken, match=r"waited 0\.05 s in vain: it happens"):
+            await trial.until(lambda: False, "it happens")
+        with pytest.raises(RuleBroken, match=r"waited 0\.1 s in vain: it ends"):
+            async with trial.patience("it ends", 2):
+                await asyncio.Event().wait()
+        with pytest.raises(RuleBroken, match=r"waited 0\.05 s in vain: it returns"):
+            await trial.within("it returns", asyncio.Event().wait())
+
+
+async def test_time_out_of_what_is_tried(tmp_path: Path) -> None:
+    """It is not taken for the end of patience."""
+    async with trying(tmp_path) as trial:
+        with pytest.raises(TimeoutError, match="its own"):
+            async with trial.patience("it ends"):
+                raise TimeoutError("its own")
+
+
+async def test_arrivals_are_not_waited_for_when_one_is_wrong(tmp_path: Path) -> None:
+    """What nobody sent decides it, though others are still missing."""
+    async with trying(tmp_path, patience=60) as trial:
+        consumer = await trial.consumer()
+        consumer.received.append(b"x")
+        with pytest.raises(RuleBroken, match=r"b'x' arrived in the place of .*, and nobody sent it"):
+            await trial.arrives(consumer, [A, B, C])
+
+
+async def test_missing_arrivals(tmp_path: Path) -> None:
+    """When patience ends, it is said how many and which."""
+    async with trying(tmp_path, patience=0.05) as trial:
+        consumer = await trial.consumer()
+        consumer.received.append(A)
+        with pytest.raises(RuleBroken, match=r"2 of 3 messages did not arrive, such as b'00000001"):
+            await trial.arrives(consumer, [A, B, C])
+
+
+def test_chance_is_repeated(tmp_path: Path) -> None:
+    """The same seed gives the same trial."""
+    draws = [Trial(plain(), tmp_path, seed).random.random() for seed in (5, 5, 6)]
+
+    assert draws[0] == draws[1]
+    assert draws[1] != draws[2]
