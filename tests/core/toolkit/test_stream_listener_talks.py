@@ -112,21 +112,31 @@ async def test_end_that_the_other_side_asks_for(polite: Running) -> None:
 
 
 async def test_close_is_heard_by_who_still_sends(polite: Running) -> None:
-    """A farewell reaches the other side, which a plain close would destroy by the reset for unread bytes."""
+    """A farewell reaches the other side, which may send what it was at: its kernel says that it arrived."""
     client = await greeted(polite)
-    polite.intake.paused = True
-    await send(client, b"one\n")
     closing = asyncio.ensure_future(polite.listener.aclose())
 
     assert await receive(client, 4) == b"bye\n"
     await send(client, b"two\nbye\n")
     assert await receive_all(client) == b""
+    assert polite.intake.messages == [b"two"]
     client.close()
     await closing
 
 
+async def test_close_while_nothing_is_read(polite: Running) -> None:
+    """What nobody takes makes the end a reset, so that it is not taken for a good one."""
+    client = await greeted(polite)
+    polite.intake.paused = True
+    await send(client, b"one\n")
+    await polite.listener.aclose()
+
+    assert await is_reset(client)
+    assert polite.intake.messages == []
+
+
 async def test_control_close_without_a_farewell() -> None:
-    """The control: where a protocol has no words, what was not read makes the end a reset."""
+    """The control: where a protocol has no words, whoever still sends gets a reset at once."""
     async with running(StreamListener(binding(), StreamListenerOptions())) as plain:
         client = await plain.connect()
         await send(client, b"one\n")

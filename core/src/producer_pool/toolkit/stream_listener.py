@@ -68,7 +68,7 @@ class StreamListener(Listener):
         self._buffer = bytearray(_READ)
         self._view = memoryview(self._buffer)
         self._limit = LogLimit()
-        self._started = self._reading = False
+        self._started = self._reading = self._dismissed = False
         self._resuming: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -96,9 +96,19 @@ class StreamListener(Listener):
         if not self._started:
             return
         self._stop_reading()
-        told = [connection for connection in self._all() if self._say_farewell(connection, evicted=False)]
+        told = self._dismiss()
         await self._read_out()
-        # Those who are told to end send what they were at, then their own farewell: all of it is read.
+        await self._wait_for(told)
+
+    def _dismiss(self) -> list[Connection]:
+        """Tell the other sides that we end; return the connections of protocols in which they answer that."""
+        self._dismissed = True
+        return [connection for connection in self._all() if self._say_farewell(connection, evicted=False)]
+
+    async def _wait_for(self, told: list[Connection]) -> None:
+        """Read on until those have ended who were told to, and not for long."""
+        # They may send what they were at before their own farewell. If they are told that it was
+        # acknowledged, as by their kernel, it must not be thrown away.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER):
                 while any(connection.socket.fileno() >= 0 for connection in told):
@@ -127,23 +137,12 @@ class StreamListener(Listener):
         if self._sweeping is not None:
             self._sweeping.cancel()
         try:
-            for connection in self._all():
-                self._let_go(connection, evicted=False)
-            await self._wait_for_parting()
+            if not self._dismissed:
+                await self._wait_for(self._dismiss())
         finally:
             for connection in self._all():
                 self._close(connection)
             self._ready.close()
-
-    async def _wait_for_parting(self) -> None:
-        """Wait until those have closed to whom we said that we do, and not for long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER):
-                while self._connections:
-                    await wait_readable(self._ready)
-                    for fd in self._ready.poll():
-                        if fd in self._connections:
-                            self._throw_away(self._connections[fd])
 
     # -- connections -------------------------------------------------------------------------------
 
