@@ -229,6 +229,33 @@ def test_target_that_is_not_there(tmp_path: Path) -> None:
         assert receive_all(client)[0] == b""
 
 
+def test_target_that_does_not_answer(tcp_target: Target) -> None:
+    """Who connected gets no answer either, until the test resets it; then all is as before."""
+    tcp_target.listening.listen(0)
+    with FaultProxy(tcp_target.url) as proxy, dial(tcp_target.url), dial(proxy.url) as client:
+        eventually(lambda: proxy.connections, "the proxy accepts")
+        (connection,) = proxy.connections
+        client.sendall(b"hello")
+        assert is_silent(client)
+        assert "connecting" in repr(connection)
+        proxy.reset()
+        assert receive_all(client) == (b"", "reset")
+        tcp_target.accept()
+
+        with joined(proxy, tcp_target) as (client, server):
+            client.sendall(b"hello")
+            assert receive(server, 5) == b"hello"
+
+
+def test_pieces_go_out_at_once(tcp_target: Target) -> None:
+    """The proxy's own sockets do not collect small pieces: what is late is late by a fault."""
+    with FaultProxy(tcp_target.url) as proxy, joined(proxy, tcp_target):
+        (connection,) = proxy.connections
+        for sock in (connection._client, connection._target):
+            assert sock is not None
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_name_with_several_addresses(tcp_target: Target) -> None:
     """Those that do not answer are passed over."""
     port = Endpoint.parse(tcp_target.url).port

@@ -145,6 +145,7 @@ async def test_jitter_of_each_connection_is_its_own(tmp_path: Path) -> None:
                     server.sock.send(b"answer")
                 client.sock.send(b"x")
                 await asyncio.sleep(10)
+            assert client.times != server.times
             with_answers.append([round(time, 9) for time in server.times])
 
     assert with_answers[0] == with_answers[1]
@@ -177,6 +178,20 @@ async def test_bandwidth_is_not_saved_up(tmp_path: Path) -> None:
         await asyncio.sleep(60)
 
         assert server.times[-1] == pytest.approx(101.0, abs=0.1)
+
+
+@in_virtual_time
+async def test_recovery_from_next_to_no_bandwidth(tmp_path: Path) -> None:
+    """It is at once, however long the next byte would have had to wait."""
+    async with joined(tmp_path) as (proxy, client, server):
+        proxy.forth.faults = Faults(bandwidth=0.001)
+        client.sock.send(b"abc")
+        await asyncio.sleep(1)
+        assert server.data == b"a"
+        proxy.recover()
+        await asyncio.sleep(1)
+
+        assert server.data == b"abc"
 
 
 @in_virtual_time

@@ -134,6 +134,21 @@ def test_exception_that_nobody_saw() -> None:
     run_in_virtual_time(lambda: story(True))
 
 
+def test_exception_that_nobody_could_see() -> None:
+    """It is found in a task that only the garbage collector would find, too."""
+
+    async def fails() -> None:
+        raise LookupError("nobody looks")
+
+    async def story() -> None:
+        circle: list[object] = [asyncio.create_task(fails())]
+        circle.append(circle)
+        await asyncio.sleep(1)
+
+    with pytest.raises(AssertionError, match="LookupError"):
+        run_in_virtual_time(story)
+
+
 def test_exception_in_a_callback() -> None:
     """It is an error, too: nobody else could see it."""
 

@@ -219,7 +219,6 @@ class FlakyPipelinedClient(_Flaky, PipelinedClient):
         self._bytes = 0
         self._confirmed = 0
         self._half_open: HalfOpen | None = None
-        self._broken = False
         self._next: asyncio.Handle | None = None
 
     @property
@@ -236,7 +235,7 @@ class FlakyPipelinedClient(_Flaky, PipelinedClient):
     def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
         loop = self._connected()
         taken = 0
-        while taken < len(batches) and self._bytes < self._buffer and not self._broken:
+        while taken < len(batches) and self._bytes < self._buffer:
             for message in batches[taken].messages[offset:]:
                 self._attempted.append(message)
                 self._way.append(message)
@@ -260,7 +259,6 @@ class FlakyPipelinedClient(_Flaky, PipelinedClient):
         self._way.clear()
         self._bytes = 0
         self._half_open = None
-        self._broken = False
         await super().aclose()
 
     # -- the consumer ------------------------------------------------------------------------------
@@ -289,7 +287,6 @@ class FlakyPipelinedClient(_Flaky, PipelinedClient):
                         self._swallow(step, message)
                     break
                 case _:
-                    self._broken = True
                     signals.broken(_as_send_error(self._failed(step, message)))
                     return
         signals.writable()

@@ -61,9 +61,9 @@ class Pipe(Traffic):
         self._random = random
         self._faults = Faults()
         self._queue: deque[tuple[float, memoryview]] = deque()
-        """What is kept, and when it is due."""
-        self._due = self._free = 0.0
-        """When the last of it is due, and when the bandwidth lets the next piece go."""
+        """What is kept, and when it is due. What is due before those in front of it waits for them."""
+        self._free = 0.0
+        """When the bandwidth lets the next piece go."""
         self._quota: int | None = None
         """Bytes that are still to be passed on before the connection is reset."""
         self._reset_by = 0.0
@@ -82,7 +82,6 @@ class Pipe(Traffic):
         now = self._loop.time()
         latest = now + faults.delay + faults.jitter
         self._queue = deque((min(due, latest), data) for due, data in self._queue)
-        self._due = min(self._due, latest)
         self._free = 0.0
         self._faults = faults
         self._quota = faults.reset_after
@@ -131,8 +130,7 @@ class Pipe(Traffic):
             return
         if data:
             stays = self._faults.delay + self._faults.jitter * self._random.random()
-            self._due = max(self._due, self._loop.time() + stays)
-            self._queue.append((self._due, memoryview(data)))
+            self._queue.append((self._loop.time() + stays, memoryview(data)))
             self.queued += len(data)
         else:
             self._ended = True
