@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from producer_pool.discovery.faults import PUBLISHED
 from support.tree import CORE, ROOT, distributions, modules
 
 TOP_LEVEL = {
@@ -126,6 +127,19 @@ def test_all_means_every_extra_of_ours_and_the_command_line() -> None:
     assert extras["all"] == [f"producer-pool[{','.join(['cli', *ours])}]"]
     for name in ours:
         assert [need.split(">=")[0] for need in extras[name]] == [f"producer-pool-{name}"]
+
+
+def test_errors_name_the_distributions_of_this_tree() -> None:
+    """Where an error says what to install, that distribution serves the scheme."""
+    named = set(project(CORE)["optional-dependencies"]) & {place.name for place in distributions()}
+    declared = {
+        name.replace(".", "+"): project(place)["name"]
+        for place in distributions()
+        if place.name in named
+        for name in project(place)["entry-points"]["producer_pool.transports"]
+    }
+
+    assert declared == PUBLISHED
 
 
 def test_pins_have_no_url() -> None:

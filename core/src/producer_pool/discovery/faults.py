@@ -13,7 +13,16 @@ from producer_pool.model.text import suggestion
 
 __all__ = ["PUBLISHED", "faulty", "scheme_conflict", "spell", "unknown_scheme"]
 
-PUBLISHED: Final = {"tcp": "producer-pool-tcp", "tcp+tls": "producer-pool-tcp"}
+PUBLISHED: Final = {
+    scheme: distribution
+    for distribution, schemes in (
+        ("producer-pool-tcp", ("tcp", "tcp+tls", "tcp+serve", "tcp+tls+serve")),
+        ("producer-pool-udp", ("udp",)),
+        ("producer-pool-unix", ("unix", "unix+dgram", "unix+serve")),
+        ("producer-pool-websocket", ("ws", "wss")),
+    )
+    for scheme in schemes
+}
 """Scheme -> the distribution that is known to serve it."""
 
 
