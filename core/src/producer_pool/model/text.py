@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -53,7 +54,8 @@ def format_duration(seconds: float) -> str:
     """Write seconds as parse_duration() reads them, in the largest unit of which they are a whole number."""
     for unit, factor in reversed(_SECONDS.items()):
         number = round(seconds / factor)
-        if number and number * factor == seconds and (factor >= 1 or seconds < 1):
+        # Not ==: in floats, 9 milliseconds are not 0.009 seconds.
+        if number and math.isclose(number * factor, seconds) and (factor >= 1 or seconds < 1):
             return f"{number}{unit}"
     return f"{seconds:f}".rstrip("0").rstrip(".") + "s"
 
