@@ -37,7 +37,7 @@ class CloseTurnsCancellationIntoAnError(PlainClient):
             raise SendError("interrupted") from None
 
 
-@animal("passes-on-cancellation", says=r"waited 2 s in vain: a connect\(\) that is cancelled ends")
+@animal("passes-on-cancellation", says=r"waited .* in vain: a connect\(\) that is cancelled ends")
 class ConnectIgnoresCancellation(PlainClient):
     """connect() goes on trying, cancelled or not."""
 
@@ -92,7 +92,7 @@ class SendSwallowsCancellation(PlainClient):
             return
 
 
-@animal("cancelled-send-ends", says=r"waited 2 s in vain: a send\(\) that is cancelled ends")
+@animal("cancelled-send-ends", says=r"waited .* in vain: a send\(\) that is cancelled ends")
 class SendIgnoresCancellation(PlainClient):
     """send() goes on until all is written, cancelled or not."""
 
