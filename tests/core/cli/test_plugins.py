@@ -39,6 +39,8 @@ def test_show() -> None:
     assert done.exit_code == 0
     assert "distribution  producer-pool-tcp" in lines
     assert "acks          written, kernel" in lines
+    assert "loopback      tcp://127.0.0.1:0" in lines
+    assert [line for line in lines if line.startswith("location      /")]
     assert "64MiB" not in rows["buffer"]  # it is the policy's
     assert rows["nodelay"].split()[1:3] == ["yes|no", "yes"]
     assert rows["timeout"].split()[1:3] == ["duration", "10s"]
@@ -51,6 +53,7 @@ def test_show_as_json() -> None:
     told = json.loads(plugins("show", "tcp://", "--json").stdout)
 
     assert told["guarantees"]["acks"] == ["written", "kernel"]
+    assert told["guarantees"]["loopback"] == "tcp://127.0.0.1:0"
     assert {"framing", "timeout"} <= {option["name"] for option in told["client_options"]}
     assert "overflow" in {option["name"] for option in told["delivery_options"]}
     assert "tail" in {option["name"] for option in told["listener_options"]}

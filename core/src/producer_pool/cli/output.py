@@ -19,6 +19,15 @@ __all__ = ["JsonPrinter", "LinePrinter", "log_through", "print_json", "print_tab
 
 _BEHIND: Final = 1000
 """Lines that may wait to be printed."""
+_COLOURS: Final = {
+    "error": "red",
+    "unreachable": "red",
+    "connected": "green",
+    "broken": "red",
+    "kept": "green",
+    "skipped": "yellow",
+}
+"""Of words that stand at the beginning of a cell."""
 
 
 def write_all(data: bytes, fd: int = 1) -> None:
@@ -130,4 +139,4 @@ def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _style(text: str) -> str:
     word = text.partition(":")[0].partition(" ")[0]
-    return {"error": "red", "unreachable": "red", "connected": "green"}.get(word, "")
+    return _COLOURS.get(word, "")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producer_pool.cli.certify import certify
+from producer_pool.cli.declared import declared, lines
 from producer_pool.cli.exits import explained
 from producer_pool.cli.new import new
 from producer_pool.cli.output import print_json, print_table
@@ -26,13 +28,15 @@ __all__ = ["plugins"]
 Examples:
   producer-pool plugins list
   producer-pool plugins new fifo
+  producer-pool plugins check tcp
   producer-pool plugins show tcp
   producer-pool plugins show tcp --json""",
 )
 def plugins() -> None:
-    """Show the protocols that are installed, and what their URLs may say; write new ones."""
+    """Show the protocols that are installed, and what their URLs may say; write new ones, check them."""
 
 
+plugins.add_command(certify)
 plugins.add_command(new)
 
 
@@ -107,8 +111,7 @@ def show(scheme: str, as_json: bool) -> None:
     if as_json:
         print_json(described)
         return
-    for name, value in {**described["plugin"], **described["guarantees"]}.items():
-        print(f"{name.replace('_', ' '):13} {_word(value)}")
+    print("\n".join(lines(described)))
     for part, title in _TITLES.items():
         if part in described:
             print(f"\n{title}")
@@ -121,7 +124,7 @@ def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
     from producer_pool.model.policies import DEFAULT_TIMEOUT
     from producer_pool.model.text import format_duration
 
-    transport, provided = loaded.transport, loaded.provided
+    transport = loaded.transport
     parts: dict[str, list[dict[str, Any]]] = {}
     if transport.client is not None:
         own = list(describe(transport.options)) if transport.options else []
@@ -133,25 +136,7 @@ def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
     if transport.listener is not None:
         kind = transport.listener_options or transport.options
         parts["listener_options"] = _plain(describe(kind) if kind else ())
-    return {
-        "plugin": {
-            "scheme": scheme,
-            "distribution": provided.distribution,
-            "version": provided.version,
-            "module": provided.value,
-            "location": provided.location,
-            "api": transport.api,
-        },
-        "guarantees": {
-            "sends": transport.client is not None,
-            "listens": transport.listener is not None,
-            "acks": [ack.label for ack in sorted(transport.acks)],
-            "ordered": transport.ordered,
-            "binary_safe": transport.binary_safe,
-            "max_message": transport.max_message,
-        },
-        **parts,
-    }
+    return {**declared(scheme, loaded), **parts}
 
 
 _TITLES = {
@@ -163,11 +148,3 @@ _TITLES = {
 
 def _plain(options: Iterable[Option]) -> list[dict[str, Any]]:
     return [asdict(option) for option in options]
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(value)
-    return "-" if value in (None, "") else str(value)

@@ -66,7 +66,7 @@ CLIENT: Final = Need(lambda subject: subject.transport.client, "has no client: i
 LISTENER: Final = Need(lambda subject: subject.transport.listener, "has no listener: it only sends")
 CONSUMER: Final = Need(
     lambda subject: subject.transport.client and subject.sees_arrivals,
-    "nothing shows what arrives: it has no listener, and the suite was given no consumer",
+    "shows nobody what arrives: it has no listener, and the suite was given no consumer",
 )
 ORDERED: Final = Need(lambda subject: subject.transport.ordered, "does not declare to keep order")
 CONFIRMING: Final = Need(
