@@ -30,6 +30,8 @@ from producer_pool.model.policies import (
 )
 from producer_pool.model.text import format_duration, format_size
 from producer_pool.server import CALLBACK_BYTES
+from producer_pool.testing import rules
+from producer_pool.testing.rules import RULES
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -287,6 +289,25 @@ def _rst(text: str) -> str:
     return f"```{{eval-rst}}\n{text}```\n\n"
 
 
+def conformance_rules() -> str:
+    """Return a section for each family of rules of the conformance suite, and in it one for each rule."""
+    text = ""
+    family = ""
+    for one in RULES.values():
+        if one.family != family:
+            family = one.family
+            about = inspect.getdoc(importlib.import_module(f"{rules.__name__}.{family}")) or ""
+            text += f"## {_FAMILIES.get(family, family.capitalize())}\n\n{about.partition(chr(10))[0]}\n\n"
+        text += f"(rule-{one.name})=\n### `{one.name}`\n\n**{one.sentence}**\n\n{one.explanation}\n\n"
+        if one.needs:
+            text += f"Left out if it {'; or if it '.join(need.lacking for need in one.needs)}.\n\n"
+    return text
+
+
+_FAMILIES: Final = {"urls": "URLs"}
+"""Headings that are not simply the names of their families."""
+
+
 def command_line() -> str:
     """Return the help of every command."""
     import click
@@ -312,6 +333,7 @@ GENERATORS: Final[dict[str, Callable[..., str]]] = {
     for function in (
         client_options,
         command_line,
+        conformance_rules,
         defaults,
         delivery_options,
         error_entries,

@@ -27,6 +27,7 @@ from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY
 from producer_pool.model import errors, framing
 from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
 from producer_pool.testing import fixtures
+from producer_pool.testing.rules import FAMILIES, RULES
 from support.pages import EXAMPLES, PAGES, Kind, items
 from support.tree import ROOT
 
@@ -122,6 +123,19 @@ def test_keys_of_the_file_are_shown(reference: dict[str, str]) -> None:
 
     missing = {key for key in pool | producer if not re.search(rf"^{key} = ", page, re.MULTILINE)}
     assert missing == set()
+
+
+def test_rules_of_the_conformance_suite_have_sections(reference: dict[str, str]) -> None:
+    """Each rule is there under its name, with its text and what it needs, below what its family is about."""
+    page = reference["conformance"]
+    sections = re.split(r"^\(rule-.+\)=\n### ", page, flags=re.MULTILINE)[1:]
+
+    assert [section.partition("\n")[0] for section in sections] == [f"`{name}`" for name in RULES]
+    for rule, section in zip(RULES.values(), sections, strict=True):
+        assert section.startswith(f"`{rule.name}`\n\n**{rule.sentence}**\n\n{rule.explanation}\n\n")
+        assert all(need.lacking in section for need in rule.needs)
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE)[:2] == ["Lifecycle", "Boundaries"]
+    assert page.count("\n## ") == len(FAMILIES)
 
 
 def test_exit_codes_have_rows(reference: dict[str, str]) -> None:
