@@ -1,14 +1,13 @@
-"""The fault proxy over real sockets: what passes unchanged, and what each fault does, and to what."""
+"""The fault proxy over real sockets: what each fault does, and to what; and the life of a proxy."""
 
 from __future__ import annotations
 
 import errno
-import os
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -18,255 +17,35 @@ import pytest
 from producer_pool import Ack, ConfigurationError, DeliveryPolicy, ProducerPool, UsageError
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.testing import FaultProxy, Faults
-from producer_pool.testing.proxy_pipe import BUFFER
-from support.consumers import RecordingConsumer, reserved_port, reset
+from support.consumers import RecordingConsumer
+from support.proxies import (
+    Target,
+    descriptors,
+    dial,
+    fill,
+    in_thread,
+    is_silent,
+    joined,
+    kept,
+    receive,
+    receive_all,
+    send_in_vain,
+)
 from support.waiting import BOUND, eventually
 
 MiB: Final = 1024 * 1024
 
 
-class Target:
-    """A listening socket at ``tcp://`` or ``unix://``, which accepts when a test wants to."""
-
-    def __init__(self, scheme: str, folder: Path) -> None:
-        if scheme == "unix":
-            self.listening = socket.socket(socket.AF_UNIX)
-            self.listening.bind(str(folder / "target.sock"))
-            self.url = f"unix://{folder}/target.sock"
-        else:
-            self.listening = socket.socket()
-            self.listening.bind(("127.0.0.1", 0))
-            self.url = f"tcp://127.0.0.1:{self.listening.getsockname()[1]}"
-        self.listening.listen()
-        self.listening.settimeout(BOUND)
-        self.taken: list[socket.socket] = []
-
-    def accept(self) -> socket.socket:
-        sock, _ = self.listening.accept()
-        sock.settimeout(BOUND)
-        self.taken.append(sock)
-        return sock
-
-    def close(self) -> None:
-        for sock in (self.listening, *self.taken):
-            sock.close()
-
-
-def dial(url: str) -> socket.socket:
-    endpoint = Endpoint.parse(url)
-    sock = socket.socket(socket.AF_UNIX if endpoint.scheme == "unix" else socket.AF_INET)
-    sock.settimeout(BOUND)
-    try:
-        sock.connect(endpoint.path if endpoint.scheme == "unix" else (endpoint.host, endpoint.port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 @pytest.fixture(params=["tcp", "unix"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    with Target(request.param) as target:
+        yield target
 
 
 @pytest.fixture
-def target(scheme: str, tmp_path: Path) -> Iterator[Target]:
-    target = Target(scheme, tmp_path)
-    yield target
-    target.close()
-
-
-@pytest.fixture
-def tcp_target(tmp_path: Path) -> Iterator[Target]:
-    target = Target("tcp", tmp_path)
-    yield target
-    target.close()
-
-
-@contextmanager
-def joined(proxy: FaultProxy, target: Target) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give both ends of one connection through *proxy*: the one who connected, and the target's."""
-    with dial(proxy.url) as client, target.accept() as server:
-        eventually(lambda: any(one.reached for one in proxy.connections), "the proxy reaches its target")
-        yield client, server
-
-
-def receive(sock: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size and (part := sock.recv(size - len(data))):
-        data += part
-    return bytes(data)
-
-
-def receive_all(sock: socket.socket) -> tuple[bytes, str]:
-    """Read to the end, and say how it came."""
-    data = bytearray()
-    try:
-        while part := sock.recv(65536):
-            data += part
-    except ConnectionResetError:
-        return bytes(data), "reset"
-    return bytes(data), "end"
-
-
-def is_silent(sock: socket.socket) -> bool:
-    """Whether nothing lies there to be read, and no end."""
-    sock.setblocking(False)
-    try:
-        sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return True
-    finally:
-        sock.settimeout(BOUND)
-    return False
-
-
-def fill(sock: socket.socket) -> int:
-    """Send until neither the kernels nor the proxy take any more, and return how many bytes they took."""
-    sock.settimeout(0.3)
-    size = 0
-    try:
-        while size < 64 * MiB:
-            size += sock.send(b"x" * 65536)
-    except TimeoutError:
-        pass
-    finally:
-        sock.settimeout(BOUND)
-    return size
-
-
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
-
-
-# -- without faults --------------------------------------------------------------------------------
-
-
-def test_bytes_pass_unchanged(target: Target) -> None:
-    """Several MiB in both directions at once, and each end of a stream, after which the other one goes on."""
-    forth, back = Random(1).randbytes(5 * MiB), Random(2).randbytes(5 * MiB)
-    with FaultProxy(target.url) as proxy, joined(proxy, target) as (client, server):
-        threads = [in_thread(lambda: client.sendall(forth)), in_thread(lambda: server.sendall(back))]
-        reader = [b"", b""]
-
-        def read(number: int, sock: socket.socket) -> None:
-            reader[number] = receive(sock, 5 * MiB)
-
-        threads += [in_thread(lambda: read(0, server)), in_thread(lambda: read(1, client))]
-        for thread in threads:
-            thread.join()
-        client.shutdown(socket.SHUT_WR)
-        assert receive_all(server) == (b"", "end")
-        server.sendall(b"and more")
-        server.shutdown(socket.SHUT_WR)
-
-        assert receive_all(client) == (b"and more", "end")
-        assert reader == [forth, back]
-        assert (proxy.forth.passed, proxy.back.passed) == (5 * MiB, 5 * MiB + 8)
-        eventually(lambda: proxy.connections == (), "the connection is forgotten")
-
-
-def test_reset_passes(tcp_target: Target) -> None:
-    """A reset by one side reaches the other one as a reset, after what came before it."""
-    with FaultProxy(tcp_target.url) as proxy:
-        with joined(proxy, tcp_target) as (client, server):
-            client.sendall(b"hello")
-            eventually(lambda: proxy.forth.passed == 5, "it passes")
-            reset(client)
-            assert receive_all(server) == (b"hello", "reset")
-        with joined(proxy, tcp_target) as (client, server):
-            server.sendall(b"hello")
-            eventually(lambda: proxy.back.passed == 5, "it passes")
-            reset(server)
-            assert receive_all(client) == (b"hello", "reset")
-        eventually(lambda: proxy.connections == (), "the connections are forgotten")
-
-
-def test_reset_comes_after_what_was_delayed(tcp_target: Target) -> None:
-    """It does not overtake: a network would not let it either."""
-    with FaultProxy(tcp_target.url) as proxy, joined(proxy, tcp_target) as (client, server):
-        proxy.forth.faults = Faults(delay=3600.0)
-        client.sendall(b"hello")
-        eventually(lambda: _kept(proxy) == 5, "the proxy has it")
-        reset(client)
-        proxy.recover()
-
-        assert receive_all(server) == (b"hello", "reset")
-
-
-def _kept(proxy: FaultProxy) -> int:
-    """Return the bytes that the pipes of all open connections keep."""
-    return sum(pipe.queued for connection in proxy.connections for pipe in connection._pipes)
-
-
-def test_slow_reader_makes_its_sender_wait(target: Target) -> None:
-    """What the proxy keeps is bounded; nothing is lost of what was taken."""
-    with FaultProxy(target.url) as proxy, joined(proxy, target) as (client, server):
-        taken = fill(client)
-
-        assert taken < 64 * MiB
-        assert _kept(proxy) < BUFFER + 65536
-        client.shutdown(socket.SHUT_WR)
-        data, how = receive_all(server)
-        assert (len(data), how) == (taken, "end")
-
-
-def test_target_that_is_not_there(tmp_path: Path) -> None:
-    """Whoever connected is reset, as it is too late to refuse; the next one may be luckier."""
-    with reserved_port() as holder, FaultProxy(f"tcp://127.0.0.1:{holder.getsockname()[1]}") as proxy:
-        with dial(proxy.url) as client:
-            assert receive_all(client) == (b"", "reset")
-        holder.listen()
-        with dial(proxy.url) as client, holder.accept()[0] as server:
-            client.sendall(b"hello")
-            assert receive(server, 5) == b"hello"
-        assert proxy.accepted == 2
-    with FaultProxy(f"unix://{tmp_path}/nobody.sock") as proxy, dial(proxy.url) as client:
-        assert receive_all(client)[0] == b""
-    with FaultProxy(f"unix://{tmp_path}/{'long' * 100}") as proxy, dial(proxy.url) as client:
-        assert receive_all(client)[0] == b""
-
-
-def test_target_that_does_not_answer(tcp_target: Target) -> None:
-    """Who connected gets no answer either, until the test resets it; then all is as before."""
-    tcp_target.listening.listen(0)
-    with FaultProxy(tcp_target.url) as proxy, dial(tcp_target.url), dial(proxy.url) as client:
-        eventually(lambda: proxy.connections, "the proxy accepts")
-        (connection,) = proxy.connections
-        client.sendall(b"hello")
-        assert is_silent(client)
-        assert "connecting" in repr(connection)
-        proxy.reset()
-        assert receive_all(client) == (b"", "reset")
-        tcp_target.accept()
-
-        with joined(proxy, tcp_target) as (client, server):
-            client.sendall(b"hello")
-            assert receive(server, 5) == b"hello"
-
-
-def test_pieces_go_out_at_once(tcp_target: Target) -> None:
-    """The proxy's own sockets do not collect small pieces: what is late is late by a fault."""
-    with FaultProxy(tcp_target.url) as proxy, joined(proxy, tcp_target):
-        (connection,) = proxy.connections
-        for sock in (connection._client, connection._target):
-            assert sock is not None
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-def test_name_with_several_addresses(tcp_target: Target) -> None:
-    """Those that do not answer are passed over."""
-    port = Endpoint.parse(tcp_target.url).port
-    with FaultProxy(f"tcp://localhost:{port}") as proxy:
-        proxy._addresses.insert(0, (socket.AF_INET, ("127.0.0.2", port)))
-        endpoint = Endpoint.parse(proxy.url)
-        with dial(f"tcp://127.0.0.1:{endpoint.port}") as client, tcp_target.accept() as server:
-            client.sendall(b"hello")
-
-            assert receive(server, 5) == b"hello"
-        assert endpoint.host == "localhost"
+def tcp_target() -> Iterator[Target]:
+    with Target("tcp") as target:
+        yield target
 
 
 # -- faults ----------------------------------------------------------------------------------------
@@ -279,7 +58,7 @@ def test_delay_is_for_one_direction(target: Target) -> None:
         client.sendall(b"question")
         server.sendall(b"answer")
         assert receive(client, 6) == b"answer"
-        eventually(lambda: _kept(proxy) == 8, "the proxy has it")
+        eventually(lambda: kept(proxy) == 8, "the proxy has it")
         assert is_silent(server)
         proxy.recover()
 
@@ -294,7 +73,7 @@ def test_reset_after(size: int, tcp_target: Target) -> None:
         proxy.forth.faults = Faults(reset_after=size)
         for _ in range(5):
             with dial(proxy.url) as client, tcp_target.accept() as server:
-                sender = threading.Thread(target=_send_in_vain, args=(client, data))
+                sender = threading.Thread(target=send_in_vain, args=(client, data))
                 sender.start()
                 assert receive_all(server) == (data[:size], "reset")
                 sender.join()
@@ -304,13 +83,6 @@ def test_reset_after(size: int, tcp_target: Target) -> None:
             sender = in_thread(lambda: client.sendall(data))
             assert receive(server, len(data)) == data
             sender.join()
-
-
-def _send_in_vain(sock: socket.socket, data: bytes) -> None:
-    try:
-        sock.sendall(data)
-    except (BrokenPipeError, ConnectionResetError):
-        return
 
 
 def test_reset_after_in_the_middle(tcp_target: Target) -> None:
@@ -330,7 +102,7 @@ def test_reset_after_for_a_target_that_does_not_read(tcp_target: Target) -> None
     """It comes all the same, in a bounded time."""
     with FaultProxy(tcp_target.url) as proxy, joined(proxy, tcp_target) as (client, server):
         proxy.forth.faults = Faults(reset_after=1_000_000)
-        _send_in_vain(client, bytes(2_000_000))
+        send_in_vain(client, bytes(2_000_000))
         eventually(lambda: proxy.connections == (), "the connection is reset")
         data, how = receive_all(server)
 
@@ -405,20 +177,6 @@ def test_stalled(target: Target) -> None:
         assert (len(data), how) == (taken, "end")
 
 
-def test_connections_are_shown(target: Target) -> None:
-    """Each says how far it is, and what it carried in which direction."""
-    with FaultProxy(target.url) as proxy, joined(proxy, target) as (client, server):
-        (connection,) = proxy.connections
-        client.sendall(b"hello")
-        assert receive(server, 5) == b"hello"
-        eventually(lambda: proxy.forth.passed == 5, "it is counted")
-
-        assert repr(connection) == "<ProxiedConnection 0, open, passed 5 bytes forth and 0 back>"
-        connection.reset()
-        assert "0, closed, passed 5 bytes forth" in repr(connection)
-        assert connection.forth.passed == proxy.forth.passed == 5
-
-
 def test_refuse(target: Target) -> None:
     """Connections are refused, open ones go on; to recover means to listen at the same URL."""
     with FaultProxy(target.url) as proxy, joined(proxy, target) as (client, server):
@@ -444,14 +202,14 @@ def test_refuse(target: Target) -> None:
 
 def test_nothing_is_left(target: Target) -> None:
     """No thread, no file descriptor, no file: with connections in every state."""
-    threads, descriptors = threading.active_count(), _descriptors()
+    before = threading.active_count(), descriptors()
     with ExitStack() as stack:
         proxy = stack.enter_context(FaultProxy(target.url))
         place = Path(Endpoint.parse(proxy.url).path)
         pairs = [stack.enter_context(joined(proxy, target)) for _ in range(4)]
         proxy.forth.faults = Faults(delay=3600.0)
         pairs[0][0].sendall(b"kept")
-        eventually(lambda: _kept(proxy) == 4, "the proxy has it")
+        eventually(lambda: kept(proxy) == 4, "the proxy has it")
         proxy.forth.faults = Faults(stalled=True)
         fill(pairs[1][0])
         proxy.forth.half_close()
@@ -462,20 +220,8 @@ def test_nothing_is_left(target: Target) -> None:
         proxy.close()
         proxy.close()
 
-    assert threading.active_count() == threads
-    assert _descriptors() == descriptors
+    assert (threading.active_count(), descriptors()) == before
     assert not place.is_socket()
-
-
-def _descriptors() -> list[str]:
-    """Return what this process has open, without what listing it needs."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{name}").partition(":")[0])
-        except FileNotFoundError:
-            continue
-    return sorted(found)
 
 
 @pytest.mark.parametrize(
@@ -549,7 +295,7 @@ def test_orders_from_many_threads(tcp_target: Target) -> None:
 
 def test_proxy_that_cannot_begin(tcp_target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """What went wrong on its thread is raised where it was started, and nothing is left."""
-    threads, descriptors = threading.active_count(), _descriptors()
+    before = threading.active_count(), descriptors()
 
     def fail(*_: object) -> None:
         raise OSError(errno.EMFILE, "too many open files")
@@ -559,8 +305,7 @@ def test_proxy_that_cannot_begin(tcp_target: Target, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="too many open files"), proxy:
         raise AssertionError("it began")
 
-    assert threading.active_count() == threads
-    assert _descriptors() == descriptors
+    assert (threading.active_count(), descriptors()) == before
 
 
 # -- between a pool and its consumer ---------------------------------------------------------------
@@ -578,7 +323,7 @@ def test_pool_through_a_network_that_breaks() -> None:
                 proxy.refuse()
                 proxy.reset()
             receipt = pool.submit(message)
-            _send_in_vain(naive, b"naive\n")
+            send_in_vain(naive, b"naive\n")
             if number % 4 == 3:
                 proxy.recover()
             assert receipt.results(wait=BOUND).ok
