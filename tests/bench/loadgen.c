@@ -8,7 +8,8 @@
  *   stdout  {"event": "result", ...}                     what each consumer got, and what it cost
  *
  * --ceiling and --consume skip the line on stdin: the first sends straight to its own consumers, the second
- * only consumes what some other process sends.
+ * only consumes what some other process sends. With --unix, port N is the abstract unix socket
+ * @producer-pool-bench-N.
  */
 #define _GNU_SOURCE
 #include "message.h"
@@ -20,10 +21,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,7 +37,7 @@ static struct {
     size_t size;
     uint64_t count, window;
     double rate, duration, bound, idle, linger;
-    bool ceiling, consume;
+    bool ceiling, consume, unix_sockets;
 } options = {.producers = 1, .consumers = 1, .batch = 1, .size = 128, .bound = 60, .idle = 5, .linger = 0.1};
 
 enum kind { LISTENER, CONNECTION, PRODUCER, TIMER };
@@ -194,21 +197,34 @@ static void take_connection(struct consumer *consumer)
     watch(fd, EPOLLIN, connection);
 }
 
-static struct sockaddr_in loopback(int port)
+union place {
+    struct sockaddr any;
+    struct sockaddr_in tcp;
+    struct sockaddr_un unix_socket;
+};
+
+static socklen_t place_of(union place *place, int port)
 {
-    return (struct sockaddr_in){
+    if (options.unix_sockets) {
+        place->unix_socket = (struct sockaddr_un){.sun_family = AF_UNIX};
+        char *name = place->unix_socket.sun_path + 1; /* behind the zero that makes it abstract */
+        int length = snprintf(name, sizeof place->unix_socket.sun_path - 1, "producer-pool-bench-%d", port);
+        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    }
+    place->tcp = (struct sockaddr_in){
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    return sizeof place->tcp;
 }
 
-static int listen_anywhere(int *port)
+static int listen_anywhere(int *port, unsigned index)
 {
-    struct sockaddr_in address = loopback(0);
-    socklen_t length = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) || listen(fd, 128) ||
-        getsockname(fd, (struct sockaddr *)&address, &length))
+    union place place;
+    int wanted = options.unix_sockets ? (int)(getpid() + ((pid_t)index << 22)) : 0; /* a pid has 22 bits */
+    socklen_t length = place_of(&place, wanted);
+    int fd = socket(place.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, &place.any, length) || listen(fd, 128) || getsockname(fd, &place.any, &length))
         die("listen");
-    *port = ntohs(address.sin_port);
+    *port = options.unix_sockets ? wanted : ntohs(place.tcp.sin_port);
     return fd;
 }
 
@@ -216,11 +232,13 @@ static int listen_anywhere(int *port)
 
 static void open_producer(struct producer *producer, unsigned conn, int port, uint64_t limit)
 {
-    struct sockaddr_in address = loopback(port);
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
+    union place place;
+    socklen_t length = place_of(&place, port);
+    int one = 1, fd = socket(place.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, &place.any, length))
         die("connect to the relay");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (!options.unix_sockets)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     fcntl(fd, F_SETFL, O_NONBLOCK);
     *producer = (struct producer){.kind = PRODUCER, .fd = fd, .conn = conn, .writable = true, .limit = limit};
     producer->out = malloc(options.batch * (message_size + 1));
@@ -420,7 +438,7 @@ static void read_options(int argc, char **argv)
         {"producers", 1, 0, 'p'}, {"consumers", 1, 0, 'c'}, {"stall", 1, 0, 's'},    {"batch", 1, 0, 'b'},
         {"size", 1, 0, 'z'},      {"count", 1, 0, 'n'},     {"window", 1, 0, 'w'},   {"rate", 1, 0, 'r'},
         {"duration", 1, 0, 'd'},  {"bound", 1, 0, 'B'},     {"idle", 1, 0, 'i'},     {"linger", 1, 0, 'l'},
-        {"ceiling", 0, 0, 'C'},   {"consume", 0, 0, 'K'},   {0, 0, 0, 0}};
+        {"ceiling", 0, 0, 'C'},   {"consume", 0, 0, 'K'},   {"unix", 0, 0, 'u'},     {0, 0, 0, 0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
         case 'p': options.producers = (unsigned)atoi(optarg); break;
@@ -437,6 +455,7 @@ static void read_options(int argc, char **argv)
         case 'l': options.linger = atof(optarg); break;
         case 'C': options.ceiling = true; break;
         case 'K': options.consume = true; break;
+        case 'u': options.unix_sockets = true; break;
         default: exit(2);
         }
     }
@@ -455,7 +474,7 @@ static void open_consumers(int *ports)
     for (unsigned i = 0; i < options.consumers; i++) {
         struct consumer *consumer = &consumers[i];
         consumer->kind = LISTENER;
-        consumer->listening = listen_anywhere(&ports[i]);
+        consumer->listening = listen_anywhere(&ports[i], i);
         consumer->stalled = i >= options.consumers - options.stall;
         ledger_open(&consumer->ledger, options.producers);
         watch(consumer->listening, EPOLLIN, consumer);

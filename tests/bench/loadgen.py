@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import selectors
 import socket
@@ -20,6 +21,7 @@ from typing import Any
 from bench.messages import Format, Ledger
 
 READ_SIZE = 256 * 1024
+UNIX = "\0producer-pool-bench-{}"
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +83,12 @@ class Load:
         self.consumers = [self._listen(i) for i in range(options.consumers)]
 
     def _listen(self, index: int) -> Consumer:
-        listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        if self.options.unix:
+            listening = socket.socket(socket.AF_UNIX)
+            listening.bind(UNIX.format(os.getpid() + (index << 22)))  # a pid has 22 bits
+            listening.listen(128)
+        else:
+            listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         listening.setblocking(False)
         stalled = index >= self.options.consumers - self.options.stall
         consumer = Consumer(listening, Ledger(self.format, self.options.producers), stalled)
@@ -89,7 +96,8 @@ class Load:
         return consumer
 
     def ports(self) -> list[int]:
-        return [consumer.listening.getsockname()[1] for consumer in self.consumers]
+        names = [consumer.listening.getsockname() for consumer in self.consumers]
+        return [int(name.rpartition(b"-")[2]) if self.options.unix else name[1] for name in names]
 
     def connect(self, relay: int) -> None:
         options = self.options
@@ -97,10 +105,18 @@ class Load:
         for conn in range(options.producers):
             share = options.count // options.producers + (conn < options.count % options.producers)
             for port in targets:
-                sock = socket.create_connection(("127.0.0.1", port), timeout=5)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock = self._reach(port)
                 sock.setblocking(False)
                 self.sources.append(Source(sock, conn, share if options.count else None))
+
+    def _reach(self, port: int) -> socket.socket:
+        if self.options.unix:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(UNIX.format(port))
+        else:
+            sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     def wanted(self) -> int:
         if self.options.consume:
@@ -249,6 +265,7 @@ def parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=float, default=seconds)
     parser.add_argument("--ceiling", action="store_true")
     parser.add_argument("--consume", action="store_true")
+    parser.add_argument("--unix", action="store_true")
     return parser
 
 

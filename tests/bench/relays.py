@@ -12,7 +12,7 @@ from bench import build
 from bench.process import Child
 
 HERE = Path(__file__).resolve().parent
-LISTENS = re.compile(r"listen.*?tcp://127\.0\.0\.1:([1-9]\d*)", re.IGNORECASE)
+LISTENS = re.compile(r"listen.*?(?:tcp://127\.0\.0\.1:|unix:@producer-pool-bench-)([1-9]\d*)", re.IGNORECASE)
 START_WAIT = 20.0
 
 
@@ -26,6 +26,8 @@ class Relay:
 
     name: str
     command: Callable[[Sequence[int]], list[str]]
+    unix: bool = False
+    """Whether it is reached, and reaches, over unix sockets: see Traffic."""
 
     def start(self, ports: Sequence[int], *, core: int | None, bound: float) -> tuple[Child, int]:
         """Start it towards *ports*; the process and the port on which it listens."""
@@ -38,11 +40,20 @@ class Relay:
 
 
 def _product(ports: Sequence[int]) -> list[str]:
+    return _run("tcp://127.0.0.1:0", [f"tcp://127.0.0.1:{port}" for port in ports])
+
+
+def _over_unix(ports: Sequence[int]) -> list[str]:
+    urls = [f"unix:@producer-pool-bench-{port}" for port in (2_000_000_000 + ports[0], *ports)]
+    return _run(urls[0], urls[1:])
+
+
+def _run(listen: str, consumers: Sequence[str]) -> list[str]:
     program = Path(sys.executable).parent / "producer-pool"
     if not program.exists():
         raise UnavailableError("producer-pool is not installed beside this Python; use make bench")
-    targets = [part for port in ports for part in ("--to", f"tcp://127.0.0.1:{port}")]
-    return [str(program), "run", "--listen", "tcp://127.0.0.1:0", *targets]
+    targets = [part for url in consumers for part in ("--to", url)]
+    return [str(program), "run", "--listen", listen, *targets]
 
 
 def _naive(ports: Sequence[int]) -> list[str]:
@@ -58,5 +69,10 @@ def _reference(ports: Sequence[int]) -> list[str]:
 
 RELAYS = {
     relay.name: relay
-    for relay in (Relay("product", _product), Relay("naive", _naive), Relay("C", _reference))
+    for relay in (
+        Relay("product", _product),
+        Relay("naive", _naive),
+        Relay("C", _reference),
+        Relay("unix", _over_unix, unix=True),
+    )
 }

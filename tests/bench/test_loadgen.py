@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,6 +165,23 @@ def test_half_a_message(in_python: bool) -> None:
     result = sent_through(lambda lines: [*lines[:-1], lines[-1][:20]], in_python)
 
     assert found(result) == {"lost": 1, "torn": 1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: abstract unix sockets")
+def test_over_unix_sockets(in_python: bool) -> None:
+    """Port N is the unix socket of that number; here, the load sends to its own consumer."""
+    traffic = replace(TRAFFIC, consumers=1, unix=True)
+    with (
+        LoadProcess(traffic, bound=10, python=in_python) as load,
+        socket.socket(socket.AF_UNIX) as asking,
+    ):
+        (port,) = load.ports
+        asking.connect(f"\0producer-pool-bench-{port}")
+        load.begin(port, 0)
+        result = load.result()
+
+    assert result["intact"] is True
+    assert result["consumers"][0]["received"] == COUNT
 
 
 def test_ledger_fills_holes() -> None:

@@ -31,6 +31,8 @@ class Traffic:
     duration: float = 0.0
     rate: float = 0.0
     idle: float = 5.0
+    unix: bool = False
+    """Over unix sockets: port N is then the abstract one called producer-pool-bench-N."""
 
     @property
     def per_write(self) -> int:
@@ -50,7 +52,8 @@ class Traffic:
         """The options of loadgen.c and loadgen.py."""
         names = ("size", "producers", "consumers", "stall", "count", "duration", "rate", "idle", "window")
         pairs = [(name, getattr(self, name)) for name in names] + [("batch", self.per_write)]
-        return [part for name, value in pairs for part in (f"--{name}", str(value))]
+        options = [part for name, value in pairs for part in (f"--{name}", str(value))]
+        return [*options, "--unix"] if self.unix else options
 
 
 class LoadProcess:

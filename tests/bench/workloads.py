@@ -48,6 +48,9 @@ WORKLOADS: dict[str, Workload] = {
     "many": Through(
         "64 producers, one message of 128 B per write, 4 consumers", Traffic(producers=64, batch=1)
     ),
+    "unix": Through(
+        "the product over unix and over tcp, as tcp above", Traffic(), contestants=("product", "unix")
+    ),
     "submit": Embedded("submit() from one thread, 4 consumers", ("submit",), 50_000, 6),
     "forward": Embedded(
         "waiting forward_to_all() against four sendall(), one thread", ("forward", "sendall"), 500, 12
