@@ -137,6 +137,14 @@ async def test_cancelled(tmp_path: Path, consumer: socket.socket) -> None:
         assert len(os.listdir("/dev/fd")) == before
 
 
+async def test_batch_goes_at_once(tmp_path: Path, consumer: socket.socket) -> None:
+    """What a listener reads at once, up to 256 KiB, a client writes at once, however late it is read."""
+    with await dialer(f"unix://{tmp_path}/x.sock").dial(1) as sock:
+        taken, _ = consumer.accept()
+        with taken:
+            assert sock.send(bytes(256 * 1024)) == 256 * 1024
+
+
 # -- who reaches us --------------------------------------------------------------------------------
 
 
@@ -165,6 +173,24 @@ async def test_origin(tmp_path: Path) -> None:
         one.release()
 
     assert origin == (f"unix://{tmp_path}/x.sock?pid={os.getpid()}&uid={os.geteuid()}&gid={os.getegid()}")
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_room_for_consumers_that_connect(tmp_path: Path, sends: bool) -> None:
+    """A connection that is written to has room for a batch; one that is only read keeps the default."""
+    endpoint = Endpoint.parse(f"unix://{tmp_path}/x.sock")
+    one = UnixBinding(endpoint, PlaceOptions(), sends=sends)
+    (listening,) = await one.bind()
+    with listening, socket.socket(socket.AF_UNIX) as sock:
+        default = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        sock.connect(str(tmp_path / "x.sock"))
+        taken, peer = listening.accept()
+        with taken:
+            one.admit(taken, peer)
+            room = taken.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        one.release()
+
+    assert (room > 256 * 1024) if sends else (room == default)
 
 
 async def test_socket_is_closed_if_it_cannot_be_bound(tmp_path: Path) -> None:

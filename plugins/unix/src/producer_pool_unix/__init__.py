@@ -75,7 +75,7 @@ def _listener(endpoint: Endpoint, options: ListenerOptions) -> Listener:
 
 
 def _serve(endpoint: Endpoint, options: ServeOptions) -> Client:
-    binding = UnixBinding(endpoint, options)
+    binding = UnixBinding(endpoint, options, sends=True)
     return ServingClient(binding, options, framing=options.framing, protocol_name=endpoint.scheme)
 
 

@@ -30,6 +30,13 @@ __all__ = ["UnixBinding", "UnixDialer", "why_unreachable"]
 _log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
+_SEND_BUFFER: Final = 256 * 1024
+"""
+Bytes of send buffer to ask for, which Linux doubles, as far as the system allows (net.core.wmem_max).
+
+So a batch that was read at once, of 256 KiB, is sent at once. The default buffer takes 208 KiB with all
+that it keeps of them, and each batch then goes in two parts: measured, that costs half as much again.
+"""
 _FULL: Final = 0.02
 """Seconds until the next try when a consumer has many connections that it did not take yet."""
 
@@ -49,6 +56,7 @@ class UnixDialer(Dialer):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
+            _make_room(sock)
             while code := sock.connect_ex(self._address.name):
                 # A socket that waits would wait here, too, and nothing else tells when there is room.
                 if code != errno.EAGAIN or loop.time() + _FULL > end:
@@ -63,6 +71,10 @@ class UnixDialer(Dialer):
 
     def progress(self, sock: socket.socket) -> Progress:
         return UnixProgress(sock)
+
+
+def _make_room(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
 
 def why_unreachable(code: int, address: Address, other: str) -> str:
@@ -81,11 +93,16 @@ def why_unreachable(code: int, address: Address, other: str) -> str:
 
 
 class UnixBinding(Binding):
-    """Listens at a stream socket of this machine, and asks the kernel who connects."""
+    """
+    Listens at a stream socket of this machine, and asks the kernel who connects.
+
+    *sends* is for one that connections are accepted at to be written to.
+    """
 
     acks = UNIX_ACKS
 
-    def __init__(self, endpoint: Endpoint, options: PlaceOptions) -> None:
+    def __init__(self, endpoint: Endpoint, options: PlaceOptions, *, sends: bool = False) -> None:
+        self._sends = sends
         self._place = Place(endpoint, options)
         self.address = self._place.address.shown
         self._limit = LogLimit()
@@ -113,6 +130,8 @@ class UnixBinding(Binding):
                 _log.warning(
                     "%s: connection refused: %s is not allowed; see allow-uid%s", self.address, who, more
                 )
+        elif self._sends:
+            _make_room(sock)
         return origin
 
     def progress(self, sock: socket.socket) -> Progress:
