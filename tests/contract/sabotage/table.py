@@ -103,9 +103,9 @@ TABLE: Final = (
     ),
     Sabotage(
         "a message that the framing cannot carry is sent anyway",
-        f"{CORE}/toolkit/stream_client.py",
-        "        unfit = batch.misfits(self._framing)\n",
-        "        unfit: tuple[int, ...] = ()\n",
+        f"{CORE}/toolkit/misfits.py",
+        "    unfit = batch.misfits(framing)\n",
+        "    unfit: tuple[int, ...] = ()\n",
         "test_bad_input.py::test_message_that_a_framing_cannot_carry",
     ),
     # -- bounds ------------------------------------------------------------------------------------
