@@ -152,6 +152,25 @@ async def test_consumer_closes(tmp_path: Path, read: bytes, looks: bool, confirm
     assert client.settled() == (2, confirmed)
 
 
+async def test_client_that_stops_inside_a_message(tmp_path: Path) -> None:
+    """There is no reset here: the stream ends in good order, and the half message is not passed on."""
+    listener = make_listener(f"unix://{tmp_path}/x.sock")
+    intake = FakeIntake(paused=True)
+    await listener.start(intake)
+    client = make_client(f"unix://{tmp_path}/x.sock")
+    client.attach(FakeSignals())
+    await client.connect()
+    assert client.start([Batch.of([b"x" * 99_999] * 20)]) == 1
+    whole = client.settled().written
+    assert 0 < whole < 20
+    await client.aclose()
+    intake.resume()
+    await until(lambda: listener.stats.tails)
+    await listener.aclose()
+
+    assert intake.messages == [b"x" * 99_999] * whole
+
+
 async def test_listener_that_is_in_use(tmp_path: Path) -> None:
     """A second one says so, and the first one goes on; closed, it makes room."""
     first, second = make_listener(f"unix://{tmp_path}/x.sock"), make_listener(f"unix://{tmp_path}/x.sock")

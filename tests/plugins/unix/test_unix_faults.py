@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from support.consumers import ProcessConsumer, RecordingConsumer
 from support.ledger import Ledger, Verdict
-from support.processes import Daemon, daemon
+from support.processes import Daemon, daemon, run_command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: SIOCOUTQ")
 
@@ -88,6 +89,27 @@ def test_consumer_is_killed_at_a_lower_level(tmp_path: Path) -> None:
     assert well.exact
     assert len(verdict.lost) > KILLS
     assert counted["delivered"] == KILLS * 2000 + 100
+
+
+def test_daemon_is_killed(tmp_path: Path) -> None:
+    """The next one takes its place; while it lives, nobody does, and whoever tries says so and ends."""
+    ledger = Ledger()
+    ours = tmp_path / "daemon.sock"
+    with RecordingConsumer() as consumer:
+        arguments = ("--listen", f"unix://{ours}", "--to", consumer.url)
+        with daemon(*arguments, listens=False) as first:
+            late = run_command("run", *arguments)
+            assert late.returncode == 1
+            assert b"somebody listens there already; stop who has it" in late.stderr
+            first.process.kill()
+            first.wait()
+        assert os.listdir(tmp_path) == ["daemon.sock"]
+        with daemon(*arguments, listens=False) as second:
+            arrive(ours, ledger, 10)
+
+            assert ledger.judge(consumer.wait_for(10)).exact
+            assert second.terminate() == 0
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("count", [1, 30])
