@@ -96,7 +96,7 @@ class Driver:
         self.lost = error
         self._moved.set()
 
-    def rejected(self, number: int, error: Rejected) -> None:
+    def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
         self._moved.set()
 
 
@@ -115,35 +115,38 @@ class StoppableDriver:
         """Whether all were sent, or one failed."""
         self.error: BaseException | None = None
         self._client = client
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(lambda loop, context: None)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._released = threading.Event()
         self._stopped = threading.Event()
         self._ended = asyncio.Event()
 
     def put(self, messages: Sequence[bytes]) -> None:
         """Begin to connect, and to send *messages* one after the other. To be called once."""
-        here = asyncio.get_running_loop()
-        threading.Thread(target=self._work, args=(messages, here), name="driver", daemon=True).start()
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(lambda loop, context: None)
+        arguments = (self._loop, messages, asyncio.get_running_loop())
+        threading.Thread(target=self._work, args=arguments, name="driver", daemon=True).start()
 
     def stop(self) -> None:
         """Let its loop stand still from now on."""
-        if not self._stopped.is_set():
+        if self._loop is not None and not self._stopped.is_set():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._stopped.wait(_ENDING)
 
-    def _work(self, messages: Sequence[bytes], caller: asyncio.AbstractEventLoop) -> None:
+    def _work(
+        self, loop: asyncio.AbstractEventLoop, messages: Sequence[bytes], caller: asyncio.AbstractEventLoop
+    ) -> None:
         try:
-            story = self._loop.create_task(self._story(messages))
-            self._loop.run_forever()
+            story = loop.create_task(self._story(messages))
+            loop.run_forever()
             self._stopped.set()
             self._released.wait()
             # A stop() that came too late stops this, and not what comes behind it.
-            self._loop.call_soon(self._loop.stop)
-            self._loop.run_forever()
-            self._loop.run_until_complete(self._end(story))
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+            loop.run_until_complete(self._end(story))
         finally:
-            self._loop.close()
+            loop.close()
             with contextlib.suppress(RuntimeError):  # nobody waits any more
                 caller.call_soon_threadsafe(self._ended.set)
 
@@ -158,7 +161,7 @@ class StoppableDriver:
         finally:
             self.over = True
             if not self._stopped.is_set():
-                self._loop.stop()  # what the client meant to do next does not happen
+                asyncio.get_running_loop().stop()  # what the client meant to do next does not happen
 
     async def _end(self, story: asyncio.Task[None]) -> None:
         story.cancel()
@@ -178,4 +181,5 @@ class StoppableDriver:
     ) -> None:
         self.stop()
         self._released.set()
-        await self._ended.wait()
+        if self._loop is not None:
+            await self._ended.wait()
