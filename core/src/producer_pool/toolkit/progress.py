@@ -93,6 +93,8 @@ class UnixProgress(Progress):
     number counts only if the connection is looked at after it, and is there. But the kernel also says
     at a close whether anything was thrown away: if not, all of it had been read.
 
+    For streams: a datagram socket is not told that the other side is gone.
+
     Measured: 0.8 us a call of each.
     """
 
