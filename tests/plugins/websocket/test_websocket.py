@@ -135,7 +135,7 @@ async def test_token_both_ends(tmp_path: Path) -> None:
     [
         (make_client, "ws://here", "names no port"),
         (make_client, "ws://:1", "names no host"),
-        (make_listener, "ws://user:secret@here:1", "a listener has no user; token-file="),
+        (make_listener, "ws://user:secret@here:1", "there is no user here; token-file="),
         (make_listener, "ws://here", "names no port"),
     ],
 )

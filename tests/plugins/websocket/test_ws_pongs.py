@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from producer_pool_websocket.pongs import Pongs
 
 
@@ -36,11 +38,20 @@ def test_pongs_that_answer_nothing() -> None:
 def test_one_ping_on_its_way() -> None:
     """And a further one after each 64 KiB, so that progress is seen before the first comes back."""
     pongs = Pongs()
-    assert pongs.due(10)
-    first = pongs.ask(10, 0.0)
+    assert pongs.due(10, 5.0) == 0.0
+    first = pongs.ask(10, 5.0)
 
-    assert not pongs.due(11)
-    assert not pongs.due(10 + 65535)
-    assert pongs.due(10 + 65536)
+    assert pongs.due(11, 6.0) is None
+    assert pongs.due(10 + 65535, 6.0) is None
+    assert pongs.due(10 + 65536, 5.0) == 0.0
     pongs.answered(first)
-    assert pongs.due(11)
+    assert pongs.due(11, 6.0) == 0.0
+
+
+def test_pings_are_apart() -> None:
+    """However soon they are answered, they are no more than one a millisecond: many messages share one."""
+    pongs = Pongs()
+    pongs.answered(pongs.ask(10, 5.0))
+
+    assert pongs.due(11, 5.0004) == pytest.approx(0.0006)
+    assert pongs.due(11, 5.0011) == 0.0

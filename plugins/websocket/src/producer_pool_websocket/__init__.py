@@ -1,4 +1,4 @@
-"""The ws and wss transports of Producer Pool, both ends: a message is a websocket message."""
+"""The websocket transports of Producer Pool, both ends: a message is a websocket message."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from producer_pool.plugin import (
     Ack,
     Client,
     Endpoint,
-    InvalidEndpoint,
     Listener,
+    ServerTls,
     TcpBinding,
     TcpDialer,
+    TlsListenerOptions,
     Transport,
     client_tls,
     hookimpl,
@@ -21,15 +22,20 @@ from producer_pool.plugin import (
 from producer_pool_websocket.answering import House
 from producer_pool_websocket.asking import wish_of
 from producer_pool_websocket.client import WebSocketClient
-from producer_pool_websocket.credentials import read_token
-from producer_pool_websocket.http_head import check_words
 from producer_pool_websocket.listener import WebSocketListener
 from producer_pool_websocket.options import (
+    AnyListenerOptions,
+    AnyServeOptions,
     ClientOptions,
+    Compression,
     ListenerOptions,
     SecureClientOptions,
     SecureListenerOptions,
+    SecureServeOptions,
+    ServeOptions,
+    ServerOptions,
 )
+from producer_pool_websocket.serving import WebSocketServingClient
 
 __version__ = "0.1.0"
 
@@ -38,11 +44,11 @@ __all__ = [
     "ListenerOptions",
     "SecureClientOptions",
     "SecureListenerOptions",
+    "SecureServeOptions",
+    "ServeOptions",
     "__version__",
     "producer_pool_transports",
 ]
-
-WS_ACKS = TCP_ACKS | {Ack.PEER}
 
 
 def _client(endpoint: Endpoint, options: ClientOptions) -> Client:
@@ -54,30 +60,42 @@ def _client(endpoint: Endpoint, options: ClientOptions) -> Client:
     return WebSocketClient(dialer, options, wish, protocol_name=endpoint.scheme, tls=tls)
 
 
-def _listener(endpoint: Endpoint, options: ListenerOptions) -> Listener:
-    if endpoint.username is not None:
-        raise InvalidEndpoint(
-            f"{endpoint}: a listener has no user; token-file= asks those who connect for a token"
-        )
-    where = f"{endpoint.without(endpoint.options)}"
-    check_words(options.subprotocol, *options.origin, where=where)
-    token = None if options.token_file is None else read_token(options.token_file, where=where)
-    secure = isinstance(options, SecureListenerOptions)
-    binding = TcpBinding(endpoint, allow_remote=options.allow_remote or token is not None or secure)
-    tls = server_tls(options, where=binding.address) if isinstance(options, SecureListenerOptions) else None
-    return WebSocketListener(binding, options, House.of(endpoint, options, token), tls=tls)
+def _listener(endpoint: Endpoint, options: AnyListenerOptions) -> Listener:
+    house = House.of(endpoint, options, compresses=options.compression is Compression.DEFLATE)
+    binding = TcpBinding(endpoint, allow_remote=_is_protected(options, house))
+    return WebSocketListener(binding, options, house, tls=_tls(options, binding.address))
+
+
+def _serve(endpoint: Endpoint, options: AnyServeOptions) -> Client:
+    house = House.of(endpoint, options)
+    binding = TcpBinding(endpoint, allow_remote=_is_protected(options, house), options=options)
+    return WebSocketServingClient(
+        binding, options, house, protocol_name=endpoint.scheme, tls=_tls(options, binding.address)
+    )
+
+
+def _is_protected(options: ServerOptions, house: House) -> bool:
+    """Whether others may reach it: it asks who they are, it is encrypted, or somebody said so."""
+    if isinstance(options, ListenerOptions | ServeOptions):
+        return options.allow_remote or house.token is not None
+    return True
+
+
+def _tls(options: ServerOptions, where: str) -> ServerTls | None:
+    return server_tls(options, where=where) if isinstance(options, TlsListenerOptions) else None
 
 
 @hookimpl
 def producer_pool_transports() -> Iterable[Transport]:
-    """Offer both schemes. PEER is a pong; KERNEL is there where the kernel tells what was acknowledged."""
+    """Offer all schemes. PEER is a pong; KERNEL is there where the kernel tells what was acknowledged."""
+    acks = TCP_ACKS | {Ack.PEER}
     yield Transport(
         schemes=("ws",),
         client=_client,
         listener=_listener,
         options=ClientOptions,
         listener_options=ListenerOptions,
-        acks=WS_ACKS,
+        acks=acks,
         loopback="ws://127.0.0.1:0",
     )
     yield Transport(
@@ -86,6 +104,8 @@ def producer_pool_transports() -> Iterable[Transport]:
         listener=_listener,
         options=SecureClientOptions,
         listener_options=SecureListenerOptions,
-        acks=WS_ACKS,
+        acks=acks,
         loopback="wss://127.0.0.1:0",
     )
+    yield Transport(schemes=("ws+serve",), client=_serve, options=ServeOptions, acks=acks)
+    yield Transport(schemes=("wss+serve",), client=_serve, options=SecureServeOptions, acks=acks)

@@ -14,10 +14,11 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from producer_pool.plugin import Endpoint
+from producer_pool.plugin import Endpoint, InvalidEndpoint
 from producer_pool_websocket.compression import Inflater, server_extensions
-from producer_pool_websocket.http_head import QUIET
-from producer_pool_websocket.options import Compression, ServerOptions
+from producer_pool_websocket.credentials import read_token
+from producer_pool_websocket.http_head import QUIET, check_words
+from producer_pool_websocket.options import ServerOptions
 
 __all__ = ["Answer", "House", "refusal"]
 
@@ -57,15 +58,30 @@ class House:
     """Decoded."""
     options: ServerOptions
     token: str | None = field(repr=False)
+    compresses: bool = False
 
     @classmethod
-    def of(cls, endpoint: Endpoint, options: ServerOptions, token: str | None) -> House:
-        return cls(endpoint.path or "/", options, token)
+    def of(cls, endpoint: Endpoint, options: ServerOptions, *, compresses: bool = False) -> House:
+        """
+        Return the rules that a URL makes.
+
+        Raises:
+            InvalidEndpoint: it has a user.
+            InvalidOption: an option, or the file that it names, holds what cannot be used.
+        """
+        if endpoint.username is not None:
+            raise InvalidEndpoint(
+                f"{endpoint}: there is no user here; token-file= asks those who connect for a token"
+            )
+        where = f"{endpoint.without(endpoint.options)}"
+        check_words(options.subprotocol, *options.origin, where=where)
+        token = None if options.token_file is None else read_token(options.token_file, where=where)
+        return cls(endpoint.path or "/", options, token, compresses)
 
     def answer(self, head: bytes) -> Answer:
         """Answer a request, of which all is there: its head."""
         protocol = ServerProtocol(
-            extensions=server_extensions() if self.options.compression is Compression.DEFLATE else None,
+            extensions=server_extensions() if self.compresses else None,
             subprotocols=[Subprotocol(name) for name in self.options.subprotocol] or None,
             logger=QUIET,
         )

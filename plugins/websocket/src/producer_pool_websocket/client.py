@@ -28,13 +28,12 @@ from producer_pool_websocket.compression import DEFLATED
 from producer_pool_websocket.frames import (
     MASKED_BINARY,
     MASKED_TEXT,
-    PING,
     PONG,
     Frames,
     control_frame,
 )
-from producer_pool_websocket.options import ClientOptions, Kind
-from producer_pool_websocket.pongs import Pongs
+from producer_pool_websocket.options import ClientOptions, Kind, PingOptions
+from producer_pool_websocket.pulse import Pulse
 from producer_pool_websocket.reading import FrameReader
 
 __all__ = ["WebSocketClient"]
@@ -69,20 +68,15 @@ class WebSocketClient(StreamClient):
             tls=tls,
         )
         self._wish = wish
-        self._interval = options.ping_interval
-        self._patience = options.ping_timeout
+        self._pings: PingOptions = options
         self._relay: _Relay | None = None
         self._reader = FrameReader(None, masked=False)
-        self._pongs = Pongs()
+        self._pulse: Pulse | None = None
         self._ping: bytes | None = None
         """The consumer's last ping, as long as its answer cannot go out."""
-        self._end = 0
-        """The position behind the last message that was taken."""
-        self._last_heard = 0.0
         self._pieces: Iterator[Batch] = iter(())
         self._piece: Batch | None = None
         """The next part of a batch that was taken, and does not go out as one."""
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def acks(self) -> frozenset[Ack]:
@@ -107,16 +101,13 @@ class WebSocketClient(StreamClient):
         inflater = asking.inflater
         self._framing = self._plain if inflater is None else DEFLATED[self._plain]
         self._reader = FrameReader(None, masked=False, inflater=inflater)
-        self._pongs = Pongs()
         self._ping = self._piece = None
-        self._end = 0
-        self._last_heard = self._loop.time()
         self.notes = self._relay is not None and self._relay.ack is Ack.PEER
-        self._tick_later()
+        self._pulse = Pulse(self, self._pings, asks=self.notes, masked=True)
         return rest
 
     def progress(self, sock: socket.socket) -> Progress | None:
-        return self._pongs if self.notes else super().progress(sock)
+        return self._pulse.pongs if self.notes and self._pulse is not None else super().progress(sock)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -160,9 +151,8 @@ class WebSocketClient(StreamClient):
             self._piece = next(self._pieces, None)
 
     def started(self) -> None:
-        self._end = self.position
-        if self._pongs.due(self._end):
-            self._ask()
+        if self._pulse is not None:
+            self._pulse.follow_up()
 
     def flushed(self) -> None:
         """Be told that the kernel has all that was taken or said."""
@@ -171,29 +161,19 @@ class WebSocketClient(StreamClient):
             self.say(control_frame(PONG, payload, masked=True))
         self._go_on()
 
-    def _ask(self) -> None:
-        """Send a ping after all that was taken."""
-        payload = self._pongs.ask(self.position, self._loop.time())
-        self.say(control_frame(PING, payload, masked=True))
-
     # -- what the consumer says --------------------------------------------------------------------
 
     def received(self, data: memoryview) -> None:
         reader = self._reader
-        if reader.is_over():
+        pulse = self._pulse
+        if pulse is None or reader.is_over():
             return
-        self._last_heard = self._loop.time()
+        pulse.heard()
         reader.feed(data, len(data))
-        pongs = reader.pongs
-        if pongs:
-            got_further = False
-            for payload in pongs:
-                got_further |= self._pongs.answered(payload)
-            pongs.clear()
-            if got_further and self.notes and self._relay is not None:
-                if self._end > self._pongs.last and self._pongs.due(self.position):
-                    self._ask()
+        if reader.pongs:
+            if pulse.answered(reader.pongs) and self._relay is not None:
                 self._relay.got_further()
+            reader.pongs.clear()
         if reader.ping is not None:
             self._ping, reader.ping = reader.ping, None
             self.flushed()
@@ -207,38 +187,21 @@ class WebSocketClient(StreamClient):
     def farewell(self) -> bytes:
         return close_frame(NORMAL, masked=True)
 
-    # -- time --------------------------------------------------------------------------------------
-
-    def _tick_later(self) -> None:
-        self._stop_ticking()
-        shortest = min(self._interval or self._patience, self._patience)
-        self._timer = self._loop.call_later(shortest / 4, self._tick)
-
-    def _stop_ticking(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tick(self) -> None:
-        """Find out whether the consumer is there, if it says nothing."""
-        now = self._loop.time()
-        asked = self._pongs.since
-        quiet = now - self._last_heard
-        if asked is not None and min(now - asked, quiet) > self._patience:
-            waited = f"{self._patience:.3g} s"
-            self.fail(SendError(f"{self.address}: no answer to a ping within {waited}; see ping-timeout"))
-            return
-        if asked is None and self._interval and quiet > self._interval:
-            self._ask()
-        self._tick_later()
+    def silent(self, reason: str) -> None:
+        """Give up: the consumer does not answer."""
+        self.fail(SendError(f"{self.address}: {reason}"))
 
     def fail(self, error: DeliveryError) -> None:
-        self._stop_ticking()
+        self._stop_pinging()
         super().fail(error)
 
     async def aclose(self) -> None:
-        self._stop_ticking()
+        self._stop_pinging()
         await super().aclose()
+
+    def _stop_pinging(self) -> None:
+        if self._pulse is not None:
+            self._pulse.stop()
 
 
 class _Relay:

@@ -18,7 +18,7 @@ from producer_pool_websocket.answering import Answer, House, refusal
 from producer_pool_websocket.closing import GOING_AWAY, POLICY, close_frame
 from producer_pool_websocket.frames import PING, PONG, control_frame
 from producer_pool_websocket.http_head import END, MOST
-from producer_pool_websocket.options import ListenerOptions
+from producer_pool_websocket.options import AnyListenerOptions
 from producer_pool_websocket.reading import FrameReader
 
 __all__ = ["WebSocketConnection", "WebSocketListener"]
@@ -162,7 +162,7 @@ class WebSocketListener(StreamListener):
     """
 
     def __init__(
-        self, binding: Binding, options: ListenerOptions, house: House, *, tls: ServerTls | None = None
+        self, binding: Binding, options: AnyListenerOptions, house: House, *, tls: ServerTls | None = None
     ) -> None:
         options.check_pings(binding.address)
         if options.handshake_timeout <= 0:

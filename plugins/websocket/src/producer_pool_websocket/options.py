@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from producer_pool.plugin import (
     Duration,
     InvalidOption,
+    ServingOptions,
     Size,
     StreamListenerOptions,
     TcpOptions,
@@ -18,6 +20,8 @@ from producer_pool.plugin import (
 )
 
 __all__ = [
+    "AnyListenerOptions",
+    "AnyServeOptions",
     "ClientOptions",
     "Compression",
     "Kind",
@@ -25,8 +29,14 @@ __all__ = [
     "PingOptions",
     "SecureClientOptions",
     "SecureListenerOptions",
+    "SecureServeOptions",
+    "ServeOptions",
     "ServerOptions",
 ]
+
+
+_REMOTE: Final = "listen where other machines can connect, though nothing asks who they are"
+_SLOW: Final = "a connection is closed whose handshake takes longer"
 
 
 class Kind(enum.Enum):
@@ -86,25 +96,22 @@ class SecureClientOptions(TlsClientOptions, ClientOptions):
 class ServerOptions(PingOptions):
     """Who may connect, and how: what listeners share with those who serve."""
 
-    compression: Compression = option(Compression.NONE, "deflate: take compressed messages, too")
     subprotocol: tuple[str, ...] = option((), "who connects has to offer one of these")
     origin: tuple[str, ...] = option((), "pages that may connect, as in https://example.org; *: any")
     require_origin: bool = option(False, "refuse who is no page: programs do not say where they come from")
     token_file: Path | None = option(None, "file with the token that who connects has to have (RFC 6750)")
-    handshake_timeout: Duration = option(10.0, "a connection is closed whose handshake takes longer")
+    handshake_timeout: Duration = option(10.0, _SLOW)
 
 
 @dataclass(frozen=True)
-class ListenerOptions(ServerOptions):
-    """What the URL of a listener may say: ``ws://host:port/path?...``."""
+class AnyListenerOptions(ServerOptions):
+    """What the URL of a listener may say, with TLS or without."""
 
     max_message: Size = option(1024 * 1024, "a longer message closes its connection; counted decompressed")
+    compression: Compression = option(Compression.NONE, "deflate: take compressed messages, too")
     max_connections: int = option(1000, "connections that may be open; one more is refused")
     idle_timeout: Duration | None = option(
         None, "a connection is closed that completes no message for so long"
-    )
-    allow_remote: bool = option(
-        False, "listen where other machines can connect, though nothing asks who they are"
     )
 
     def limits(self) -> StreamListenerOptions:
@@ -117,5 +124,35 @@ class ListenerOptions(ServerOptions):
 
 
 @dataclass(frozen=True)
-class SecureListenerOptions(TlsListenerOptions, ListenerOptions):
+class ListenerOptions(AnyListenerOptions):
+    """What the URL of a listener may say: ``ws://host:port/path?...``."""
+
+    allow_remote: bool = option(False, _REMOTE)
+
+
+@dataclass(frozen=True)
+class SecureListenerOptions(TlsListenerOptions, AnyListenerOptions):
     """What the URL of a listener may say: ``wss://host:port/path?tls-cert=...&tls-key=...``."""
+
+    handshake_timeout: Duration = option(10.0, _SLOW)
+
+
+@dataclass(frozen=True)
+class AnyServeOptions(ServerOptions, TcpOptions, ServingOptions):
+    """What the URL of a client may say that consumers connect to, with TLS or without."""
+
+    frames: Kind = option(Kind.TEXT, "what messages are sent as; text has to be UTF-8")
+
+
+@dataclass(frozen=True)
+class ServeOptions(AnyServeOptions):
+    """What the URL of a client may say that consumers connect to: ``ws+serve://host:port/path?...``."""
+
+    allow_remote: bool = option(False, _REMOTE)
+
+
+@dataclass(frozen=True)
+class SecureServeOptions(TlsListenerOptions, AnyServeOptions):
+    """The same with TLS: ``wss+serve://host:port/path?tls-cert=...&tls-key=...``."""
+
+    handshake_timeout: Duration = option(10.0, _SLOW)

@@ -11,8 +11,8 @@ from producer_pool.plugin import Progress
 __all__ = ["Pongs"]
 
 _POSITION: Final = Struct("!Q")
-_APART: Final = 64 * 1024
-"""Bytes after which a further ping goes out, though the one before has no answer yet: progress is seen."""
+_BYTES_APART: Final = 64 * 1024
+_SECONDS_APART: Final = 0.001
 
 
 class Pongs(Progress):
@@ -21,27 +21,33 @@ class Pongs(Progress):
 
     A ping carries how many bytes stand before it in the stream, and its pong says that all of these
     have been read. Pongs are cumulative, because only the last of several pings need be answered (RFC
-    6455, 5.5.3). There is one ping on its way, and one more for each 64 KiB: not one for each frame.
+    6455, 5.5.3). So there need not be one behind each message: one is on its way at a time, they are a
+    millisecond apart, and only 64 KiB of messages are worth a further one, so that progress is seen.
     """
 
     def __init__(self) -> None:
         self._reached = 0
         self._asked: dict[int, float] = {}
         """Positions whose pings have no answer yet, rising, and when they were sent."""
-        self.last = 0
-        """The position of the last ping."""
+        self._last = 0
+        self._last_at = -_SECONDS_APART
 
     def acknowledged(self, total: int) -> int:
         return self._reached
 
-    def due(self, position: int) -> bool:
-        """Whether a ping should go out now, behind messages up to *position*."""
-        return not self._asked or position - self.last >= _APART
+    def due(self, position: int, now: float) -> float | None:
+        """Return in how many seconds a ping should follow, behind *position*; None: when a pong has come."""
+        if position - self._last >= _BYTES_APART:
+            return 0.0
+        if self._asked:
+            return None
+        return max(0.0, self._last_at + _SECONDS_APART - now)
 
     def ask(self, position: int, now: float) -> bytes:
         """Return what a ping at *position* carries."""
         self._asked[position] = now
-        self.last = position
+        self._last = position
+        self._last_at = now
         return _POSITION.pack(position)
 
     def answered(self, payload: bytes) -> bool:
