@@ -145,7 +145,17 @@ def producer_pool_transports() -> Iterable[Transport]:
         acks=TCP_ACKS,
         loopback="tcp+tls://127.0.0.1:0",
     )
-    yield Transport(schemes=("tcp+serve",), client=_serve, options=ServeOptions, acks=TCP_ACKS)
     yield Transport(
-        schemes=("tcp+tls+serve",), client=_secure_serve, options=SecureServeOptions, acks=TCP_ACKS
+        schemes=("tcp+serve",),
+        client=_serve,
+        options=ServeOptions,
+        acks=TCP_ACKS,
+        loopback="tcp+serve://127.0.0.1:0",
+    )
+    yield Transport(
+        schemes=("tcp+tls+serve",),
+        client=_secure_serve,
+        options=SecureServeOptions,
+        acks=TCP_ACKS,
+        loopback="tcp+tls+serve://127.0.0.1:0",
     )

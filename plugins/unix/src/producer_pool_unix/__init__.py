@@ -108,4 +108,10 @@ def producer_pool_transports() -> Iterable[Transport]:
         max_message=longest_datagram(),
         loopback="unix+dgram://{tmp}/consumer.sock?strip=no",
     )
-    yield Transport(schemes=("unix+serve",), client=_serve, options=ServeOptions, acks=UNIX_ACKS)
+    yield Transport(
+        schemes=("unix+serve",),
+        client=_serve,
+        options=ServeOptions,
+        acks=UNIX_ACKS,
+        loopback="unix+serve://{tmp}/consumers.sock",
+    )
