@@ -268,7 +268,7 @@ def plugin_names() -> str:
 _PLUGIN_SECTIONS: Final = (
     ("Transport and options", ("contract.transport", "contract.options", "contract.hookspecs")),
     ("Ports", "contract.ports"),
-    ("Framings", ("model.framing", "model.decoders")),
+    ("Framings", ("model.framing", "model.envelope", "model.decoders")),
     ("For protocols over sockets", "toolkit"),
     ("Values", ""),
 )

@@ -27,8 +27,8 @@ def on_page(page: Path) -> object:
     needed = [program for program in FOREIGN if re.search(rf"(\$|\|) {program} ", typed)]
     marks = [pytest.mark.needs(*needed)]
     if any("environment" in item.notes for item in items(page)):
-        # What is built there, and tested by a whole suite, takes its time. One worker makes environments.
-        marks += [pytest.mark.timeout(180), pytest.mark.xdist_group("environments")]
+        # What is built there, and tested by a whole suite, takes its time.
+        marks.append(pytest.mark.timeout(240))
     return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
 
 

@@ -1,5 +1,6 @@
 """The distribution in docs/examples, from outside of the workspace: what a third party can do."""
 
+import ast
 import re
 import shutil
 from contextlib import ExitStack
@@ -12,11 +13,11 @@ from producer_pool import plugin, testing
 from producer_pool.testing.rules import RULES
 from support.commands import Running
 from support.environments import Environment, build, core_wheel
-from support.pages import EXAMPLES
+from support.pages import EXAMPLES, items
 from support.tree import ROOT, modules
 
-# One worker makes environments.
-pytestmark = pytest.mark.xdist_group("environments")
+# One worker makes the environments, once.
+pytestmark = pytest.mark.xdist_group("third party")
 
 PLACE = EXAMPLES / "producer-pool-signed"
 CODE = PLACE / "src" / "producer_pool_signed" / "transport.py"
@@ -84,6 +85,21 @@ def test_it_is_small() -> None:
     lines = [line for line in CODE.read_text().splitlines() if line.strip()]
 
     assert len(lines) < 100
+
+
+def test_tutorial_arrives_at_it() -> None:
+    """The file on the page is the one of the distribution; what the page shows first is in it, unchanged."""
+    page = ROOT / "docs/tutorial/protocol-plugin.md"
+    first, last = [item.text for item in items(page) if item.notes.get("file") == "signed.py"]
+    classes = [
+        ast.get_source_segment(first, node)
+        for node in ast.parse(first).body
+        if isinstance(node, ast.ClassDef)
+    ]
+
+    assert last == CODE.read_text()
+    assert len(classes) == 4
+    assert all(text is not None and f"{text}\n" in last for text in classes)
 
 
 def test_it_knows_public_names_only() -> None:

@@ -22,8 +22,14 @@ from support.tree import CORE, PLUGINS
 
 __all__ = ["OFFLINE", "Environment", "build", "core_wheel", "wheel_of"]
 
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-"""Variables with which pip asks nobody. To a switch that begins with NO, pip takes 0 for yes."""
+OFFLINE = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_BUILD_ISOLATION": "0",  # Which turns it off: pip takes it for the value of "isolation".
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_NO_INDEX": "1",
+}
+"""Variables with which pip asks nobody and leaves nothing behind."""
 
 _BUILD = """
 import os, sys
