@@ -124,3 +124,17 @@ class NeverSaysThatThereIsRoom(PipelinedClient):
         signals, self._signals = self._signals, None
         super()._writable()
         self._signals = signals
+
+
+@animal("bounds-what-it-holds", says=r"took 32 MiB while nothing was read, and keeps [23]\d MiB of them")
+class TakesAllThereIs(PipelinedClient):
+    """start() takes every batch, and keeps those that cannot go out yet."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.waiting: list[Batch] = []
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        taken = 0 if self.waiting else super().start(batches, offset)
+        self.waiting += batches[taken:]
+        return len(batches)

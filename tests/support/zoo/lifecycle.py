@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from functools import partial
 
-from producer_pool.plugin import ConnectError, Endpoint, Intake
+from producer_pool.plugin import ConnectError, Connection, Endpoint, Intake
 from support.zoo.animal import animal, cleaning
 from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener
 
 
-@animal("closes-before-it-connected", says=r"raised AttributeError")
+@animal("closes-before-it-connected", says=r"aclose\(\) before connect\(\) raised AttributeError")
 class ClosesOnlyWhatIsThere(PlainClient):
     """aclose() of a client that was never connected raises."""
 
@@ -172,3 +173,21 @@ class StopsAltogether(ZooListener):
 
     async def stop_accepting(self) -> None:
         await self.aclose()
+
+
+@animal("listener-leaves-nothing", says=r"1\d file descriptors are left after 12 listeners were closed")
+class ListenerLeaksADescriptor(ZooListener):
+    """Each start of the listener leaves a file descriptor open."""
+
+    async def start(self, intake: Intake) -> Endpoint:
+        cleaning.append(partial(os.close, os.open(os.devnull, os.O_RDONLY)))
+        return await super().start(intake)
+
+
+@animal("listener-leaves-nothing", says=r"1\d tasks are left after 12 listeners were closed")
+class ListenerLeaksATask(ZooListener):
+    """Each connection that the listener took leaves a task behind."""
+
+    def _connection(self, sock: socket.socket, origin: str) -> Connection:
+        self.watching = asyncio.create_task(asyncio.sleep(3600))
+        return super()._connection(sock, origin)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from producer_pool.contract.ports import Client, PipelinedClient
@@ -47,11 +48,18 @@ async def bounds_what_it_holds(trial: Trial) -> None:
     """
     consumer = await trial.consumer()
     client = trial.client(consumer)
-    await _begin(trial, client, consumer)
-    consumer.pause()
     size = min(_PIECE, trial.longest(client) or _PIECE)
+    if isinstance(client, PipelinedClient):
+        taking = await _begin_pipelined(trial, client, consumer)
+    else:
+        await _begin(trial, client, consumer)
+        taking = partial(_taken_by_send, client)
+    consumer.pause()
+    taken = 0
     with _traced() as held:
-        taken = await _fill(client, size)
+        # Each message has memory of its own: what is kept of it can be seen.
+        while taken < _MOST and await taking(numbered(1, size=size, start=taken // size + 1)[0]):
+            taken += size
         kept = held()
     if taken >= _MOST:
         text = f"took {taken // _MiB} MiB while nothing was read, and keeps {kept // _MiB} MiB of them"
@@ -178,24 +186,43 @@ async def _begin(trial: Trial, client: Client, consumer: TrialConsumer) -> None:
     await trial.arrives(consumer, first)
 
 
-async def _fill(client: Client, size: int) -> int:
-    """Send until the client waits or has taken more than it may; return the bytes that it took."""
-    taken = number = 0
-    while taken < _MOST:
-        number += 1
-        # Each message has memory of its own: what is kept of it can be seen.
-        sending = asyncio.create_task(client.send(numbered(1, size=size, start=number)[0]))
-        done, _ = await asyncio.wait([sending], timeout=_STUCK)
-        if not done:
-            sending.cancel()
-            await asyncio.wait([sending], timeout=_STUCK)
-        if sending.done() and not sending.cancelled():
-            with suppress(DeliveryError):  # "it does not read" is an answer, too
-                sending.result()
-                taken += size
-                continue
-        break
-    return taken
+async def _taken_by_send(client: Client, message: bytes) -> bool:
+    """Send *message*; False: the client waits, or says that its consumer takes no more."""
+    sending = asyncio.create_task(client.send(message))
+    done, _ = await asyncio.wait([sending], timeout=_STUCK)
+    if not done:
+        sending.cancel()
+        await asyncio.wait([sending], timeout=_STUCK)
+        return False
+    with suppress(DeliveryError):
+        sending.result()
+        return True
+    return False
+
+
+async def _begin_pipelined(
+    trial: Trial, client: PipelinedClient, consumer: TrialConsumer
+) -> Callable[[bytes], Awaitable[bool]]:
+    """Do the same as _begin() by start(), and return what takes one message so."""
+    handover = Handover(client)
+    client.attach(handover)
+
+    async def taking(message: bytes) -> bool:
+        while not handover.start([Batch.of([message])]):
+            try:
+                async with asyncio.timeout(_STUCK):
+                    await handover.told()
+            except TimeoutError:
+                return False
+        await asyncio.sleep(0)
+        return True
+
+    first = numbered(1)
+    async with trial.patience("a first message is taken"):
+        await client.connect()
+        await taking(first[0])
+    await trial.arrives(consumer, first)
+    return taking
 
 
 @contextmanager

@@ -127,8 +127,13 @@ async def cancelled_send_leaves_no_half(trial: Trial) -> None:
     def last_arrived() -> bool:
         return sent[-1] in consumer.received
 
-    for _ in range(2):
+    before = 0
+    for turns in (0, 1, 3, 8):
         sending = await _stuck(trial, client, consumer, sent)
+        if turns:
+            consumer.resume()
+        for _ in range(turns):
+            await asyncio.sleep(0)
         sending.cancel()
         await asyncio.wait([sending], timeout=_STUCK)
         await trial.within("aclose() after a cancelled send() returns", client.aclose())
@@ -147,6 +152,8 @@ async def cancelled_send_leaves_no_half(trial: Trial) -> None:
         strangers = [message for message in consumer.received if message not in whole]
         require(not strangers, f"{shown(b''.join(strangers[:1]))} arrived, and nobody sent it")
         require(last_arrived(), "no message arrives over the connection after it")
+        before = before or descriptors()
+    await require_back(trial, before, descriptors, "file descriptors", "send() was cancelled")
 
 
 # -- what they share -------------------------------------------------------------------------------
