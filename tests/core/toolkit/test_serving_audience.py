@@ -6,9 +6,11 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -18,7 +20,7 @@ from producer_pool.toolkit.serving_options import PeerOverflow, ServingOptions
 from support.listening import lines_of
 from support.sending import LEVELS, needs_kernel
 from support.serving import Served, serving
-from support.streams import is_reset, receive, receive_all, until
+from support.streams import is_reset, receive, receive_all, reset, until
 
 levels = pytest.mark.parametrize("ack", LEVELS, ids=lambda level: level.label)
 
@@ -77,9 +79,9 @@ async def test_peers_that_come_and_go_leave_nothing_behind() -> None:
             peer = await served.join(SMALL)
             if number % 3 == 0:
                 await loop.sock_sendall(peer, b"hello")
-            elif number % 3 == 1:
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             await served.send(b"x" * 1_000_000)
+            if number % 3 == 1:
+                reset(peer)
             peer.close()
             await asyncio.sleep(0)
         await until(lambda: served.client.peers == 1 and served.written == 30)
@@ -195,6 +197,72 @@ async def test_levels_at_once() -> None:
         await until(lambda: served.client.settled() == (1, 1))
 
         assert before == (1, 0)
+
+
+# -- chance ----------------------------------------------------------------------------------------
+
+
+class Wayward:
+    """A peer that reads as much as chance lets it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.stream = bytearray()
+
+    def read(self, size: int) -> None:
+        with suppress(BlockingIOError):
+            self.stream += self.socket.recv(size)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The messages that it got, each of which has to be whole, and as it was sent."""
+        lines = bytes(self.stream).split(b"\n")
+        assert lines.pop() == b""
+        found = [int(line.partition(b" ")[0]) for line in lines]
+        assert lines == [wayward_message(number) for number in found]
+        return found
+
+
+def wayward_message(number: int) -> bytes:
+    return b"%d " % number + b"x" * (number * 7919 % 20_000)
+
+
+@levels
+@pytest.mark.parametrize("overflow", [PeerOverflow.DROP_NEWEST, PeerOverflow.DROP_OLDEST])
+@pytest.mark.parametrize("seed", range(3))
+async def test_chance(ack: Ack, overflow: PeerOverflow, seed: int) -> None:
+    """However slow peers are: what nobody gets is refused, what anybody got is not; once, and in order."""
+    chance = random.Random(seed)
+    client = serving(ServingOptions(peer_buffer=64 * KiB, peer_overflow=overflow))
+    client.timeout = 3600.0
+    async with Served(client, ack) as served:
+        peers: list[Wayward] = []
+        sent = 0
+        for _ in range(400):
+            what = chance.random()
+            if what < 0.02 and len(peers) < 8:
+                peers.append(Wayward(await served.join(SMALL)))
+            elif what < 0.6:
+                count = chance.randint(1, 40)
+                await served.send(*map(wayward_message, range(sent, sent + count)))
+                sent += count
+            else:
+                for peer in peers:
+                    peer.read(chance.choice([1, 1000, 100_000, 1_000_000]))
+            await asyncio.sleep(0)
+        while client.settled() != (sent, sent):
+            for peer in peers:
+                peer.read(1 << 20)
+            await asyncio.sleep(0)
+        await client.aclose()
+        for peer in peers:
+            peer.stream += await receive_all(peer.socket)
+        got = [peer.numbers for peer in peers]
+        refused = [number for number, _ in served.signals.refused]
+
+    assert all(numbers == sorted(set(numbers)) for numbers in got)
+    assert sorted([*refused, *{number for numbers in got for number in numbers}]) == list(range(sent))
+    assert client.stats.missed > 0
 
 
 # -- descriptors -----------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 
 import pytest
@@ -15,7 +14,7 @@ from producer_pool.toolkit.serving_options import PeerOverflow, ServingOptions
 from support.listening import lines_of
 from support.sending import LEVELS
 from support.serving import Served, serving
-from support.streams import is_reset, receive, receive_all, until
+from support.streams import is_reset, receive, receive_all, reset, until
 
 levels = pytest.mark.parametrize("ack", LEVELS, ids=lambda level: level.label)
 
@@ -322,8 +321,7 @@ async def test_one_of_two_leaves_inside_of_a_message(ack: Ack) -> None:
 async def test_peer_that_is_reset(served: Served) -> None:
     """It is gone as one that closed."""
     peer = await served.join()
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    peer.close()
+    reset(peer)
     await served.send(b"one")
     await until(lambda: served.signals.refused)
 

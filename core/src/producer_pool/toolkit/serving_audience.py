@@ -297,7 +297,6 @@ class Audience:
         missed = self.sent - reached
         self.stats.missed += missed
         self.members = tuple([one for one in self.members if one is not peer])
-        self._coverage.settle(self._confirmed if self.confirms else self.written())
         for messages in self._coverage.leave(peer, reached, self.sent):
             self._events.lost(messages)
         return missed
@@ -306,7 +305,6 @@ class Audience:
         count = dropped[1] - dropped[0]
         self.stats.missed += count
         self._warn("missed", f"{peer.origin}: reads too slowly; {count} messages dropped (peer-overflow=)")
-        self._coverage.settle(self._confirmed if self.confirms else self.written())
         for messages in self._coverage.lose(peer, dropped):
             self._events.lost(messages)
 
@@ -378,6 +376,7 @@ class Audience:
                 self.left(peer, f"no handshake within {limit} (handshake-timeout=)", fault=True)
         if self._behind:
             self._events.moved()
+        self._coverage.settle(self._confirmed if self.confirms else self.written())
         self._sweeping = self._loop.call_later(self._interval, self._sweep)
 
     def _check_progress(self, peer: Peer) -> None:

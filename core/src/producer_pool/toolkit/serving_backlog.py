@@ -54,7 +54,7 @@ class Backlog:
         entries.append(Waiting(first, count, None))
 
     def drop_oldest(self, most: int) -> list[Range]:
-        """Leave out batches from the front, until those left cost at most *most*; return which messages."""
+        """Leave out batches from the front, until those left cost at most *most*; return which they were."""
         entries = self._entries
         dropped: list[Range] = []
         gap = entries[0].first if entries else 0
@@ -64,8 +64,6 @@ class Backlog:
             end = first + count
             if run is not None:
                 self.cost -= run.cost
-                if dropped and dropped[-1][1] == first:
-                    first = dropped.pop()[0]
                 dropped.append((first, end))
         if end > gap:
             entries.appendleft(Waiting(gap, end - gap, None))

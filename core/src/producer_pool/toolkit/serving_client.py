@@ -216,6 +216,8 @@ class ServingClient(PipelinedClient):
 
     def _refuse(self, count: int) -> None:
         """Take messages, and report soon that there is nobody to send them to."""
+        if not count:
+            return
         first = self._audience.sent
         self._audience.skip(count)
         if self._refused is None:

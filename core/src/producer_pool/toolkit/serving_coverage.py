@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Hashable, Iterable, Iterator
 
 from producer_pool.toolkit.serving_backlog import Range
@@ -21,6 +22,10 @@ class Coverage:
     def __init__(self) -> None:
         self._since: dict[Hashable, int] = {}
         """The first message for each peer."""
+        self._firsts: list[int] = []
+        """The same in order."""
+        self._losers: dict[int, int] = {}
+        """How many peers lost what begins at a message."""
         self._lost: dict[Hashable, list[Range]] = {}
         """What a peer does not get, though it stays: rising, and apart."""
         self._got: list[Range] = []
@@ -29,10 +34,16 @@ class Coverage:
     def join(self, peer: Hashable, first: int) -> None:
         """Note that all messages from *first* on are for *peer*, too."""
         self._since[peer] = first
+        insort(self._firsts, first)
 
     def lose(self, peer: Hashable, lost: Range) -> list[Range]:
-        """Note what *peer* does not get; return what of that nobody gets."""
+        """Note a batch that *peer* does not get; return it, or what of it nobody gets."""
         self._lost[peer] = _united([*self._lost.get(peer, ()), lost])
+        first = lost[0]
+        self._losers[first] = losers = self._losers.get(first, 0) + 1
+        # If all are slow, each loses each batch: only the last of them is worth a look at all.
+        if losers < bisect_right(self._firsts, first):
+            return []
         return self._for_nobody([lost])
 
     def leave(self, peer: Hashable, reached: int, end: int) -> list[Range]:
@@ -42,6 +53,7 @@ class Coverage:
         It has what was for it before *reached*, but for what it lost; *end* messages were sent.
         """
         first = self._since.pop(peer)
+        del self._firsts[bisect_right(self._firsts, first) - 1]
         reached = max(first, reached)
         lost = self._lost.pop(peer, ())
         self._got = _united([*self._got, *_without([(first, reached)], lost)])
@@ -54,6 +66,7 @@ class Coverage:
     def settle(self, count: int) -> None:
         """Forget the first *count* messages: nobody asks for them any more."""
         self._got = [(max(first, count), end) for first, end in self._got if end > count]
+        self._losers = {first: losers for first, losers in self._losers.items() if first >= count}
         for peer, lost in self._lost.items():
             if lost and lost[0][0] < count:
                 self._lost[peer] = [(max(first, count), end) for first, end in lost if end > count]
