@@ -108,6 +108,16 @@ def test_plugin_that_is_wrong(site: Site, source: str, message: str) -> None:
     assert "fifo" in plugins.transport("fifo").schemes, "one broken plugin never disturbs another"
 
 
+def test_hook_of_a_newer_core(site: Site) -> None:
+    """One that is marked as optional is passed over where it is not known."""
+    source = transports_module(
+        "fifo", more="@hookimpl(optionalhook=True)\ndef producer_pool_newer(pool): ..."
+    )
+    site.install("acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": source})
+
+    assert "fifo" in Registry(PluginSelection()).transport("fifo").schemes
+
+
 def test_plugin_that_was_wrong_and_is_repaired(site: Site) -> None:
     """The next one who asks for it gets it."""
     site.install("acme-fifo", transports={"fifo": "acme_fifo"}, modules={"acme_fifo": "import not_there"})
