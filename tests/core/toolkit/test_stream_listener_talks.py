@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -218,3 +219,23 @@ async def test_who_never_says_hello(caplog: pytest.LogCaptureFixture) -> None:
         assert "no hello within" in lines_of(caplog)[0]
         await send(good, b"still here\n")
         await until(lambda: made.intake.messages == [b"still here"])
+
+
+async def test_silent_ones_keep_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+    """When all places are taken, who is longest at its introduction gives way, and nobody else."""
+    async with running(PoliteListener(StreamListenerOptions(max_connections=3))) as made:
+        good = await greeted(made)
+        silent = [await made.connect() for _ in range(2)]
+        await until(lambda: made.stats.connections == 3)
+        other = await greeted(made)
+
+        assert await receive_all(silent[0]) == b""
+        assert "closed inside its hello, to make room" in lines_of(caplog)[0]
+        last = await greeted(made)
+        assert await receive_all(silent[1]) == b""
+        with contextlib.suppress(ConnectionResetError):
+            assert await is_reset(await made.connect())
+        await until(lambda: made.stats.refused == 1)
+        for client in (good, other, last):
+            await send(client, b"still here\n")
+        await until(lambda: len(made.intake.messages) == 3)

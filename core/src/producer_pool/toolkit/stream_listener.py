@@ -63,6 +63,8 @@ class StreamListener(Listener):
         self._acceptor = Acceptor(binding, self._admit, self._say)
         self._name = binding.address
         self._connections: dict[int, Connection] = {}
+        self._newcomers: dict[int, Connection] = {}
+        """Those that are not established yet, the oldest first."""
         self._waiting: deque[int] = deque()
         """Connections that are ready and were not served in this turn."""
         self._buffer = bytearray(_READ)
@@ -148,7 +150,7 @@ class StreamListener(Listener):
 
     def _admit(self, sock: socket.socket, peer: object) -> None:
         origin = None
-        if len(self._connections) >= self._options.max_connections:
+        if len(self._connections) >= self._options.max_connections and not self._make_room():
             self._say("full", f"connection refused: {len(self._connections)} are open; see max-connections")
         else:
             origin = self._binding.admit(sock, peer)
@@ -160,9 +162,22 @@ class StreamListener(Listener):
         self._connections[fd] = connection = self._connection(sock, origin)
         if self._tls is not None:
             connection.layer = TlsLayer(self._tls.context, server=True)
+        if not connection.established:
+            self._newcomers[fd] = connection
         self._ready.add(fd)
         self.stats.accepted += 1
         self.stats.connections = len(self._connections)
+
+    def _make_room(self) -> bool:
+        """Close who is longest at its handshake; False: all that are open are done with theirs."""
+        # Else whoever connects and says nothing could keep everybody else out.
+        for connection in self._newcomers.values():
+            self.stats.evicted += 1
+            where = f"{connection.origin}: closed inside its {connection.handshake}"
+            self._say("room", f"{where}, to make room; see max-connections")
+            self._close(connection)
+            return True
+        return False
 
     def _connection(self, sock: socket.socket, origin: str) -> Connection:
         """Make what is kept of one connection. Protocols that are no framing override it."""
@@ -223,6 +238,7 @@ class StreamListener(Listener):
         sock = connection.socket
         if self._connections.pop(sock.fileno(), None) is None:
             return
+        self._newcomers.pop(sock.fileno(), None)
         self.stats.connections = len(self._connections)
         self._ready.remove(sock.fileno())
         if connection.layer is not None and not connection.parting:
@@ -303,7 +319,11 @@ class StreamListener(Listener):
             self._decode(connection, size)
         else:
             self._decrypt(connection, connection.layer, size)
-        return max(size, _COST if established else _HANDSHAKE_COST)
+        if established:
+            return max(size, _COST)
+        if connection.established:
+            self._newcomers.pop(connection.socket.fileno(), None)
+        return max(size, _HANDSHAKE_COST)
 
     def _decrypt(self, connection: Connection, layer: TlsLayer, size: int) -> None:
         established = connection.established
