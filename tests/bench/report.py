@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from bench.runner import CEILING, Run
-from bench.workloads import WORKLOADS, Memory, Through
+from bench.workloads import WORKLOADS, Crowded, Memory, Through
 
 BUSY = 0.9
 Show = Callable[[float], str]
@@ -23,6 +23,8 @@ def markdown(runs: Sequence[Run]) -> str:
             parts.append(_through(chosen))
         elif isinstance(workload, Memory):
             parts.append(_memory(chosen))
+        elif isinstance(workload, Crowded):
+            parts.append(_crowded(chosen))
         else:
             parts.append(_embedded(chosen))
     return "\n".join(parts)
@@ -111,6 +113,26 @@ def _embedded(runs: list[Run]) -> str:
         row = [name, *(_spread(own, unit, _micro) for unit in ("call_us", "settled_us", "cpu_us"))]
         rows.append(row + ([_ratio(own, measured[base], "call_us")] if base else []))
     return _table(head, rows)
+
+
+def _crowded(runs: list[Run]) -> str:
+    head = ["command", "CPU ms alone", "CPU ms among them", "CPU ms added", "wall ms added"]
+    rows = [
+        [
+            f"`producer-pool {name}`",
+            _spread(own, "cpu_ms", _tenth),
+            _spread(own, "among_cpu_ms", _tenth),
+            *(_added(own, unit) for unit in ("cpu_ms", "wall_ms")),
+        ]
+        for name, own in _by_contestant(runs).items()
+    ]
+    return _table(head, rows)
+
+
+def _added(runs: list[Run], unit: str) -> str:
+    """The median of the differences within each repetition, with the smallest and the largest."""
+    values = sorted(run.figures[f"among_{unit}"] - run.figures[unit] for run in runs)
+    return f"{_tenth(median(values))} ({_tenth(values[0])}..{_tenth(values[-1])})"
 
 
 def _by_contestant(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
+from bench.installed import crowd, timed
 from bench.process import BenchError, Child, context_switches, cores, resident
 from bench.relays import RELAYS, UnavailableError
 from bench.traffic import LoadProcess, Traffic
-from bench.workloads import WORKLOADS, Embedded, Memory, Through
+from bench.workloads import WORKLOADS, Crowded, Embedded, Memory, Through
 
 BOUND = 60.0
 CEILING = "ceiling"
@@ -56,6 +57,9 @@ def run_all(names: list[str], settings: Settings) -> Iterator[Run]:
         workload = WORKLOADS[name]
         if isinstance(workload, Embedded):
             yield from _embedded(name, workload, settings)
+            continue
+        if isinstance(workload, Crowded):
+            yield from _crowded(name, workload, settings)
             continue
         if isinstance(workload, Through):
             yield _ceiling(name, workload.traffic, settings)
@@ -158,3 +162,17 @@ def _embedded(name: str, workload: Embedded, settings: Settings) -> Iterator[Run
         for verb in workload.verbs:
             figures = {unit: median(said[unit][verb][1:]) for unit in ("call_us", "settled_us", "cpu_us")}
             yield Run(name, verb, repetition, result["intact"], figures, {**result, "program": said})
+
+
+def _crowded(name: str, workload: Crowded, settings: Settings) -> Iterator[Run]:
+    """Each command alternates between both; of the runs of a repetition the fastest counts."""
+    with crowd(workload.distributions) as folder:
+        for repetition in range(settings.repetitions):
+            for command in workload.commands:
+                alone, among = [], []
+                for _ in range(workload.runs):
+                    alone.append(timed(command, {}))
+                    among.append(timed(command, {"PYTHONPATH": str(folder)}))
+                figures = {unit: min(run[unit] for run in alone) for unit in alone[0]}
+                figures |= {f"among_{unit}": min(run[unit] for run in among) for unit in among[0]}
+                yield Run(name, " ".join(command), repetition, True, figures)

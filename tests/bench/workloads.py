@@ -40,7 +40,17 @@ class Embedded:
     consumers: int = 4
 
 
-Workload = Through | Memory | Embedded
+@dataclass(frozen=True)
+class Crowded:
+    """Commands run to their end, without and with so many *distributions* more, none of them ours."""
+
+    title: str
+    commands: tuple[tuple[str, ...], ...]
+    distributions: int
+    runs: int
+
+
+Workload = Through | Memory | Embedded | Crowded
 
 # A stalled run must offer more than the buffer holds, also where many messages share one batch.
 WORKLOADS: dict[str, Workload] = {
@@ -68,5 +78,11 @@ WORKLOADS: dict[str, Workload] = {
     "stalled-10-single": Memory(
         "one of 4 never reads: 10 B, 64 producers, one per write",
         Traffic(size=10, stall=1, producers=64, batch=1, count=600_000),
+    ),
+    "installed": Crowded(
+        "commands with 300 more distributions installed",
+        (("--version",), ("plugins", "list"), ("check", "--to", "tcp://127.0.0.1:9")),
+        300,
+        5,
     ),
 }

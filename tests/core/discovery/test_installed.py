@@ -99,6 +99,16 @@ def test_path_that_cannot_be_scanned(tmp_path: Path) -> None:
     assert scan([str(tmp_path)]) is None
 
 
+def test_remains_of_an_update_of_something_else(tmp_path: Path) -> None:
+    """What provides nothing in either version does not make the scan give up, which is dear."""
+    site = Site(tmp_path)
+    site.install("acme-fifo", "1.0", transports={"fifo": "acme_fifo"})
+    site.install("other", "1.0")
+    site.install("other", "2.0")
+
+    assert [one.title for one in scan([str(tmp_path)]) or ()] == ["acme-fifo 1.0"]
+
+
 def test_foreign_finder_of_distributions() -> None:
     """Somebody else may know distributions that lie in no folder."""
 

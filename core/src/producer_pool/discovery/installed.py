@@ -74,7 +74,7 @@ def scan(folders: Iterable[str]) -> tuple[Provided, ...] | None:
     found: list[Provided] = []
     seen: set[str] = set()
     for folder in folders:
-        here: dict[str, str] = {}
+        here: dict[str, list[str]] = {}
         try:
             names = os.listdir(folder or ".")
         except NotADirectoryError:
@@ -82,21 +82,19 @@ def scan(folders: Iterable[str]) -> tuple[Provided, ...] | None:
         except OSError:
             continue
         for name in names:
-            if not name.endswith((".dist-info", ".egg-info")):
-                if name == "EGG-INFO":
-                    return None
-                continue
-            distribution = normalized(name.rpartition(".")[0].partition("-")[0])
-            if distribution in here:
-                return None  # the remains of an update
-            here[distribution] = name
-        for distribution, name in here.items():
+            if name.endswith((".dist-info", ".egg-info")):
+                distribution = normalized(name.rpartition(".")[0].partition("-")[0])
+                here.setdefault(distribution, []).append(name)
+            elif name == "EGG-INFO":
+                return None
+        for distribution, copies in here.items():
             if distribution in seen:
                 continue
-            entries = _read_one(os.path.join(folder or ".", name))
-            if entries is None:
-                return None
-            found += entries
+            for name in copies:
+                entries = _read_one(os.path.join(folder or ".", name))
+                if entries is None or (entries and len(copies) > 1):
+                    return None  # damaged, or the remains of an update
+                found += entries
         seen |= here.keys()
     return tuple(found)
 
