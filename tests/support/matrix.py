@@ -47,10 +47,15 @@ class Way:
             return _is_text(message)
         return True
 
-    def listener_url(self, folder: Path, authority: Authority) -> str:
-        """Return a URL of it to listen at."""
+    @property
+    def serves(self) -> bool:
+        """Whether its consumers connect to it, and it listens."""
+        return self.scheme.endswith("+serve")
+
+    def listening_url(self, folder: Path, authority: Authority) -> str:
+        """Return a URL of it to listen at: for its listener, or for its client if that one serves."""
         options = dict(self.options)
-        kind = self.transport.listener_options or self.transport.options
+        kind = self.transport.options if self.serves else self.transport.listener_options
         if "frames" not in _names(kind):  # A listener takes both kinds as they come.
             options.pop("frames", None)
         if "strip" in _names(kind):
@@ -69,7 +74,7 @@ class Way:
 
     def _place(self, folder: Path) -> str:
         loopback = self.transport.loopback
-        assert loopback, f"{self.scheme} has both ends, and does not say where they can meet"
+        assert loopback, f"{self.scheme} does not say where its ends can meet"
         return loopback.replace("{tmp}", str(folder))
 
 
@@ -80,12 +85,9 @@ def schemes_of_this_tree() -> list[str]:
 
 
 def ways() -> Iterator[Way]:
-    """Yield every way of every transport of this tree that has both ends."""
+    """Yield every way in which the transports of this tree send."""
     for scheme in schemes_of_this_tree():
-        transport = default_registry().transport(scheme)
-        if transport.client is None or transport.listener is None:
-            continue
-        known = _names(transport.options)
+        known = _names(default_registry().transport(scheme).options)
         if "framing" in known:
             yield from (Way(scheme, {"framing": framing}) for framing in ("lines", "length4"))
         elif "frames" in known:

@@ -19,7 +19,7 @@ PUBLISHED: Final = {
         ("producer-pool-tcp", ("tcp", "tcp+tls", "tcp+serve", "tcp+tls+serve")),
         ("producer-pool-udp", ("udp",)),
         ("producer-pool-unix", ("unix", "unix+dgram", "unix+serve")),
-        ("producer-pool-websocket", ("ws", "wss")),
+        ("producer-pool-websocket", ("ws", "wss", "ws+serve", "wss+serve")),
     )
     for scheme in schemes
 }

@@ -107,5 +107,17 @@ def producer_pool_transports() -> Iterable[Transport]:
         acks=acks,
         loopback="wss://127.0.0.1:0",
     )
-    yield Transport(schemes=("ws+serve",), client=_serve, options=ServeOptions, acks=acks)
-    yield Transport(schemes=("wss+serve",), client=_serve, options=SecureServeOptions, acks=acks)
+    yield Transport(
+        schemes=("ws+serve",),
+        client=_serve,
+        options=ServeOptions,
+        acks=acks,
+        loopback="ws+serve://127.0.0.1:0",
+    )
+    yield Transport(
+        schemes=("wss+serve",),
+        client=_serve,
+        options=SecureServeOptions,
+        acks=acks,
+        loopback="wss+serve://127.0.0.1:0",
+    )
