@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from producer_pool.plugin import Batch, DeliveryError, Settled
+from producer_pool.plugin import Ack, Batch, DeliveryError, Settled
 from support.zoo.animal import animal
 from support.zoo.healthy import PipelinedClient, PlainClient
 
@@ -86,3 +86,16 @@ class LosesOneAfterTheBreak(PipelinedClient):
     def settled(self) -> Settled:
         settled = super().settled()
         return Settled(settled.written + self.left_out, settled.confirmed + self.left_out)
+
+
+@animal(
+    "loses-nothing-in-a-proxy",
+    says=r"50 messages were reported delivered \(peer\) that a proxy took, and did not pass on",
+    acks={Ack.WRITTEN, Ack.PEER},
+)
+class TakesAProxyForThePeer(PipelinedClient):
+    """It takes the acknowledgement of the next kernel for an answer of the consumer."""
+
+    @property
+    def acks(self) -> frozenset[Ack]:
+        return frozenset({Ack.WRITTEN, Ack.PEER})

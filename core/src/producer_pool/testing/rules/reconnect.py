@@ -7,19 +7,36 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from producer_pool.model.errors import ConfigurationError, UsageError
 from producer_pool.model.outcomes import Ack
 from producer_pool.testing.consumers import TrialConsumer
 from producer_pool.testing.forwarding import DIRECT, Forwarding, steady, until_one_arrives
-from producer_pool.testing.rule import CONFIRMING, CONSUMER, RuleBroken, require, rule
+from producer_pool.testing.proxy import FaultProxy
+from producer_pool.testing.proxy_faults import Faults
+from producer_pool.testing.rule import (
+    CONFIRMING,
+    CONSUMER,
+    Need,
+    RuleBroken,
+    not_applicable,
+    require,
+    rule,
+)
 from producer_pool.testing.trial import Trial, numbered, shown
 
 __all__ = [
     "doubles_nothing_confirmed",
+    "loses_nothing_in_a_proxy",
     "loses_nothing_in_mid_stream",
     "loses_nothing_unconfirmed",
     "notices_the_end",
     "reconnects",
 ]
+
+ABOVE_KERNEL: Final = Need(
+    lambda subject: max(subject.transport.acks) > Ack.KERNEL,
+    "declares no level of acknowledgement above kernel",
+)
 
 _STEP: Final = 4096
 _MOST: Final = 32 * 1024
@@ -74,6 +91,19 @@ async def loses_nothing_in_mid_stream(trial: Trial) -> None:
     """
     for level in _confirming(trial):
         await _crash_of_one_who_reads(trial, level)
+
+
+@rule(CONSUMER, ABOVE_KERNEL)
+async def loses_nothing_in_a_proxy(trial: Trial) -> None:
+    """
+    At PEER and APP, what a proxy took and did not pass on is not confirmed, and is sent again.
+
+    A proxy, a sidecar or a load balancer ends the connection: its kernel acknowledges what may never reach
+    the consumer. A level above KERNEL is an answer of the consumer itself, and counts what that has read.
+    """
+    for level in _confirming(trial):
+        if level > Ack.KERNEL:
+            await _swallow_and_reset(trial, level)
 
 
 @rule(CONSUMER)
@@ -182,6 +212,39 @@ async def _crash_of_one_who_reads(trial: Trial, level: Ack) -> None:
         await _all_arrive(trial, consumer, needed[-1:], level)
         needed = needed[:read] + needed[read + _gap(needed[read:], consumer.received) :]
     await _all_arrive(trial, consumer, needed, level)
+    await consumer.aclose()
+
+
+async def _swallow_and_reset(trial: Trial, level: Ack) -> None:
+    consumer = await trial.consumer()
+    try:
+        proxy = FaultProxy(consumer.url)
+    except (ConfigurationError, UsageError):
+        not_applicable("has no address at which a proxy could stand")
+    first, swallowed = numbered(20), numbered(50, start=20)
+    async with proxy:
+        forwarding = await Forwarding.to(trial, proxy.url, ack=level, timeout="1h")
+        try:
+            await _arrive(trial, consumer, forwarding, first)
+        except RuleBroken:
+            if not proxy.accepted:
+                not_applicable("is no stream in which a proxy could stand")
+            raise
+        await forwarding.all_delivered()
+        proxy.forth.faults = Faults(black_hole=True)
+        await forwarding.submit(swallowed)
+        await steady(lambda: len(forwarding.reported()), trial)
+        wrong = forwarding.reported()[len(first) :]
+        require(
+            not wrong,
+            f"{len(wrong)} messages were reported delivered ({level.label}) that a proxy took, and did not "
+            "pass on",
+        )
+        proxy.forth.faults = Faults()
+        proxy.reset()
+        await forwarding.all_delivered()
+        await _all_arrive(trial, consumer, swallowed, level)
+        await forwarding.pool.aclose()
     await consumer.aclose()
 
 
