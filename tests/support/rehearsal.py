@@ -107,11 +107,8 @@ class Rehearsal:
         path = self._environment.get("PATH", os.defpath)
         self._environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
         self._made: Environment | None = None
-        for example in EXAMPLES.iterdir():
-            if example.suffix == ".py":
-                (folder / example.name).write_text(self.ports.mapped(example.read_text()))
-            elif (example / "pyproject.toml").exists():
-                shutil.copytree(example, folder / example.name, ignore=_LEFT_OVER)
+        for example in EXAMPLES.glob("*.py"):
+            (folder / example.name).write_text(self.ports.mapped(example.read_text()))
 
     def regions(self, document: Document) -> Iterator[Region]:
         """Parse a page, for sybil."""
@@ -196,7 +193,8 @@ class Rehearsal:
         self._made = environment = Environment(self.folder / made[3])
         wheels = []
         for requirement in installed[4:]:
-            if requirement.startswith("."):
+            if requirement.startswith("./"):  # One of the examples: its reader has the folder.
+                shutil.copytree(EXAMPLES / requirement, self.folder / requirement, ignore=_LEFT_OVER)
                 wheels += build([self.folder / requirement], self.folder / ".wheels")
             else:
                 wheels.append(wheel_of(re.split(r"\W*\[", requirement)[0]))
