@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.serving_client import ServingClient
 from producer_pool.toolkit.serving_options import ServingOptions
 from producer_pool.toolkit.serving_peer import Peer
 from support.certificates import Authority
@@ -217,6 +219,36 @@ async def test_farewell_of_a_peer() -> None:
         peer.close()
         await until(lambda: not served.client._audience._peers)
         assert served.client.stats.evicted == 0
+
+
+class Fickle(Peer):
+    """Has enough after the first message."""
+
+    notes = True
+
+    def sent(self) -> None:
+        self.leave("enough")
+
+
+class FickleClient(ServingClient):
+    """Serves such peers."""
+
+    def peer(self, sock: socket.socket, origin: str) -> Peer:
+        return Fickle(self, sock, origin)
+
+
+@pytest.mark.parametrize("sizes", [[100_000, 100_000, 10], [100_000]], ids=["batches", "pieces"])
+async def test_only_peer_leaves_while_more_is_started(sizes: list[int]) -> None:
+    """What is started in the same breath is refused as well, though somebody was there when that began."""
+    async with Served(serving(ServingOptions(peer_buffer=64 * KiB), kind=FickleClient)) as served:
+        peer = await served.join()
+        batches = [Batch.of([b"x" * (size // 10)] * 10) for size in sizes]
+        assert served.start(batches) == len(batches)
+        await until(lambda: served.written == 10 * len(batches))
+        got = (await receive_all(peer)).count(b"\n")
+
+        assert 0 < got < 10 * len(batches)
+        assert [number for number, _ in served.signals.refused] == list(range(got, 10 * len(batches)))
 
 
 # -- defects ---------------------------------------------------------------------------------------

@@ -365,6 +365,7 @@ def test_only_consumer_is_killed(stack: ExitStack) -> None:
     consumer = stack.enter_context(Consumer(address(pool, "them"), receive_buffer=4096))
     joined(pool, "them", 1)
     receipts = [pool.submit(b"%06d " % number + b"x" * 10_000) for number in range(1000)]
+    eventually(lambda: pool.stats().producers["them"].accepted == 1000, "all are sent, or wait for it")
     got = consumer.read(10)
     consumer.socket.close()
     results = [receipt.results(wait=BOUND)["them"] for receipt in receipts]

@@ -183,8 +183,12 @@ class ServingClient(PipelinedClient):
         while started < len(batches) and self._spent < _TURN:
             together = group(batches, started)
             for run, wire in self._runs(together, offset):
-                self._spent += max(len(wire), _COST) * len(audience.members)
-                audience.send(run, wire)
+                members = len(audience.members)
+                if members < least:  # they may go at any time
+                    self._refuse(len(run))
+                else:
+                    self._spent += max(len(wire), _COST) * members
+                    audience.send(run, wire)
             started += len(together)
             offset = 0
         return started
