@@ -8,13 +8,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from producer_pool.testing.rules import RULES
 from support.environments import Environment, build, core_wheel
 from support.tree import ROOT
 
-# One worker makes the environment, once.
-pytestmark = pytest.mark.xdist_group("generated plugin")
+# One worker makes the environment, once. A whole conformance suite runs in it, perhaps beside others.
+pytestmark = [pytest.mark.xdist_group("generated plugin"), pytest.mark.timeout(180)]
 
 OWN_TESTS = 2
 
@@ -82,6 +83,29 @@ def test_it_is_tidy(environment: Environment) -> None:
         done = subprocess.run(ruff, cwd=folder_in(environment), capture_output=True, text=True)
 
         assert done.returncode == 0, done.stdout
+
+
+def test_its_ci_file(environment: Environment, tmp_path: Path) -> None:
+    """Each step can be run, one after the other; the conformance suite has a test of its own here."""
+    project = shutil.copytree(folder_in(environment), tmp_path / "producer-pool-fifo")
+    workflow = yaml.safe_load((project / ".github/workflows/test.yml").read_text())
+    steps = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
+    clean = Environment(tmp_path / "env")
+    clean.install(core_wheel())
+    clean.borrow("pip", "hatchling", "editables", "mypy")
+    brief = {"PYTEST_ADDOPTS": "--deselect tests/test_conformance.py"}
+    for step in steps:
+        done = subprocess.run(
+            ["bash", "-c", step],
+            cwd=project,
+            env={**clean.environment, **brief},
+            capture_output=True,
+            text=True,
+        )
+
+        assert done.returncode == 0, f"{step}: {done.stdout}{done.stderr}"
+    assert sum("pytest" in step for step in steps) == 2
+    assert len(steps) == 6
 
 
 def test_its_wheel(environment: Environment) -> None:

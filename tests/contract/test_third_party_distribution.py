@@ -16,8 +16,8 @@ from support.environments import Environment, build, core_wheel
 from support.pages import EXAMPLES, items
 from support.tree import ROOT, modules
 
-# One worker makes the environments, once.
-pytestmark = pytest.mark.xdist_group("third party")
+# One worker makes the environments, once. A whole conformance suite runs in one of them.
+pytestmark = [pytest.mark.xdist_group("third party"), pytest.mark.timeout(180)]
 
 PLACE = EXAMPLES / "producer-pool-signed"
 CODE = PLACE / "src" / "producer_pool_signed" / "transport.py"
