@@ -31,6 +31,22 @@ def test_scheme_says_where_its_ends_meet() -> None:
     assert subject.provided.distribution == "zoo"
 
 
+def test_options_of_the_declared_url() -> None:
+    """They are the listener's, as those of any other URL, and the options given beside are there, too."""
+    declared = registry(loopback="zoo://127.0.0.1:0?tail=deliver")
+    subject = Subject.of_scheme("zoo", declared, listener_options={"max-message": "2KiB"})
+
+    assert subject.url == "zoo://127.0.0.1:0"
+    assert subject.listener_options == {"tail": "deliver", "max-message": "2KiB"}
+
+
+def test_url_as_people_see_it() -> None:
+    """The place of the folder is shown as it is written, and a password is not shown."""
+    assert Subject("zoo:{tmp}/x", registry()).shown == "zoo:{tmp}/x"
+    assert Subject("zoo://{tmp}/x", registry()).shown == "zoo://{tmp}/x"
+    assert "secret" not in Subject("zoo://me:secret@127.0.0.1:0", registry()).shown
+
+
 def test_scheme_that_does_not_say_where_its_ends_meet() -> None:
     """The error says what to write, for the user and for the author."""
     with pytest.raises(UsageError, match=r"name a URL, such as zoo://127.0.0.1:0, or set loopback="):

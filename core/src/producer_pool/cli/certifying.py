@@ -9,7 +9,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -75,13 +75,13 @@ def subject_for(
     registry = Registry()
     for file in files:
         registry.register_file(file)
-    url = place
+    make: Callable[..., Subject] = Subject
     if _SCHEME.match(place):
-        try:
-            url = Subject.of_scheme(place.lower(), registry).url
-        except UsageError as error:
-            raise click.BadParameter(str(error), param_hint="SCHEME_OR_URL") from None
-    subject = Subject(url, registry, client_options=client_options, listener_options=listener_options)
+        make, place = Subject.of_scheme, place.lower()
+    try:
+        subject = make(place, registry, client_options=client_options, listener_options=listener_options)
+    except UsageError as error:
+        raise click.BadParameter(str(error), param_hint="SCHEME_OR_URL") from None
     _check(subject)
     return subject
 
@@ -159,7 +159,7 @@ def report(done: Done, *, as_json: bool) -> None:
             FAILED, [f"internal error: {len(done.seconds)} rules were tried, and the verdicts are {counts}"]
         )
     described = declared(done.subject.scheme, done.subject.loaded)
-    url = str(Endpoint.parse(done.subject.url))
+    url = done.subject.shown
     if as_json:
         rules = [
             _as_json(verdict, seconds)

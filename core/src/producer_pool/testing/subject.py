@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from producer_pool.contract.transport import Transport
@@ -49,9 +50,16 @@ class Subject:
             object.__setattr__(self, "url", bare)
 
     @classmethod
-    def of_scheme(cls, scheme: str, registry: Registry) -> Subject:
+    def of_scheme(
+        cls,
+        scheme: str,
+        registry: Registry,
+        *,
+        client_options: Mapping[str, str] = MappingProxyType({}),
+        listener_options: Mapping[str, str] = MappingProxyType({}),
+    ) -> Subject:
         """
-        Return what the transport of *scheme* says of itself.
+        Return the transport of *scheme* where it says that its ends meet.
 
         Raises:
             UsageError: it does not say at which URL its ends meet.
@@ -63,7 +71,7 @@ class Subject:
                 f"{scheme} does not say where its ends can meet on this machine; name a URL, such as "
                 f"{scheme}://127.0.0.1:0, or set loopback= in its Transport"
             )
-        return cls(loopback, registry)
+        return cls(loopback, registry, client_options=client_options, listener_options=listener_options)
 
     @property
     def scheme(self) -> str:
@@ -94,6 +102,11 @@ class Subject:
     def sees_arrivals(self) -> bool:
         """Whether there is something that shows what arrives."""
         return self.consumer is not None or self.transport.listener is not None
+
+    @property
+    def shown(self) -> str:
+        """Its URL for people, without secrets, and with ``{tmp}`` as it is."""
+        return str(Endpoint.parse(self.url.replace("{tmp}", "/tmp"))).replace("/tmp", "{tmp}")
 
     def place(self, folder: Path) -> str:
         """Return its URL with *folder* in the place of ``{tmp}``."""
