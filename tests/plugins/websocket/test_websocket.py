@@ -130,6 +130,24 @@ async def test_token_both_ends(tmp_path: Path) -> None:
     await listener.aclose()
 
 
+async def test_token_that_is_changed(tmp_path: Path) -> None:
+    """A client reads it anew for each connection: a new one needs no restart, and a lost one is an error."""
+    (tmp_path / "ours").write_text("old")
+    (tmp_path / "theirs").write_text("new")
+    listener = make_listener(f"ws://127.0.0.1:0?token-file={tmp_path / 'theirs'}")
+    endpoint = await listener.start(FakeIntake())
+    client = make_client(f"ws://127.0.0.1:{endpoint.port}?token-file={tmp_path / 'ours'}")
+    with pytest.raises(ConnectError, match="401"):
+        await client.connect()
+    (tmp_path / "ours").write_text("new")
+    await client.send(b"hello")
+    await client.aclose()
+    (tmp_path / "ours").unlink()
+    with pytest.raises(ConnectError, match="cannot read token-file"):
+        await client.connect()
+    await listener.aclose()
+
+
 @pytest.mark.parametrize(
     "make,url,wrong",
     [

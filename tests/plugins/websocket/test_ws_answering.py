@@ -7,10 +7,12 @@ import logging
 from http import HTTPStatus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from producer_pool.contract.options import coerce
 from producer_pool.model.endpoint import Endpoint
-from producer_pool_websocket.answering import Answer, House, refusal
+from producer_pool_websocket.answering import Answer, House, Request, refusal
 from producer_pool_websocket.options import ServerOptions
 from support.webs import request
 
@@ -218,6 +220,43 @@ def test_compression(agreed: bool) -> None:
     assert status(answer) == 101
     assert (answer.inflater is not None) is agreed
     assert (b"Sec-WebSocket-Extensions: permessage-deflate" in answer.data) is agreed
+
+
+@given(sizes=st.lists(st.integers(1, 90), max_size=8))
+def test_request_in_pieces(sizes: list[int]) -> None:
+    """It is answered once it is whole, and not before; what came after it is given back."""
+    made = Request(house())
+    size = len(request())
+    stream = request() + b"\x81\x80rest"
+    position = 0
+    for length in (*sizes, len(stream)):
+        answer, rest = made.feed(stream[position : position + length])
+        position += length
+        assert (answer is not None) is (position >= size)
+        if answer is not None:
+            assert status(answer) == 101
+            assert rest == stream[size:position]
+            break
+
+
+@pytest.mark.parametrize(
+    "data,code,why",
+    [
+        (b"\x16\x03\x01", 400, "it speaks TLS; is wss:// meant?"),
+        (b"\x00", 400, "it does not speak HTTP"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 16_384, 431, "more than 16384 bytes"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 16_384 + b"\r\n\r\n", 431, "more than 16384 bytes"),
+        (b"x" * 16_385, 431, "more than 16384 bytes"),
+    ],
+)
+def test_requests_that_become_none(data: bytes, code: int, why: str) -> None:
+    """They are refused as soon as that is known; nobody waits for their end."""
+    answer, rest = Request(house()).feed(data)
+
+    assert answer is not None
+    assert status(answer) == code
+    assert why in answer.refused
+    assert rest == b""
 
 
 def test_what_is_quoted_from_a_request() -> None:

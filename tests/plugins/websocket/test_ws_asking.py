@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.model.errors import ConnectError
+from producer_pool.model.errors import ConnectError, InvalidEndpoint
 from producer_pool_websocket.answering import House
-from producer_pool_websocket.asking import Asking, Wish, raw_path
-from producer_pool_websocket.options import ServerOptions
+from producer_pool_websocket.asking import Asking, Wish, raw_path, wish_of
+from producer_pool_websocket.options import ClientOptions, ServerOptions
 
 SECRET = "a-secret-token"
 OK = "HTTP/1.1 {}\r\nConnection: close\r\n\r\n"
@@ -133,6 +133,8 @@ def test_redirects(location: str, shown: str) -> None:
         (b"220 mail.here ESMTP ready\r\n\r\n", "what it answers is not HTTP"),
         (b"\x00" * 20, "what it answers is not HTTP"),
         (b"HTTP/2 200\r\n\r\n", "what it answers is not HTTP"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", "is not HTTP; is wss:// meant"),
+        (b"hello", "is not HTTP; does it speak websocket"),
         (b"HTTP/1.1 101 X\r\n\r\n", "breaks the rules"),
         (b"HTTP/1.1 101 X\r\nnonsense\r\n\r\n", "breaks the rules"),
         (b"HTTP/1.1 101 X\r\nX: " + b"x" * 17_000, "more than 16384 bytes"),
@@ -204,6 +206,25 @@ def test_secrets_are_not_shown(caplog: pytest.LogCaptureFixture) -> None:
         assert caught.value.__context__ is None or caught.value.__suppress_context__
     assert SECRET not in caplog.text
     assert SECRET not in repr(wish)
+
+
+@pytest.mark.parametrize(
+    "url,host",
+    [
+        ("ws://[fe80::1%25eth0]:1", "fe80::1"),
+        ("ws://b%C3%BCcher.example:1", "xn--bcher-kva.example"),
+        ("ws://[::1]:1", "::1"),
+    ],
+)
+def test_host_of_a_url(url: str, host: str) -> None:
+    """It is asked for as a header can hold it."""
+    assert wish_of(Endpoint.parse(url), ClientOptions(), where="ws").host == host
+
+
+def test_host_that_is_no_name() -> None:
+    """It is an error, and not one of a codec."""
+    with pytest.raises(InvalidEndpoint, match="no name that can be looked up"):
+        wish_of(Endpoint.parse(f"ws://{'%C3%BC' * 70}:1"), ClientOptions(), where="ws")
 
 
 @pytest.mark.parametrize(

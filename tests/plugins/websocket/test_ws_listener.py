@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
 
 from producer_pool.model.errors import InvalidOption
+from producer_pool_websocket.answering import House
 from producer_pool_websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT
+from producer_pool_websocket.listener import WebSocketConnection
+from producer_pool_websocket.options import ServerOptions
 from support.listening import lines_of
 from support.streams import is_reset, receive, receive_all, reset, send, until
 from support.webs import Listening, frame, make_listener, request
@@ -326,6 +331,54 @@ async def test_one_connection_too_many() -> None:
         for sock in open_ones:
             await send(sock, frame(TEXT, b"hello"))
         await until(lambda: len(listening.intake.messages) == 2)
+
+
+async def test_many_who_never_finish_their_handshake() -> None:
+    """They keep nobody out, and delay nobody who is there."""
+    async with Listening("ws://127.0.0.1:0?max-connections=20") as listening:
+        good = await listening.opened()
+        for number in range(60):
+            slow = await listening.connect()
+            await send(slow, request()[: number * 2])
+        late = await listening.opened()
+        for sock in (good, late):
+            await send(sock, frame(TEXT, b"hello"))
+        await until(lambda: len(listening.intake.messages) == 2)
+
+        assert listening.stats.connections == 20
+
+
+def test_quiet_connection_is_small() -> None:
+    """A thousand producers that say nothing take a megabyte or little more, besides what the kernel keeps."""
+    pairs = [socket.socketpair() for _ in range(100)]
+    house = House("/", ServerOptions(), None)
+
+    def made(ours: socket.socket) -> WebSocketConnection:
+        connection = WebSocketConnection(ours, "ws://127.0.0.1:50000", 0.0, house=house, limit=1 << 20)
+        text = bytearray(request())
+        connection.receive(text, len(text), 0.0)
+        connection.unsaid = b""
+        return connection
+
+    made(pairs[0][0])
+    tracemalloc.start()
+    kept = [made(ours) for ours, _ in pairs]
+    size = tracemalloc.get_traced_memory()[0] / len(kept)
+    tracemalloc.stop()
+
+    assert all(connection.established for connection in kept)
+    assert size < 1536
+    for one in (sock for pair in pairs for sock in pair):
+        one.close()
+
+
+async def test_producer_that_speaks_tls(listening: Listening, caplog: pytest.LogCaptureFixture) -> None:
+    """It is refused at its first byte, and the log says what may be meant."""
+    sock = await listening.connect()
+    await send(sock, b"\x16\x03\x01")
+
+    assert (await receive_all(sock)).startswith(b"HTTP/1.1 400 ")
+    assert "is wss:// meant?" in lines_of(caplog)[0]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from producer_pool.plugin import (
     TCP_ACKS,
@@ -53,7 +54,7 @@ __all__ = [
 
 def _client(endpoint: Endpoint, options: ClientOptions) -> Client:
     dialer = TcpDialer(endpoint, options)
-    wish = wish_of(endpoint, options, where=dialer.address)
+    wish = partial(wish_of, endpoint, options, where=dialer.address)
     tls = None
     if isinstance(options, SecureClientOptions):
         tls = client_tls(options, dialer.name, where=dialer.address)

@@ -10,17 +10,17 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote
 
 from websockets.datastructures import MultipleValuesError
-from websockets.http11 import Request
+from websockets.http11 import Request as HttpRequest
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from producer_pool.plugin import Endpoint, InvalidEndpoint
 from producer_pool_websocket.compression import Inflater, server_extensions
 from producer_pool_websocket.credentials import read_token
-from producer_pool_websocket.http_head import QUIET, check_words
+from producer_pool_websocket.http_head import END, MOST, QUIET, check_words
 from producer_pool_websocket.options import ServerOptions
 
-__all__ = ["Answer", "House", "refusal"]
+__all__ = ["Answer", "House", "Request", "refusal"]
 
 _EXTRA: Final = {
     HTTPStatus.UNAUTHORIZED: 'WWW-Authenticate: Bearer realm="producer-pool"\r\n',
@@ -28,6 +28,8 @@ _EXTRA: Final = {
     HTTPStatus.UPGRADE_REQUIRED: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
 }
 _VERSION: Final = "13"
+_TLS: Final = b"\x16"
+"""The first byte of a TLS handshake: RFC 8446, 5.1."""
 _ORIGIN: Final = "Add it to origin= in the URL of the listener, if it may connect."
 _REASONS: Final = {
     HTTPStatus.BAD_REQUEST: "This request breaks the rules of the websocket handshake (RFC 6455, 4.2).",
@@ -87,7 +89,7 @@ class House:
         )
         protocol.receive_data(head)
         request = next(iter(protocol.events_received()), None)
-        if not isinstance(request, Request):
+        if not isinstance(request, HttpRequest):
             return refusal(HTTPStatus.BAD_REQUEST, "no request of HTTP/1.1")
         try:
             refused = self._refuse(request)
@@ -106,7 +108,7 @@ class House:
         inflater = Inflater(protocol.extensions) if protocol.extensions else None
         return Answer(b"".join(protocol.data_to_send()), "", inflater)
 
-    def _refuse(self, request: Request) -> Answer | None:
+    def _refuse(self, request: HttpRequest) -> Answer | None:
         """Return why a request is refused, though it may be a good one; None: it is not."""
         path, _, query = request.path.partition("?")
         if self.token is not None and not self._has_token(request, query):
@@ -125,13 +127,42 @@ class House:
             return refusal(HTTPStatus.UPGRADE_REQUIRED, "of another version of websocket than 13")
         return None
 
-    def _has_token(self, request: Request, query: str) -> bool:
+    def _has_token(self, request: HttpRequest, query: str) -> bool:
         assert self.token is not None
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer":
             # A browser lets no page set that header: RFC 6750, 2.3.
             given = (parse_qs(query).get("access_token") or [""])[0]
         return hmac.compare_digest(given.strip().encode(), self.token.encode())
+
+
+class Request:
+    """What comes of one request, until there is an answer."""
+
+    __slots__ = ("_head", "_house")
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._head = b""
+
+    def feed(self, data: bytes | memoryview) -> tuple[Answer | None, bytes]:
+        """
+        Take a part of it; return the answer, and what came after the request.
+
+        There is none as long as this may become a good request.
+        """
+        self._head += data
+        if not self._head[:1].isalpha():
+            what = "it speaks TLS; is wss:// meant?" if self._head[:1] == _TLS else "it does not speak HTTP"
+            return refusal(HTTPStatus.BAD_REQUEST, what), b""
+        end = self._head.find(END)
+        if end < 0 and len(self._head) <= MOST:
+            return None, b""
+        head, rest = self._head[: end + len(END)], self._head[end + len(END) :]
+        if end < 0 or len(head) > MOST:
+            too_long = f"the head of its request has more than {MOST} bytes"
+            return refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, too_long), b""
+        return self._house.answer(head), rest
 
 
 def refusal(status: HTTPStatus, refused: str, text: str = "") -> Answer:

@@ -17,7 +17,7 @@ from websockets.extensions import ClientExtensionFactory
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import WebSocketURI
 
-from producer_pool.plugin import ConnectError, Endpoint, InvalidOption
+from producer_pool.plugin import ConnectError, Endpoint, InvalidEndpoint, InvalidOption
 from producer_pool_websocket.compression import Inflater, client_extensions
 from producer_pool_websocket.credentials import authorization, read_headers, read_token
 from producer_pool_websocket.http_head import END, MOST, PATH_SAFE, QUIET, check_words
@@ -27,6 +27,8 @@ __all__ = ["Asking", "Wish", "raw_path", "wish_of"]
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |\r)")
 
+_TLS: Final = (0x15, 0x16)
+"""The first byte of an alert, or of a handshake: RFC 8446, 5.1."""
 _VISIBLE: Final = re.compile(r"[!-~]*")
 _HINTS: Final = {
     400: "it does not understand what we ask for",
@@ -91,8 +93,9 @@ class Asking:
         self._answer += data
         end = self._answer.find(END)
         status = _STATUS_LINE.match(self._answer)
-        if status is None and (end >= 0 or len(self._answer) > 16):
-            raise self._refused("what it answers is not HTTP; does it speak websocket?")
+        if status is None and (end >= 0 or len(self._answer) > 16 or self._answer[:1] != b"H"):
+            hint = "is wss:// meant?" if self._answer[0] in _TLS else "does it speak websocket?"
+            raise self._refused(f"what it answers is not HTTP; {hint}")
         if end < 0:
             if len(self._answer) > MOST:
                 raise self._refused(f"the head of its answer has more than {MOST} bytes")
@@ -169,7 +172,7 @@ def wish_of(endpoint: Endpoint, options: ClientOptions, *, where: str) -> Wish:
             f"{where}: say once who we are: user:password@, token-file= or Authorization in headers-file="
         )
     return Wish(
-        host=endpoint.host,
+        host=_ascii(endpoint),
         port=endpoint.port,
         secure=isinstance(options, SecureClientOptions),
         resource=raw_path(endpoint) + (f"?{options.query}" if options.query else ""),
@@ -178,6 +181,15 @@ def wish_of(endpoint: Endpoint, options: ClientOptions, *, where: str) -> Wish:
         compresses=options.compression is Compression.DEFLATE,
         headers=headers,
     )
+
+
+def _ascii(endpoint: Endpoint) -> str:
+    """Return the host of a URL as a header can hold it."""
+    try:
+        host = endpoint.host.partition("%")[0]  # a zone means something on this machine only: RFC 6874, 3
+        return host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise InvalidEndpoint(f"{endpoint}: the host is no name that can be looked up") from None
 
 
 def raw_path(endpoint: Endpoint) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from producer_pool.plugin import (
@@ -16,6 +16,7 @@ from producer_pool.plugin import (
     DeliveryError,
     Dialer,
     Dialogue,
+    InvalidOption,
     Progress,
     Rejected,
     SendError,
@@ -54,7 +55,7 @@ class WebSocketClient(StreamClient):
         self,
         dialer: Dialer,
         options: ClientOptions,
-        wish: Wish,
+        wish: Callable[[], Wish],
         *,
         protocol_name: str,
         tls: ClientTls | None = None,
@@ -68,6 +69,7 @@ class WebSocketClient(StreamClient):
             tls=tls,
         )
         self._wish = wish
+        wish()  # What cannot be asked for is an error now, and not at each attempt.
         self._pings: PingOptions = options
         self._relay: _Relay | None = None
         self._reader = FrameReader(None, masked=False)
@@ -89,7 +91,11 @@ class WebSocketClient(StreamClient):
         super().attach(self._relay)
 
     async def greet(self, dialogue: Dialogue, timeout: float) -> bytes:
-        asking = Asking(self._wish, self.address)
+        try:
+            # Its files are read anew: a token may be another one by now.
+            asking = Asking(self._wish(), self.address)
+        except InvalidOption as error:
+            raise ConnectError(str(error)) from None
         rest: bytes | None = None
         try:
             async with asyncio.timeout(timeout):

@@ -14,10 +14,9 @@ from producer_pool.plugin import (
     ServerTls,
     StreamListener,
 )
-from producer_pool_websocket.answering import Answer, House, refusal
+from producer_pool_websocket.answering import House, Request, refusal
 from producer_pool_websocket.closing import GOING_AWAY, POLICY, close_frame
 from producer_pool_websocket.frames import PING, PONG, control_frame
-from producer_pool_websocket.http_head import END, MOST
 from producer_pool_websocket.options import AnyListenerOptions
 from producer_pool_websocket.reading import FrameReader
 
@@ -27,14 +26,13 @@ __all__ = ["WebSocketConnection", "WebSocketListener"]
 class WebSocketConnection(Connection):
     """One connection of a listener."""
 
-    __slots__ = ("_asked", "_error", "_head", "_heard", "_house", "_limit", "_reader", "_told")
+    __slots__ = ("_asked", "_error", "_heard", "_limit", "_reader", "_request", "_told")
 
     def __init__(self, sock: socket.socket, origin: str, since: float, *, house: House, limit: int) -> None:
         super().__init__(sock, origin, since)
-        self._house = house
         self._limit = limit
-        self._head: bytes | None = b""
-        """What came of the request; None once there is an answer."""
+        self._request: Request | None = Request(house)
+        """None once there is an answer."""
         self._reader: FrameReader | None = None
         self._error: FramingError | None = None
         self._told = False
@@ -63,31 +61,20 @@ class WebSocketConnection(Connection):
 
     def _shake_hands(self, data: bytes, now: float) -> tuple[FrameReader | None, bytes]:
         """Answer the request once it is whole; return who reads what came after it, if it was a good one."""
-        if self._head is None:
+        if self._request is None:
             return None, b""
-        self._head += data
-        end = self._head.find(END)
-        if end < 0 and len(self._head) <= MOST:
+        answer, rest = self._request.feed(data)
+        if answer is None:
             return None, b""
-        head, rest = self._head[: end + len(END)], self._head[end + len(END) :]
-        self._head = None
-        if end < 0 or len(head) > MOST:
-            answer = refusal(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the head has more than {MOST} bytes"
-            )
-        else:
-            answer = self._house.answer(head)
-        self._say(answer)
-        if not answer.refused:
-            self._reader = FrameReader(self._limit, masked=True, inflater=answer.inflater)
-            self.since = now
-        return self._reader, rest
-
-    def _say(self, answer: Answer) -> None:
+        self._request = None
         self.unsaid += answer.data
         if answer.refused:
             self._told = True
             self._error = FramingError(answer.refused)
+            return None, b""
+        self._reader = FrameReader(self._limit, masked=True, inflater=answer.inflater)
+        self.since = now
+        return self._reader, rest
 
     def _answer(self, reader: FrameReader) -> None:
         """Say what the frames that were read ask for."""

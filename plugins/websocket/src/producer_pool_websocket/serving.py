@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import socket
-from http import HTTPStatus
 
 from producer_pool.plugin import Ack, Batch, Binding, InvalidOption, Peer, ServerTls, ServingClient
-from producer_pool_websocket.answering import Answer, House, refusal
+from producer_pool_websocket.answering import House, Request
 from producer_pool_websocket.closing import GOING_AWAY, POLICY, close_frame
 from producer_pool_websocket.frames import PLAIN_BINARY, PLAIN_TEXT, PONG, control_frame
-from producer_pool_websocket.http_head import END, MOST
 from producer_pool_websocket.options import AnyServeOptions, Kind
 from producer_pool_websocket.pulse import Pulse
 from producer_pool_websocket.reading import FrameReader
@@ -26,11 +24,10 @@ class WebSocketPeer(Peer):
 
     def __init__(self, client: WebSocketServingClient, sock: socket.socket, origin: str) -> None:
         super().__init__(client, sock, origin)
-        self._house = client.house
         self._pings = client.pings
         self._asks = client.asks
         self.notes = client.asks
-        self._head = b""
+        self._request = Request(client.house)
         self._reader = FrameReader(None, masked=True)
         self._pulse: Pulse | None = None
         self._told = False
@@ -45,29 +42,17 @@ class WebSocketPeer(Peer):
         if self._pulse is not None:
             self._hear(data)
             return
-        self._head += data
-        end = self._head.find(END)
-        if end < 0 and len(self._head) <= MOST:
+        answer, rest = self._request.feed(data)
+        if answer is None:
             return
-        head, rest = self._head[: end + len(END)], self._head[end + len(END) :]
-        self._head = b""
-        if end < 0 or len(head) > MOST:
-            answer = refusal(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the head has more than {MOST} bytes"
-            )
-        else:
-            answer = self._house.answer(head)
-        self._answer(answer)
-        if not answer.refused and rest:
-            self._hear(memoryview(rest))
-
-    def _answer(self, answer: Answer) -> None:
         self.say(answer.data)
         if answer.refused:
             self.leave(answer.refused, fault=True)
             return
         self._pulse = Pulse(self, self._pings, asks=self._asks, masked=False)
         self.join()
+        if rest:
+            self._hear(memoryview(rest))
 
     # -- afterwards --------------------------------------------------------------------------------
 
