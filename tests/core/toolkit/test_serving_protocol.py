@@ -84,6 +84,26 @@ async def test_peer_that_never_introduces_itself(caplog: pytest.LogCaptureFixtur
         peer.close()
 
 
+async def test_silent_peers_keep_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+    """When all places are taken, who is longest at its introduction gives way; who is served never does."""
+    async with Served(greeting(ServingOptions(max_peers=3))) as served:
+        first = await join(served)
+        silent = [served.dial() for _ in range(2)]
+        await until(lambda: served.client.stats.accepted == 3)
+        second = await join(served)
+        assert await receive_all(silent[0]) == b""
+        third = await join(served)
+        assert await receive_all(silent[1]) == b""
+        with suppress(ConnectionResetError):
+            assert await is_reset(served.dial())
+        await until(lambda: served.client.stats.refused == 1)
+
+        assert served.client.peers == 3
+        assert [text for text in lines_of(caplog) if "its place is wanted" in text]
+        for peer in (first, second, third):
+            peer.close()
+
+
 async def test_peer_with_bad_manners() -> None:
     """It is told, and its connection ends in good order: it can read why."""
     async with Served(greeting()) as served:

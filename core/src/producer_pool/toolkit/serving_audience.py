@@ -158,9 +158,20 @@ class Audience:
             self._loop.remove_reader(self._ready.fileno())
             self._ready.close()
 
+    def _make_room(self) -> bool:
+        """Let go of who is longest at its handshake, or at its end; False: all that are open are served."""
+        # Else whoever connects and says nothing could keep everybody else out.
+        for peer in self._peers.values():
+            if not peer.ready:
+                if peer.parting is None:
+                    self.left(peer, "its place is wanted before its handshake is done", fault=True)
+                self._forget(peer)
+                return True
+        return False
+
     def _admit(self, sock: socket.socket, address: object) -> None:
         origin = None
-        if self._open and len(self._peers) >= self.options.max_peers:
+        if self._open and len(self._peers) >= self.options.max_peers and not self._make_room():
             self._warn("full", f"connection refused: {len(self._peers)} are open; see max-peers")
         elif self._open:
             origin = self._binding.admit(sock, address)
