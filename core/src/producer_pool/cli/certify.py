@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from producer_pool.cli.exits import DONE, FAILED, explained
+from producer_pool.cli.plugin_files import plugin_files
 
 __all__ = ["certify"]
 
@@ -33,14 +34,7 @@ Exit codes:
   78  no plugin for it can be had, or the URL or an option cannot be used""",
 )
 @click.argument("place", metavar="SCHEME_OR_URL")
-@click.option(
-    "--plugin",
-    "files",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A plugin in one Python file, instead of an installed one. May be repeated.",
-)
+@plugin_files
 @click.option("--rule", "names", multiple=True, metavar="NAME", help="Ask this rule only. May be repeated.")
 @click.option(
     "--client-option",

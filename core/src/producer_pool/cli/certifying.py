@@ -19,7 +19,7 @@ import click
 from producer_pool.cli.declared import declared, lines
 from producer_pool.cli.exits import FAILED, leave
 from producer_pool.cli.output import print_json, print_table
-from producer_pool.discovery.registry import Registry
+from producer_pool.cli.plugin_files import registry_with
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidOption, UsageError
 from producer_pool.model.text import suggestion
@@ -72,9 +72,7 @@ def subject_for(
         PluginError: there is no plugin for it, or it cannot be used.
         ConfigurationError: the URL or an option cannot be used.
     """
-    registry = Registry()
-    for file in files:
-        registry.register_file(file)
+    registry = registry_with(files)
     make: Callable[..., Subject] = Subject
     if _SCHEME.match(place):
         make, place = Subject.of_scheme, place.lower()

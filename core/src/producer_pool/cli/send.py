@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from producer_pool.cli.exits import explained
 from producer_pool.cli.kinds import RATE
+from producer_pool.cli.plugin_files import plugin_files, registry_with
 
 __all__ = ["send"]
 
@@ -29,8 +31,16 @@ Exit codes: 0 all delivered, 1 something was not, 2 usage, 78 the URL cannot be 
 @click.argument("text", required=False)
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Send TEXT this often.  [default: 1]")
 @click.option("--rate", type=RATE, metavar="N/s", help="Send no faster than this.")
+@plugin_files
 @click.option("--json", "as_json", is_flag=True, help="Write the summary to stdout, as JSON.")
-def send(url: str, text: str | None, count: int | None, rate: float | None, as_json: bool) -> None:
+def send(
+    url: str,
+    text: str | None,
+    count: int | None,
+    rate: float | None,
+    files: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """
     Send TEXT to URL, or each line of stdin where TEXT is - or missing.
 
@@ -41,6 +51,7 @@ def send(url: str, text: str | None, count: int | None, rate: float | None, as_j
     if text in (None, "-") and count is not None:
         raise click.UsageError("--count repeats a TEXT; what comes from stdin is sent once")
     from producer_pool.cli.sending import Pace, Sending, from_stdin, repeated
+    from producer_pool.discovery.factory import ClientFactory
 
     with explained():
         pace = Pace(rate)
@@ -50,4 +61,5 @@ def send(url: str, text: str | None, count: int | None, rate: float | None, as_j
             source = from_stdin(pace)
         else:
             source = repeated(text, count or 1, pace)
-        sys.exit(Sending(url, as_json=as_json).run(source))
+        factory = ClientFactory(registry_with(files))
+        sys.exit(Sending(url, factory, as_json=as_json).run(source))

@@ -112,8 +112,9 @@ def _paced(batch: Batch, pace: Pace) -> Iterator[Batch]:
 class Sending:
     """One consumer at *url*, from the first connection to the summary."""
 
-    def __init__(self, url: str, *, as_json: bool) -> None:
+    def __init__(self, url: str, factory: ClientFactory, *, as_json: bool) -> None:
         self._url = url
+        self._factory = factory
         self._json = as_json
         self._complete = False
         """Whether all that was to be sent was handed over."""
@@ -127,7 +128,7 @@ class Sending:
         Raises:
             ConfigurationError, PluginError: the URL cannot be used.
         """
-        plan = ClientFactory().plan(self._url, _POLICY)
+        plan = self._factory.plan(self._url, _POLICY)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         log_to_stderr("critical")  # Why it is not reached is said below, once.
         with ProducerPool(limits=Limits(drain=0.0)) as pool:

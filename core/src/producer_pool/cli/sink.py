@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from producer_pool.cli.exits import explained
 from producer_pool.cli.kinds import DURATION
+from producer_pool.cli.plugin_files import plugin_files, registry_with
 from producer_pool.cli.run import log_to_stderr
 
 __all__ = ["sink"]
@@ -31,6 +33,7 @@ Exit codes: 0 ended by --count, SIGTERM or Ctrl-C; 1 cannot listen or print; 2 u
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
 @click.option("--quiet", is_flag=True, help="Print no messages, only the summary.")
 @click.option("--slow", type=DURATION, metavar="DURATION", help="Take this long for each message.")
+@plugin_files
 @click.option(
     "--json",
     "as_json",
@@ -38,7 +41,14 @@ Exit codes: 0 ended by --count, SIGTERM or Ctrl-C; 1 cannot listen or print; 2 u
     help='Print each message as {"text": ...} or, if it is no UTF-8, {"base64": ...}; '
     "with --quiet, the summary as an object.",
 )
-def sink(url: str, count: int | None, quiet: bool, slow: float | None, as_json: bool) -> None:
+def sink(
+    url: str,
+    count: int | None,
+    quiet: bool,
+    slow: float | None,
+    files: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """
     Listen at URL and print what arrives, one line a message.
 
@@ -50,5 +60,8 @@ def sink(url: str, count: int | None, quiet: bool, slow: float | None, as_json: 
         import asyncio
 
         from producer_pool.cli.sinking import Sinking
+        from producer_pool.discovery.factory import ClientFactory
 
-        sys.exit(asyncio.run(Sinking(count=count, quiet=quiet, slow=slow or 0.0, as_json=as_json).run(url)))
+        listener = ClientFactory(registry_with(files)).listener(url)
+        sinking = Sinking(count=count, quiet=quiet, slow=slow or 0.0, as_json=as_json)
+        sys.exit(asyncio.run(sinking.run(listener)))

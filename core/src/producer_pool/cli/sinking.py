@@ -12,9 +12,9 @@ from typing import Final
 from producer_pool.cli.exits import DONE, FAILED, complain
 from producer_pool.cli.output import print_json, write_all
 from producer_pool.cli.signals import Stop
+from producer_pool.contract.ports import Listener
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.receipts import BatchReceipt
-from producer_pool.discovery.factory import ClientFactory
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES
 
@@ -43,16 +43,15 @@ class Sinking:
         self._idle.set()
         self._worker: asyncio.Task[None] | None = None
 
-    async def run(self, url: str) -> int:
+    async def run(self, listener: Listener) -> int:
         """
-        Listen at *url* until there were enough messages or somebody asks it to end; return the exit code.
+        Listen until there were enough messages or somebody asks it to end; return the exit code.
 
         Raises:
-            ConfigurationError, PluginError: the URL cannot be used.
+            ConfigurationError: it may not listen there.
             ListenError: it cannot listen there.
         """
         loop = asyncio.get_running_loop()
-        listener = ClientFactory().listener(url)
         stop = Stop()
         since = loop.time()
         try:
