@@ -82,6 +82,11 @@ class House:
 
     def answer(self, head: bytes) -> Answer:
         """Answer a request, of which all is there: its head."""
+        words = head.partition(b"\r\n")[0].split(b" ")
+        if len(words) == 3 and words[0] != b"GET":
+            return refusal(HTTPStatus.METHOD_NOT_ALLOWED, "no GET request")
+        if words[2:] == [b"HTTP/1.0"]:
+            return refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "of HTTP/1.0")
         protocol = ServerProtocol(
             extensions=server_extensions() if self.compresses else None,
             subprotocols=[Subprotocol(name) for name in self.options.subprotocol] or None,
@@ -133,7 +138,7 @@ class House:
         if kind.lower() != "bearer":
             # A browser lets no page set that header: RFC 6750, 2.3.
             given = (parse_qs(query).get("access_token") or [""])[0]
-        return hmac.compare_digest(given.strip().encode(), self.token.encode())
+        return hmac.compare_digest(given.strip().encode(errors="replace"), self.token.encode())
 
 
 class Request:
