@@ -15,7 +15,6 @@ __all__ = [
     "POLICY",
     "PROTOCOL_ERROR",
     "TOO_BIG",
-    "TRY_LATER",
     "Close",
     "close_frame",
     "read_close",
@@ -29,7 +28,6 @@ NO_CODE: Final = 1005
 INVALID_TEXT: Final = 1007
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
-TRY_LATER: Final = 1013
 
 _MEANINGS: Final = {
     1000: "it is done",
