@@ -57,7 +57,7 @@ def main() -> int:
 def _note(run: Run, file: Path | None) -> None:
     shown = " ".join(f"{name}={value:.4g}" for name, value in run.figures.items())
     print(
-        f"{run.workload:18} {run.contestant:8} #{run.repetition} {run.skipped or shown}",
+        f"{run.workload:18} {run.contestant:15} #{run.repetition} {run.skipped or shown}",
         file=sys.stderr,
         flush=True,
     )

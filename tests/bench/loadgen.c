@@ -8,11 +8,14 @@
  *   stdout  {"event": "result", ...}                     what each consumer got, and what it cost
  *
  * --ceiling and --consume skip the line on stdin: the first sends straight to its own consumers, the second
- * only consumes what some other process sends. With --unix, port N is the abstract unix socket
- * @producer-pool-bench-N.
+ * only consumes what some other process sends.
+ *
+ * --wire says what messages are on the wire: tcp and unix are lines, ws a websocket text frame each, udp a datagram
+ * each. With unix, port N is the abstract unix socket @producer-pool-bench-N.
  */
 #define _GNU_SOURCE
 #include "message.h"
+#include "websocket.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,23 +27,27 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { READ_SIZE = 256 * 1024, EVENTS = 256, BUCKETS = 64 * 32 };
+enum { READ_SIZE = 256 * 1024, EVENTS = 256, BUCKETS = 64 * 32, DATAGRAMS = 64 };
+
+enum wire { TCP, UNIX, WS, UDP };
 
 static struct {
     unsigned producers, consumers, stall, batch;
     size_t size;
     uint64_t count, window;
     double rate, duration, bound, idle, linger;
-    bool ceiling, consume, unix_sockets;
+    bool ceiling, consume;
+    enum wire wire;
 } options = {.producers = 1, .consumers = 1, .batch = 1, .size = 128, .bound = 60, .idle = 5, .linger = 0.1};
 
-enum kind { LISTENER, CONNECTION, PRODUCER, TIMER };
+enum kind { LISTENER, RECEIVER, CONNECTION, PRODUCER, TIMER, STDIN };
 
 struct consumer {
     enum kind kind;
@@ -59,6 +66,8 @@ struct connection {
     char *tail;
     size_t tail_size;
     bool overlong; /* inside a line that is too long already: drop it up to its newline */
+    bool greeted;  /* the handshake of a websocket is done */
+    uint64_t skip; /* bytes to come of a frame that is wrong already */
 };
 
 struct producer {
@@ -78,10 +87,15 @@ struct timer {
 
 static int ep;
 static struct timer timer = {.kind = TIMER};
+static enum kind standard_input = STDIN;
+static bool told;                   /* the line on stdin is there */
 static struct consumer *consumers;
 static struct producer *producers;
 static unsigned producer_count;
 static char *chunk;                 /* a tail, then what was read after it: shared by all connections */
+static size_t tail_room;
+static size_t before, stride;       /* what stands before a message on the wire, and bytes from one to the next */
+static char mask[4];                /* of all frames of producers: fresh in each run */
 static uint64_t made, batches, latencies[BUCKETS];
 static double started, last_progress;
 static bool stopped;                /* the duration is over: what was made must still arrive */
@@ -142,6 +156,90 @@ static void enter_line(struct consumer *consumer, const char *line, size_t size,
         note_latency(line, since_start);
 }
 
+/* Take whole lines; return where the first one begins that is not whole. */
+static char *take_lines(struct connection *connection, char *at, char *end, uint64_t since_start)
+{
+    while (at < end) {
+        char *newline = at + message_size;
+        if (newline >= end || *newline != '\n') {
+            newline = memchr(at, '\n', (size_t)(end - at));
+            if (!newline)
+                break;
+        }
+        if (connection->overlong)
+            connection->overlong = false;
+        else
+            enter_line(connection->consumer, at, (size_t)(newline - at), since_start);
+        at = newline + 1;
+    }
+    if ((size_t)(end - at) > message_size && !connection->overlong) {
+        connection->consumer->ledger.corrupt++;
+        connection->overlong = true;
+    }
+    return connection->overlong ? end : at;
+}
+
+/* The same for frames. What is no masked text of the right size, and nothing that a websocket has to say, is corrupt. */
+static char *take_frames(struct connection *connection, char *at, const char *end, uint64_t since_start)
+{
+    struct frame frame;
+    while (at < end) {
+        uint64_t left = (uint64_t)(end - at), skipped = connection->skip < left ? connection->skip : left;
+        connection->skip -= skipped;
+        at += skipped;
+        if (!ws_read_head(at, (size_t)(end - at), &frame))
+            break;
+        bool text = frame.first == WS_TEXT && frame.size == message_size;
+        bool control = frame.first >= WS_CLOSE && frame.first <= WS_PONG && frame.size <= WS_CONTROL_MOST;
+        if (!frame.key || (!text && !control)) {
+            connection->consumer->ledger.corrupt++;
+            connection->skip = frame.head + frame.size;
+            continue;
+        }
+        if ((uint64_t)(end - at) < frame.head + frame.size)
+            break;
+        char *payload = at + frame.head;
+        ws_mask(payload, payload, frame.size, frame.key);
+        at = payload + frame.size;
+        if (text) {
+            enter_line(connection->consumer, payload, message_size, since_start);
+        } else if (frame.first == WS_PING) {
+            char pong[WS_HEAD_MOST + WS_CONTROL_MOST];
+            size_t head = ws_head(pong, WS_PONG, frame.size, NULL);
+            memcpy(pong + head, payload, frame.size);
+            send(connection->fd, pong, head + frame.size, MSG_NOSIGNAL); /* if it is gone, the next read tells */
+        }
+    }
+    return at;
+}
+
+/* Answer the request of a websocket once it is whole, and return where it ends. */
+static char *take_request(struct connection *connection, char *at, char *end)
+{
+    char request[WS_REQUEST_MOST + 1], answer[WS_ANSWER_MOST];
+    size_t have = (size_t)(end - at);
+    char *empty = memmem(at, have, "\r\n\r\n", 4);
+    if (!empty && have < WS_REQUEST_MOST)
+        return at;
+    size_t size = empty ? (size_t)(empty - at) + 2 : 0, answered = 0;
+    if (size && size <= WS_REQUEST_MOST) {
+        memcpy(request, at, size);
+        request[size] = '\0';
+        answered = ws_answer(request, answer);
+    }
+    connection->greeted = true;
+    if (answered && send(connection->fd, answer, answered, MSG_NOSIGNAL) == (ssize_t)answered)
+        return empty + 4;
+    connection->consumer->ledger.corrupt++;
+    connection->skip = UINT64_MAX;
+    return end;
+}
+
+static uint64_t now_if_timed(double now)
+{
+    return options.rate > 0 && head_size == TIMED_HEAD ? (uint64_t)((now - started) * 1e9) : 0;
+}
+
 static void consume(struct connection *connection)
 {
     struct consumer *consumer = connection->consumer;
@@ -151,36 +249,41 @@ static void consume(struct connection *connection)
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got <= 0) {
-        consumer->torn += kept > 0;
+        consumer->torn += kept || connection->skip;
         close(connection->fd);
         free(connection->tail);
         free(connection);
         return;
     }
     double now = seconds();
-    uint64_t since_start = options.rate > 0 && head_size == TIMED_HEAD ? (uint64_t)((now - started) * 1e9) : 0;
-    const char *at = chunk, *end = chunk + kept + got;
-    while (at < end) {
-        const char *newline = at + message_size;
-        if (newline >= end || *newline != '\n') {
-            newline = memchr(at, '\n', (size_t)(end - at));
-            if (!newline)
-                break;
-        }
-        if (connection->overlong)
-            connection->overlong = false;
-        else
-            enter_line(consumer, at, (size_t)(newline - at), since_start);
-        at = newline + 1;
-    }
-    size_t left = (size_t)(end - at);
-    if (left > message_size && !connection->overlong) {
-        consumer->ledger.corrupt++;
-        connection->overlong = true;
-    }
-    connection->tail_size = connection->overlong ? 0 : left;
+    uint64_t since_start = now_if_timed(now);
+    char *at = chunk, *end = chunk + kept + got;
+    if (!connection->greeted)
+        at = take_request(connection, at, end);
+    if (connection->greeted)
+        at = options.wire == WS ? take_frames(connection, at, end, since_start)
+                                : take_lines(connection, at, end, since_start);
+    connection->tail_size = (size_t)(end - at);
     memcpy(connection->tail, at, connection->tail_size);
     consumer->last = last_progress = now;
+}
+
+static void consume_datagrams(struct consumer *consumer)
+{
+    size_t room = message_size + 1; /* one more, to see that there is more */
+    struct mmsghdr slots[DATAGRAMS] = {0};
+    struct iovec rooms[DATAGRAMS];
+    for (int i = 0; i < DATAGRAMS; i++) {
+        rooms[i] = (struct iovec){chunk + (size_t)i * room, room};
+        slots[i].msg_hdr = (struct msghdr){.msg_iov = &rooms[i], .msg_iovlen = 1};
+    }
+    int got = recvmmsg(consumer->listening, slots, DATAGRAMS, 0, NULL);
+    double now = seconds();
+    uint64_t since_start = now_if_timed(now);
+    for (int i = 0; i < got; i++)
+        enter_line(consumer, rooms[i].iov_base, slots[i].msg_len, since_start);
+    if (got > 0)
+        consumer->last = last_progress = now;
 }
 
 static void take_connection(struct consumer *consumer)
@@ -193,55 +296,85 @@ static void take_connection(struct consumer *consumer)
         return; /* open, and never read */
     struct connection *connection = calloc(1, sizeof *connection);
     *connection = (struct connection){.kind = CONNECTION, .fd = fd, .consumer = consumer};
-    connection->tail = malloc(message_size + 1);
+    connection->greeted = options.wire != WS;
+    connection->tail = malloc(tail_room);
     watch(fd, EPOLLIN, connection);
 }
 
 union place {
     struct sockaddr any;
-    struct sockaddr_in tcp;
+    struct sockaddr_in inet;
     struct sockaddr_un unix_socket;
 };
 
 static socklen_t place_of(union place *place, int port)
 {
-    if (options.unix_sockets) {
+    if (options.wire == UNIX) {
         place->unix_socket = (struct sockaddr_un){.sun_family = AF_UNIX};
         char *name = place->unix_socket.sun_path + 1; /* behind the zero that makes it abstract */
         int length = snprintf(name, sizeof place->unix_socket.sun_path - 1, "producer-pool-bench-%d", port);
         return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
     }
-    place->tcp = (struct sockaddr_in){
+    place->inet = (struct sockaddr_in){
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    return sizeof place->tcp;
+    return sizeof place->inet;
 }
+
+static int socket_type(void) { return options.wire == UDP ? SOCK_DGRAM : SOCK_STREAM; }
 
 static int listen_anywhere(int *port, unsigned index)
 {
     union place place;
-    int wanted = options.unix_sockets ? (int)(getpid() + ((pid_t)index << 22)) : 0; /* a pid has 22 bits */
+    int wanted = options.wire == UNIX ? (int)(getpid() + ((pid_t)index << 22)) : 0; /* a pid has 22 bits */
     socklen_t length = place_of(&place, wanted);
-    int fd = socket(place.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, &place.any, length) || listen(fd, 128) || getsockname(fd, &place.any, &length))
+    int fd = socket(place.any.sa_family, socket_type() | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, &place.any, length) || getsockname(fd, &place.any, &length) ||
+        (options.wire != UDP && listen(fd, 128)))
         die("listen");
-    *port = options.unix_sockets ? wanted : ntohs(place.tcp.sin_port);
+    *port = options.wire == UNIX ? wanted : ntohs(place.inet.sin_port);
     return fd;
 }
 
 /* ---- producers ---- */
 
+static void serve(int timeout);
+
+/* Wait for the answer of a websocket, and serve meanwhile: it may be one of our own consumers that has to give it. */
+static void shake_hands(int fd)
+{
+    char answer[WS_REQUEST_MOST];
+    size_t size = 0;
+    if (send(fd, WS_REQUEST, strlen(WS_REQUEST), MSG_NOSIGNAL) < 0)
+        die("handshake");
+    while (!memmem(answer, size, "\r\n\r\n", 4)) {
+        ssize_t got = recv(fd, answer + size, sizeof answer - size, 0);
+        if (got > 0)
+            size += (size_t)got;
+        else if (got < 0 && errno == EAGAIN)
+            serve(1);
+        else
+            die("handshake");
+    }
+    if (memcmp(answer, "HTTP/1.1 101", 12)) {
+        fprintf(stderr, "the relay answers %.*s\n", (int)size, answer);
+        exit(1);
+    }
+}
+
 static void open_producer(struct producer *producer, unsigned conn, int port, uint64_t limit)
 {
     union place place;
     socklen_t length = place_of(&place, port);
-    int one = 1, fd = socket(place.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int one = 1, fd = socket(place.any.sa_family, socket_type() | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, &place.any, length))
         die("connect to the relay");
-    if (!options.unix_sockets)
+    if (options.wire == TCP || options.wire == WS)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     fcntl(fd, F_SETFL, O_NONBLOCK);
+    if (options.wire == WS)
+        shake_hands(fd);
     *producer = (struct producer){.kind = PRODUCER, .fd = fd, .conn = conn, .writable = true, .limit = limit};
-    producer->out = malloc(options.batch * (message_size + 1));
+    producer->out = malloc(options.batch * stride);
     watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, producer);
 }
 
@@ -251,9 +384,14 @@ static void fill_batch(struct producer *producer, uint64_t since_start)
     unsigned count = room < options.batch ? (unsigned)room : options.batch;
     char *at = producer->out;
     for (unsigned i = 0; i < count; i++) {
-        encode_message(at, producer->conn, producer->made + i, since_start);
-        at[message_size] = '\n';
-        at += message_size + 1;
+        encode_message(at + before, producer->conn, producer->made + i, since_start);
+        if (options.wire == WS) {
+            ws_head(at, WS_TEXT, message_size, mask);
+            ws_mask(at + before, at + before, message_size, mask);
+        } else if (options.wire != UDP) {
+            at[message_size] = '\n';
+        }
+        at += stride;
     }
     producer->made += count;
     made += count;
@@ -261,10 +399,34 @@ static void fill_batch(struct producer *producer, uint64_t since_start)
     producer->out_sent = 0;
 }
 
+/* Send messages of *size* bytes in all, each as a datagram; return the bytes that were sent, or -1. */
+static ssize_t send_datagrams(int fd, char *from, size_t size)
+{
+    struct mmsghdr slots[DATAGRAMS] = {0};
+    struct iovec pieces[DATAGRAMS];
+    size_t total = 0;
+    while (total < size) {
+        unsigned count = 0;
+        for (; count < DATAGRAMS && total + count * stride < size; count++) {
+            pieces[count] = (struct iovec){from + total + count * stride, stride};
+            slots[count].msg_hdr = (struct msghdr){.msg_iov = &pieces[count], .msg_iovlen = 1};
+        }
+        int sent = sendmmsg(fd, slots, count, MSG_NOSIGNAL);
+        if (sent < 0)
+            return total ? (ssize_t)total : -1;
+        total += (unsigned)sent * stride;
+        if ((unsigned)sent < count)
+            break;
+    }
+    return (ssize_t)total;
+}
+
 static void push(struct producer *producer)
 {
-    ssize_t sent = send(producer->fd, producer->out + producer->out_sent,
-                        producer->out_size - producer->out_sent, MSG_NOSIGNAL);
+    char *from = producer->out + producer->out_sent;
+    size_t size = producer->out_size - producer->out_sent;
+    ssize_t sent = options.wire == UDP ? send_datagrams(producer->fd, from, size)
+                                       : send(producer->fd, from, size, MSG_NOSIGNAL);
     if (sent >= 0)
         producer->out_sent += (size_t)sent;
     if (sent < 0 && errno != EAGAIN && errno != EINTR && !producer->broken) {
@@ -344,6 +506,10 @@ static void serve(int timeout)
         enum kind *kind = events[i].data.ptr;
         if (*kind == LISTENER) {
             take_connection(events[i].data.ptr);
+        } else if (*kind == RECEIVER) {
+            consume_datagrams(events[i].data.ptr);
+        } else if (*kind == STDIN) {
+            told = true;
         } else if (*kind == CONNECTION) {
             consume(events[i].data.ptr);
         } else if (*kind == PRODUCER) {
@@ -364,7 +530,7 @@ static void serve(int timeout)
 static bool all_connected(void)
 {
     for (unsigned i = 0; i < options.consumers; i++)
-        if (!consumers[i].connections)
+        if (!consumers[i].connections && options.wire != UDP)
             return false;
     return true;
 }
@@ -432,13 +598,25 @@ static void report(const char *end, double elapsed, uint64_t relay_cpu, uint64_t
     fflush(stdout);
 }
 
+static void set_wire(const char *name)
+{
+    static const char *const names[] = {[TCP] = "tcp", [UNIX] = "unix", [WS] = "ws", [UDP] = "udp"};
+    for (enum wire wire = TCP; wire <= UDP; wire++)
+        if (!strcmp(name, names[wire])) {
+            options.wire = wire;
+            return;
+        }
+    fprintf(stderr, "--wire is one of tcp, unix, ws, udp\n");
+    exit(2);
+}
+
 static void read_options(int argc, char **argv)
 {
     static const struct option known[] = {
         {"producers", 1, 0, 'p'}, {"consumers", 1, 0, 'c'}, {"stall", 1, 0, 's'},    {"batch", 1, 0, 'b'},
         {"size", 1, 0, 'z'},      {"count", 1, 0, 'n'},     {"window", 1, 0, 'w'},   {"rate", 1, 0, 'r'},
         {"duration", 1, 0, 'd'},  {"bound", 1, 0, 'B'},     {"idle", 1, 0, 'i'},     {"linger", 1, 0, 'l'},
-        {"ceiling", 0, 0, 'C'},   {"consume", 0, 0, 'K'},   {"unix", 0, 0, 'u'},     {0, 0, 0, 0}};
+        {"ceiling", 0, 0, 'C'},   {"consume", 0, 0, 'K'},   {"wire", 1, 0, 'W'},     {0, 0, 0, 0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
         case 'p': options.producers = (unsigned)atoi(optarg); break;
@@ -455,14 +633,16 @@ static void read_options(int argc, char **argv)
         case 'l': options.linger = atof(optarg); break;
         case 'C': options.ceiling = true; break;
         case 'K': options.consume = true; break;
-        case 'u': options.unix_sockets = true; break;
+        case 'W': set_wire(optarg); break;
         default: exit(2);
         }
     }
     if (options.size < UNTIMED_HEAD || !options.consumers || options.consumers <= options.stall ||
         !options.producers || options.producers > CONNECTIONS_MAX || !options.batch ||
-        (!options.count && (options.consume || options.duration <= 0)) || (options.ceiling && options.stall)) {
-        fprintf(stderr, "size >= 10, consumers > stall, 1..4096 producers, and a count or a duration, please\n");
+        (!options.count && (options.consume || options.duration <= 0)) || (options.ceiling && options.stall) ||
+        (options.ceiling && options.wire == UDP && options.consumers > 1)) {
+        fprintf(stderr, "size >= 10, consumers > stall, 1..4096 producers, and a count or a duration, please; "
+                        "one consumer for --ceiling over udp\n");
         exit(2);
     }
 }
@@ -473,11 +653,12 @@ static void open_consumers(int *ports)
     printf("{\"event\": \"listening\", \"ports\": [");
     for (unsigned i = 0; i < options.consumers; i++) {
         struct consumer *consumer = &consumers[i];
-        consumer->kind = LISTENER;
+        consumer->kind = options.wire == UDP ? RECEIVER : LISTENER;
         consumer->listening = listen_anywhere(&ports[i], i);
         consumer->stalled = i >= options.consumers - options.stall;
         ledger_open(&consumer->ledger, options.producers);
-        watch(consumer->listening, EPOLLIN, consumer);
+        if (!consumer->stalled || options.wire != UDP) /* one without connections is just never read */
+            watch(consumer->listening, EPOLLIN, consumer);
         printf("%s%d", i ? ", " : "", ports[i]);
     }
     printf("]}\n");
@@ -495,22 +676,41 @@ static void open_producers(const int *ports, int relay)
         open_producer(&producers[i], conn, options.ceiling ? ports[i % each] : relay,
                       options.count ? share : UINT64_MAX);
     }
-    if (options.ceiling)
+    if (options.ceiling && options.wire != UDP)
         options.window = 0; /* the sockets bound it */
+}
+
+static void set_sizes(void)
+{
+    message_format(options.size);
+    char head[WS_HEAD_MOST];
+    before = options.wire == WS ? ws_head(head, WS_TEXT, message_size, mask) : 0;
+    stride = before + message_size + (options.wire == TCP || options.wire == UNIX);
+    size_t frame = WS_HEAD_MOST + (message_size > WS_CONTROL_MOST ? message_size : WS_CONTROL_MOST);
+    tail_room = frame > WS_REQUEST_MOST ? frame : WS_REQUEST_MOST;
+    size_t datagrams = DATAGRAMS * (message_size + 1), stream = tail_room + READ_SIZE;
+    chunk = malloc(datagrams > stream ? datagrams : stream);
+    if (getrandom(mask, sizeof mask, 0) != sizeof mask)
+        die("getrandom");
 }
 
 int main(int argc, char **argv)
 {
     read_options(argc, argv);
     signal(SIGPIPE, SIG_IGN);
-    message_format(options.size);
-    chunk = malloc(message_size + 1 + READ_SIZE);
+    set_sizes();
     ep = epoll_create1(EPOLL_CLOEXEC);
     timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     int ports[options.consumers], relay = 0, pid = 0;
     open_consumers(ports);
-    if (!options.ceiling && !options.consume && scanf("relay 127.0.0.1:%d %d", &relay, &pid) < 1)
-        return 0; /* the runner gave up */
+    if (!options.ceiling && !options.consume) {
+        watch(STDIN_FILENO, EPOLLIN, &standard_input);
+        while (!told)
+            serve(-1); /* a relay may connect before it listens, and wants its handshakes answered */
+        epoll_ctl(ep, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
+        if (scanf("relay 127.0.0.1:%d %d", &relay, &pid) < 1)
+            return 0; /* the runner gave up */
+    }
     if (options.rate > 0)
         watch(timer.fd, EPOLLIN, &timer);
     open_producers(ports, relay);

@@ -8,6 +8,7 @@ and the report says so.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -15,13 +16,44 @@ import selectors
 import socket
 import sys
 import time
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from bench import websocket
 from bench.messages import Format, Ledger
+from bench.websocket import FrameReader
 
 READ_SIZE = 256 * 1024
+DATAGRAMS = 64
 UNIX = "\0producer-pool-bench-{}"
+
+
+class Reader(Protocol):
+    """Finds the messages in what comes on one connection."""
+
+    answer: bytes
+
+    @property
+    def torn(self) -> bool: ...
+
+    def feed(self, data: bytes) -> list[bytes]: ...
+
+
+class LineReader:
+    answer = b""
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    @property
+    def torn(self) -> bool:
+        return bool(self._tail)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        *lines, self._tail = (self._tail + data).split(b"\n")
+        return lines
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +84,7 @@ class Consumer:
 class Connection:
     sock: socket.socket
     consumer: Consumer
-    tail: bytes = b""
+    reader: Reader
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +95,8 @@ class Source:
     conn: int
     limit: int | None
     made: int = 0
-    out: memoryview = field(default_factory=lambda: memoryview(b""))
+    out: deque[memoryview] = field(default_factory=deque)
+    """What is to be sent: in one piece, or a piece for each datagram."""
     broken: bool = False
 
     def done(self) -> bool:
@@ -74,30 +107,36 @@ class Load:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.format = Format(options.size)
+        self.mask = os.urandom(4)
         self.selector = selectors.DefaultSelector()
         self.sources: list[Source] = []
         self.made = self.batches = self.resets = 0
         self.latencies: list[float] = []
         self.started = self.progress = 0.0
-        self.stopped = False
+        self.stopped = self.told = False
         self.consumers = [self._listen(i) for i in range(options.consumers)]
 
     def _listen(self, index: int) -> Consumer:
-        if self.options.unix:
+        wire = self.options.wire
+        if wire == "unix":
             listening = socket.socket(socket.AF_UNIX)
             listening.bind(UNIX.format(os.getpid() + (index << 22)))  # a pid has 22 bits
             listening.listen(128)
+        elif wire == "udp":
+            listening = socket.socket(type=socket.SOCK_DGRAM)
+            listening.bind(("127.0.0.1", 0))
         else:
             listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         listening.setblocking(False)
         stalled = index >= self.options.consumers - self.options.stall
         consumer = Consumer(listening, Ledger(self.format, self.options.producers), stalled)
-        self.selector.register(listening, selectors.EVENT_READ, consumer)
+        if not stalled or wire != "udp":  # one without connections is just never read
+            self.selector.register(listening, selectors.EVENT_READ, consumer)
         return consumer
 
     def ports(self) -> list[int]:
         names = [consumer.listening.getsockname() for consumer in self.consumers]
-        return [int(name.rpartition(b"-")[2]) if self.options.unix else name[1] for name in names]
+        return [name[1] if isinstance(name, tuple) else int(name.rpartition(b"-")[2]) for name in names]
 
     def connect(self, relay: int) -> None:
         options = self.options
@@ -110,33 +149,72 @@ class Load:
                 self.sources.append(Source(sock, conn, share if options.count else None))
 
     def _reach(self, port: int) -> socket.socket:
-        if self.options.unix:
+        wire = self.options.wire
+        if wire == "unix":
             sock = socket.socket(socket.AF_UNIX)
             sock.connect(UNIX.format(port))
+        elif wire == "udp":
+            sock = socket.socket(type=socket.SOCK_DGRAM)
+            sock.connect(("127.0.0.1", port))
         else:
             sock = socket.create_connection(("127.0.0.1", port), timeout=5)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if wire == "ws":
+            self._shake_hands(sock)
         return sock
+
+    def _shake_hands(self, sock: socket.socket) -> None:
+        """Wait for the answer, and serve meanwhile: it may be our own consumer that has to give it."""
+        sock.sendall(websocket.REQUEST)
+        sock.setblocking(False)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            try:
+                got = sock.recv(READ_SIZE)
+            except BlockingIOError:
+                self.serve(0.001)
+                continue
+            if not got:
+                break
+            answer += got
+        if not answer.startswith(b"HTTP/1.1 101"):
+            sys.exit(f"the relay answers {answer!r}")
 
     def wanted(self) -> int:
         if self.options.consume:
             return int(self.options.count)
         return self.made // (self.options.consumers if self.options.ceiling else 1)
 
+    def reached(self) -> bool:
+        """Whether the relay has connected to each consumer, where there are connections."""
+        return self.options.wire == "udp" or all(consumer.connections for consumer in self.consumers)
+
     def slowest(self) -> int:
         return min(consumer.ledger.unique for consumer in self.consumers if not consumer.stalled)
 
-    def serve(self, timeout: float) -> None:
+    def wait_until_told(self) -> None:
+        """Serve until a line is there to be read: a relay may connect before it listens."""
+        self.selector.register(sys.stdin, selectors.EVENT_READ)
+        while not self.told:
+            self.serve(None)
+        self.selector.unregister(sys.stdin)
+
+    def serve(self, timeout: float | None) -> None:
         for key, _ in self.selector.select(timeout):
-            if isinstance(key.data, Consumer):
-                self._accept(key.data)
-            else:
+            if key.data is None:
+                self.told = True
+            elif isinstance(key.data, Connection):
                 self._consume(key.data)
+            elif self.options.wire == "udp":
+                self._consume_datagrams(key.data)
+            else:
+                self._accept(key.data)
 
     def _accept(self, consumer: Consumer) -> None:
         sock, _ = consumer.listening.accept()
         sock.setblocking(False)
-        connection = Connection(sock, consumer)
+        reader = FrameReader(self.options.size) if self.options.wire == "ws" else LineReader()
+        connection = Connection(sock, consumer, reader)
         consumer.connections.append(connection)
         if not consumer.stalled:  # a stalled one stays open, and is never read
             self.selector.register(sock, selectors.EVENT_READ, connection)
@@ -150,14 +228,26 @@ class Load:
         except ConnectionError:
             got = b""
         if not got:
-            consumer.torn += bool(connection.tail)
+            consumer.torn += connection.reader.torn
             self.selector.unregister(connection.sock)
             connection.sock.close()
             return
-        *lines, connection.tail = (connection.tail + got).split(b"\n")
+        self._enter(consumer, connection.reader.feed(got))
+        if connection.reader.answer:
+            connection.sock.send(connection.reader.answer)
+            connection.reader.answer = b""
+
+    def _consume_datagrams(self, consumer: Consumer) -> None:
+        messages: list[bytes] = []
+        with contextlib.suppress(BlockingIOError):
+            while len(messages) < DATAGRAMS:
+                messages.append(consumer.listening.recv(self.options.size + 1))
+        self._enter(consumer, messages)
+
+    def _enter(self, consumer: Consumer, messages: Iterable[bytes]) -> None:
         consumer.last = self.progress = time.monotonic()
-        for line in lines:
-            sent = consumer.ledger.enter(line)
+        for message in messages:
+            sent = consumer.ledger.enter(message)
             if self.options.rate and self.format.timed:
                 self.latencies.append(self.progress - self.started - sent / 1e9)
 
@@ -179,15 +269,21 @@ class Load:
                 return
             since_start = due  # a late batch keeps the time it was due: its wait counts as latency
             self.batches += 1
-        elif options.window and not options.ceiling:
+        elif options.window and (options.wire == "udp" or not options.ceiling):
             waiting = self.made - self.slowest()
             if waiting and waiting + options.batch > options.window:
                 return
         count = options.batch if source.limit is None else min(options.batch, source.limit - source.made)
         at = int(since_start * 1e9)
         encode = self.format.encode
-        lines = [encode(source.conn, source.made + i, at) for i in range(count)]
-        source.out = memoryview(b"\n".join([*lines, b""]))
+        messages = [encode(source.conn, source.made + i, at) for i in range(count)]
+        if options.wire == "udp":
+            source.out.extend(map(memoryview, messages))
+        elif options.wire == "ws":
+            frames = [websocket.frame(websocket.TEXT, message, self.mask) for message in messages]
+            source.out.append(memoryview(b"".join(frames)))
+        else:
+            source.out.append(memoryview(b"\n".join([*messages, b""])))
         source.made += count
         self.made += count
 
@@ -195,7 +291,11 @@ class Load:
         if not source.out or source.broken:
             return False
         try:
-            source.out = source.out[source.sock.send(source.out) :]
+            while source.out:
+                sent = source.sock.send(source.out[0])
+                source.out[0] = source.out[0][sent:]
+                if not source.out[0]:
+                    source.out.popleft()
         except BlockingIOError:
             return False
         except ConnectionError:
@@ -265,15 +365,19 @@ def parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=float, default=seconds)
     parser.add_argument("--ceiling", action="store_true")
     parser.add_argument("--consume", action="store_true")
-    parser.add_argument("--unix", action="store_true")
+    parser.add_argument("--wire", choices=("tcp", "unix", "ws", "udp"), default="tcp")
     return parser
 
 
 def main() -> None:
-    load = Load(parser().parse_args())
+    options = parser().parse_args()
+    if options.ceiling and options.wire == "udp" and options.consumers > 1:
+        sys.exit("one consumer for --ceiling over udp, please")
+    load = Load(options)
     say({"event": "listening", "ports": load.ports()})
     pid = 0
     if not load.options.ceiling and not load.options.consume:
+        load.wait_until_told()
         told = re.match(r"relay 127\.0\.0\.1:(\d+) (\d+)", sys.stdin.readline())
         if not told:
             return  # the runner gave up
@@ -282,7 +386,7 @@ def main() -> None:
     elif load.options.ceiling:
         load.connect(0)
     wait_until = time.monotonic() + 1  # a relay may also connect with the first message
-    while not all(consumer.connections for consumer in load.consumers) and time.monotonic() < wait_until:
+    while not load.reached() and time.monotonic() < wait_until:
         load.serve(0.02)
     say({"event": "start"})
     relay_before, own_before = cpu_of(pid), time.process_time()

@@ -12,7 +12,9 @@ from bench import build
 from bench.process import Child
 
 HERE = Path(__file__).resolve().parent
-LISTENS = re.compile(r"listen.*?(?:tcp://127\.0\.0\.1:|unix:@producer-pool-bench-)([1-9]\d*)", re.IGNORECASE)
+LISTENS = re.compile(
+    r"listen.*?(?:(?:tcp|ws|udp)://127\.0\.0\.1:|unix:@producer-pool-bench-)([1-9]\d*)", re.IGNORECASE
+)
 START_WAIT = 20.0
 
 
@@ -26,8 +28,8 @@ class Relay:
 
     name: str
     command: Callable[[Sequence[int]], list[str]]
-    unix: bool = False
-    """Whether it is reached, and reaches, over unix sockets: see Traffic."""
+    wire: str = "tcp"
+    """How it is reached, and reaches: see Traffic."""
 
     def start(self, ports: Sequence[int], *, core: int | None, bound: float) -> tuple[Child, int]:
         """Start it towards *ports*; the process and the port on which it listens."""
@@ -39,8 +41,8 @@ class Relay:
             raise
 
 
-def _product(ports: Sequence[int]) -> list[str]:
-    return _run("tcp://127.0.0.1:0", [f"tcp://127.0.0.1:{port}" for port in ports])
+def _over(scheme: str) -> Callable[[Sequence[int]], list[str]]:
+    return lambda ports: _run(f"{scheme}://127.0.0.1:0", [f"{scheme}://127.0.0.1:{port}" for port in ports])
 
 
 def _over_unix(ports: Sequence[int]) -> list[str]:
@@ -56,8 +58,9 @@ def _run(listen: str, consumers: Sequence[str]) -> list[str]:
     return [str(program), "run", "--listen", listen, *targets]
 
 
-def _naive(ports: Sequence[int]) -> list[str]:
-    return [sys.executable, str(HERE / "naive.py"), *(f"127.0.0.1:{port}" for port in ports)]
+def _naive(name: str) -> Callable[[Sequence[int]], list[str]]:
+    program = [sys.executable, str(HERE / f"{name}.py")]
+    return lambda ports: [*program, *(f"127.0.0.1:{port}" for port in ports)]
 
 
 def _reference(ports: Sequence[int]) -> list[str]:
@@ -70,9 +73,13 @@ def _reference(ports: Sequence[int]) -> list[str]:
 RELAYS = {
     relay.name: relay
     for relay in (
-        Relay("product", _product),
-        Relay("naive", _naive),
+        Relay("product", _over("tcp")),
+        Relay("naive", _naive("naive")),
         Relay("C", _reference),
-        Relay("unix", _over_unix, unix=True),
+        Relay("unix", _over_unix, wire="unix"),
+        Relay("websocket", _over("ws"), wire="ws"),
+        Relay("naive-websocket", _naive("naive_websocket"), wire="ws"),
+        Relay("udp", _over("udp"), wire="udp"),
+        Relay("naive-udp", _naive("naive_udp"), wire="udp"),
     )
 }

@@ -78,7 +78,7 @@ def run_all(names: list[str], settings: Settings) -> Iterator[Run]:
 def _through(name: str, workload: Through | Memory, turn: tuple[str, int], settings: Settings) -> Run:
     contestant, repetition = turn
     pair = relay_core, load_core = cores()
-    traffic = replace(workload.traffic.lasting(settings.seconds), unix=RELAYS[contestant].unix)
+    traffic = replace(workload.traffic.lasting(settings.seconds), wire=RELAYS[contestant].wire)
     with LoadProcess(traffic, core=load_core, bound=BOUND, python=settings.python_load) as load:
         child, port = RELAYS[contestant].start(load.ports, core=relay_core, bound=BOUND + 30)
         with child:

@@ -61,6 +61,16 @@ WORKLOADS: dict[str, Workload] = {
     "unix": Through(
         "the product over unix and over tcp, as tcp above", Traffic(), contestants=("product", "unix")
     ),
+    "websocket": Through(
+        "websocket text of 128 B, one fast producer, 4 consumers",
+        Traffic(wire="ws"),
+        contestants=("naive-websocket", "websocket"),
+    ),
+    "udp": Through(
+        "datagrams of 128 B, one producer that waits for what it sent, 4 consumers",
+        Traffic(wire="udp", batch=64),
+        contestants=("naive-udp", "udp"),
+    ),
     "submit": Embedded("submit() from one thread, 4 consumers", ("submit",), 50_000, 6),
     "forward": Embedded(
         "waiting forward_to_all() against four sendall(), one thread", ("forward", "sendall"), 500, 12
