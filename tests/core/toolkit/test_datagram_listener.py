@@ -132,6 +132,15 @@ async def test_datagram_that_the_buffer_does_not_hold(tmp_path: Path) -> None:
         assert receiving.stats.dropped == 1
 
 
+async def test_limit_above_all_memory() -> None:
+    """Room is made for what datagrams can be, not for what they may be: messages still arrive."""
+    async with Receiving(options=DatagramListenerOptions(max_message=1 << 50)) as receiving:
+        receiving.sender().send(b"one")
+        await until(lambda: receiving.stats.messages)
+
+        assert receiving.intake.messages == [b"one"]
+
+
 class _Joining(UnixBinding):
     """Says of each datagram that the kernel made it of messages of 5 bytes."""
 

@@ -29,6 +29,8 @@ _TURN: Final = 1024 * 1024
 """bytes, where the kernel joins datagrams."""
 _JOINED: Final = 64 * 1024
 """Bytes of what the kernel joins."""
+_LONGEST: Final = 8 * 1024 * 1024
+"""Bytes that no system's datagrams have: Linux sends 4 MiB of them. There is room for as much at the most."""
 _LEAST_MEMORY: Final = 256
 """Bytes of a receive buffer that a datagram takes at the least."""
 _PAUSE: Final = 0.1
@@ -72,7 +74,7 @@ class DatagramListener(Listener):
         self._longest = options.max_message
         self._strip = options.strip
         # One byte more for what is stripped, and one to see that there is more.
-        self._room = max(options.max_message + 2, _JOINED)
+        self._room = max(min(options.max_message, _LONGEST) + 2, _JOINED)
         self._name = binding.address
         self._ports: list[_Port] = []
         self._reading = False
