@@ -374,19 +374,21 @@ async def test_all_addresses_of_a_name_have_one_port(
 HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "[::1]"}
 
 
-async def test_receive_buffer(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("wanted", [1 << 30, 1 << 40], ids=["much", "more than the system can be asked for"])
+async def test_receive_buffer(caplog: pytest.LogCaptureFixture, wanted: int) -> None:
     """It is what was asked for; what the system does not allow is said, with the setting to raise."""
     (sock,) = await binding("udp://127.0.0.1:0", replace(LISTENER, receive_buffer=64 * 1024)).bind()
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 64 * 1024
     sock.close()
     assert not caplog.records
-    (sock,) = await binding("udp://127.0.0.1:0", replace(LISTENER, receive_buffer=1 << 30)).bind()
+    (sock,) = await binding("udp://127.0.0.1:0", replace(LISTENER, receive_buffer=wanted)).bind()
     given = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
     sock.close()
 
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    text = f"receive-buffer=1GiB, and the system gave {format_size(given)}; raise net.core.rmem_max"
+    asked = format_size(wanted)
+    text = f"receive-buffer={asked}, and the system gave {format_size(given)}; raise net.core.rmem_max"
     assert text in record.getMessage()
 
 

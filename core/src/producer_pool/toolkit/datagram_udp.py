@@ -52,6 +52,8 @@ _REPORTS: Final = 64
 
 _RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 """Bytes of receive buffer to ask for where nothing is said, as far as the system allows."""
+_MOST_ASKED_FOR: Final = 2**31 - 1
+"""Bytes of it that can be asked for at all: a number of 32 bits with a sign."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class UdpListenerOptions(_MulticastOptions):
     def apply(self, sock: socket.socket, where: str) -> None:
         """Set the receive buffer of *sock*; what the system does not allow is logged if it was asked for."""
         wanted = _RECEIVE_BUFFER if self.receive_buffer is None else self.receive_buffer
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(wanted, _MOST_ASKED_FOR))
         given = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         # socket(7): Linux doubles it, for its own bookkeeping.
         given = given // 2 if _LINUX else given
