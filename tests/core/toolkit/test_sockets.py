@@ -89,6 +89,15 @@ async def test_options_are_left_alone() -> None:
         sock.close()
 
 
+async def test_patience_above_what_the_system_takes() -> None:
+    """It is as long as the system has it: 24 days."""
+    with Consumer() as consumer:
+        sock = await TcpDialer(consumer.endpoint, TcpOptions(user_timeout=1e9)).dial(5)
+
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2**31 - 1
+        sock.close()
+
+
 async def test_nobody_listens() -> None:
     """The error names the address and the reason, and asks the obvious question."""
     url = f"tcp://127.0.0.1:{_free_port()}"

@@ -36,6 +36,8 @@ KEEPALIVE_INTERVAL: Final = 3
 KEEPALIVE_PROBES: Final = 3
 """A quiet connection whose other side is gone is found out after 10 + 3 * 3 = 19 seconds."""
 
+_MOST_MILLISECONDS: Final = 2**31 - 1
+"""What the system takes for a time: 24 days."""
 _ABORT: Final = struct.pack("ii", 1, 0)
 _SCRATCH: Final = bytearray(64 * 1024)
 """What is read only to be thrown away goes here, whoever reads it."""
@@ -67,7 +69,7 @@ class TcpOptions:
                 if hasattr(socket, name):
                     sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         if self.user_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):
-            milliseconds = max(1, int(self.user_timeout * 1000))
+            milliseconds = min(max(1, int(self.user_timeout * 1000)), _MOST_MILLISECONDS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
