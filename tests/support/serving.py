@@ -25,9 +25,12 @@ class ServingSignals(FakeSignals):
     def __init__(self, ack: Ack = Ack.WRITTEN) -> None:
         super().__init__(ack)
         self.refused: list[tuple[int, str]] = []
+        self.reports = 0
+        """Calls that said so."""
 
     def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
         assert not self.starting, "a signal inside start()"
+        self.reports += 1
         self.refused += [(number + index, str(error)) for index in range(count)]
 
 

@@ -17,6 +17,8 @@ from support.sending import LEVELS
 from support.serving import Served, serving
 from support.streams import receive, until
 
+BIG = 64 * 1024 * 1024
+
 levels = pytest.mark.parametrize("ack", LEVELS, ids=lambda level: level.label)
 
 # -- who gets what ---------------------------------------------------------------------------------
@@ -129,9 +131,10 @@ async def test_nobody_is_connected(served: Served) -> None:
     assert "min-peers=1" in served.signals.refused[0][1]
 
 
-async def test_too_few_are_connected() -> None:
+@levels
+async def test_too_few_are_connected(ack: Ack) -> None:
     """Below min-peers those who are there get nothing; from then on they get all."""
-    async with Served(serving(ServingOptions(min_peers=2))) as served:
+    async with Served(serving(ServingOptions(min_peers=2)), ack) as served:
         first = await served.join()
         await served.send(b"missed")
         await until(lambda: served.written == 1)
@@ -140,7 +143,35 @@ async def test_too_few_are_connected() -> None:
 
         assert [text for _, text in served.signals.refused if "only 1 is connected" in text]
         assert await receive(first, 4) == await receive(second, 4) == b"got\n"
-        assert served.written == 2
+        await until(lambda: served.client.settled() == (2, 2))
+
+
+@levels
+async def test_too_few_are_left(ack: Ack) -> None:
+    """What is refused for that reason is refused once, and is no loss of the one who then leaves, too."""
+    options = ServingOptions(min_peers=2, peer_buffer=BIG)
+    async with Served(serving(options), ack) as served:
+        leaves, slow = await served.join(), await served.join(4096)
+        await served.send(*[b"x" * 999] * 20_000)
+        leaves.close()
+        await until(lambda: served.client.peers == 1)
+        await served.send(b"too few")
+        slow.close()
+        await until(lambda: served.client.settled() == (20_001, 20_001))
+        refused = [number for number, _ in served.signals.refused]
+
+        assert refused == [20_000, *range(refused[1], 20_000)]
+        assert "only 1 is connected" in served.signals.refused[0][1]
+
+
+async def test_many_are_refused_in_a_turn(served: Served) -> None:
+    """They are reported together: a source that runs on while nobody is there costs little."""
+    for number in range(100):
+        assert served.start([Batch.of([b"%d" % number])]) == 1
+    await until(lambda: served.written == 100)
+
+    assert [number for number, _ in served.signals.refused] == list(range(100))
+    assert served.signals.reports == 1
 
 
 @levels

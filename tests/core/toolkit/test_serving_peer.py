@@ -62,6 +62,8 @@ async def test_slow_peer_gets_all(ack: Ack) -> None:
 
         assert before.written < 1000
         assert numbers(stream) == list(range(1000))
+        assert not served.client._audience._behind
+        assert not [peer for peer in served.client._audience.members if peer._ledger.waits]
 
 
 async def test_slow_peer_does_not_delay_the_others(served: Served) -> None:
@@ -155,6 +157,23 @@ async def test_the_only_peer_is_too_slow(ack: Ack, overflow: PeerOverflow) -> No
         assert refused
         assert sorted(got + refused) == list(range(1000))
         assert "too slow" in served.signals.refused[0][1]
+
+
+async def test_message_that_never_fits() -> None:
+    """Nothing that waits is dropped for it, for that would be in vain: it is left out itself."""
+    options = ServingOptions(peer_buffer=64 * KiB, peer_overflow=PeerOverflow.DROP_OLDEST)
+    async with Served(serving(options)) as served:
+        slow = await served.join(SMALL)
+        await fill(served, range(1000))
+        refused = len(served.signals.refused)
+        await served.send(message(1000, 100 * KiB))
+        await until(lambda: len(served.signals.refused) > refused)
+        reading = asyncio.ensure_future(receive_all(slow))
+        await until(lambda: served.written == 1001)
+        await served.client.aclose()
+
+        assert [number for number, _ in served.signals.refused[refused:]] == [1000]
+        assert numbers(await reading)[-3:] == [997, 998, 999]
 
 
 async def test_batch_larger_than_the_bound() -> None:
@@ -340,6 +359,21 @@ async def test_closing_between_messages(served: Served) -> None:
     assert await receive_all(talks) == b"one\n"
     talks.close()
     await closing
+
+
+@levels
+async def test_closing_inside_of_a_batch(ack: Ack) -> None:
+    """The last answer counts the messages of it that got through."""
+    async with Served(serving(ServingOptions(peer_buffer=BIG)), ack) as served:
+        await served.join(SMALL)
+        await served.send(*[message(number, 1000) for number in range(20_000)])
+        (peer,) = served.client._audience.members
+        await asyncio.sleep(0.05)
+        reached = peer.reach()
+        await served.client.aclose()
+
+        assert 0 < reached < 20_000
+        assert served.confirmed == reached
 
 
 async def test_closing_inside_of_a_message() -> None:

@@ -153,6 +153,20 @@ async def test_one_question_for_many_messages() -> None:
         assert half == 1
 
 
+async def test_question_after_a_backlog() -> None:
+    """A peer that was slow is asked when it has everything, and not before."""
+    async with Served(greeting(ServingOptions(peer_buffer=BIG)), Ack.PEER) as served:
+        peer = await join(served, SMALL)
+        await served.send(b"x" * 19_999_999)
+        stream = await receive(peer, 20_000_000)
+        question = await line(peer)
+        await send(peer, b"!1\n")
+        await until(lambda: served.confirmed == 1)
+
+        assert stream == b"x" * 19_999_999 + b"\n"
+        assert question == b"?1\n"
+
+
 async def test_peer_that_does_not_answer() -> None:
     """It is cut off after peer-timeout, though it reads; nobody has to wait for longer."""
     async with Served(greeting(ServingOptions(peer_timeout=0.2)), Ack.PEER) as served:
@@ -188,13 +202,16 @@ async def test_word_between_messages() -> None:
         await until(lambda: served.client._audience.members[0]._unsaid.count(b"\n") == 3)
         reading = asyncio.ensure_future(receive_all(peer))
         await until(lambda: served.written == 1000)
+        position = served.client._audience.members[0].position
         await served.client.aclose()
-        lines = (await reading).split(b"\n")
+        stream = await reading
+        lines = stream.split(b"\n")
         echoes = [number for number, text in enumerate(lines) if text == b"echo " + b"e" * 1000]
         others = [text for text in lines[:-1] if text[:1].isdigit()]
 
         assert echoes == [echoes[0], echoes[0] + 1, echoes[0] + 2]
         assert 0 < echoes[0] < 990
+        assert position == len(b"welcome\n") + len(stream) - len(b"bye\n")
         assert others == [b"%d " % number + b"x" * 10 * KiB for number in range(1000)]
 
 
@@ -227,18 +244,69 @@ async def test_farewell_of_the_client() -> None:
         await closing
 
 
-async def test_farewell_of_a_peer() -> None:
-    """It is answered, and what it still says is no trouble."""
+async def test_farewell_of_a_peer(caplog: pytest.LogCaptureFixture) -> None:
+    """It is answered. What it still says is read, so that it can read the answer, and means nothing."""
     async with Served(greeting()) as served:
         peer = await join(served)
         await send(peer, b"bye\nand more\n")
 
         assert await receive_all(peer) == b"bye\nbye\n"
         assert served.client.peers == 0
-        await send(peer, b"and more\n")
+        for _ in range(3):
+            await send(peer, b"raise\n")
+            await asyncio.sleep(0.01)
         peer.close()
         await until(lambda: not served.client._audience._peers)
         assert served.client.stats.evicted == 0
+        assert lines_of(caplog) == []
+
+
+async def test_peer_that_does_not_end() -> None:
+    """It said farewell, was answered, and stays: after half a second its connection is closed."""
+    async with Served(greeting(ServingOptions(peer_timeout=0.2))) as served:
+        peer = await join(served)
+        await send(peer, b"bye\n")
+
+        assert await receive_all(peer) == b"bye\nbye\n"
+        assert served.client._audience._peers
+        await until(lambda: not served.client._audience._peers)
+
+
+class Prologue(Peer):
+    """Is told much, and served only when it has said anything."""
+
+    def opened(self) -> None:
+        self.say(b"p" * 20_000_000)
+
+    def received(self, data: memoryview) -> None:
+        self.join()
+
+
+class PrologueClient(ServingClient):
+    """Serves such peers."""
+
+    def peer(self, sock: socket.socket, origin: str) -> Peer:
+        return Prologue(self, sock, origin) if self.stats.accepted == 2 else Peer(self, sock, origin)
+
+
+async def test_peer_that_does_not_read_its_welcome() -> None:
+    """As long as it is not served, it holds no message back; afterwards its messages come behind that."""
+    async with Served(serving(ServingOptions(peer_buffer=BIG), kind=PrologueClient)) as served:
+        other = await served.join()
+        peer = served.dial(SMALL)
+        await until(lambda: served.client._audience._behind)
+        await served.send(b"one")
+        written = served.written
+        await send(peer, b"hello")
+        await until(lambda: served.client.peers == 2)
+        await served.send(b"two")
+        held_back = served.written
+        stream = await receive(peer, 20_000_004)
+        await until(lambda: served.written == 2)
+
+        assert (written, held_back) == (1, 1)
+        assert stream == b"p" * 20_000_000 + b"two\n"
+        assert await receive(other, 8) == b"one\ntwo\n"
 
 
 class Fickle(Peer):

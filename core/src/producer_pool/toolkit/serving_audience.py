@@ -248,7 +248,7 @@ class Audience:
 
     def note_reached(self) -> None:
         """Look inside batches that are under way: from now on, what got through of them counts."""
-        for peer in tuple(self._behind):
+        for peer in self.members:
             peer.reached = self._reach(peer)
 
     def _reach(self, peer: Peer) -> int:
@@ -385,8 +385,6 @@ class Audience:
             elif self._time - peer.since > self._handshake:
                 limit = format_duration(self._handshake)
                 self.left(peer, f"no handshake within {limit} (handshake-timeout=)", fault=True)
-        if self._behind:
-            self._events.moved()
         self._coverage.settle(self._confirmed if self.confirms else self.written())
         self._sweeping = self._loop.call_later(self._interval, self._sweep)
 

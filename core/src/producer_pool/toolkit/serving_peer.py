@@ -145,8 +145,7 @@ class Peer:
 
     def say(self, data: bytes) -> None:
         """Send *data*, which belongs to no message, after what was begun and before what waits."""
-        layer = self._layer
-        self._interject(data if layer is None else layer.outgoing() + layer.encrypt(data))
+        self._interject(data if self._layer is None else self._layer.encrypt(data))
 
     def leave(self, reason: str, *, fault: bool = False) -> None:
         """
@@ -154,7 +153,8 @@ class Peer:
 
         *fault* is whether the peer broke a rule; that is counted, and logged as a warning.
         """
-        self._host.left(self, reason, fault=fault)
+        if self.parting is None:
+            self._host.left(self, reason, fault=fault)
 
     def moved(self) -> None:
         """Say that acknowledged() returns more than it did."""
@@ -185,16 +185,12 @@ class Peer:
 
     def _begin(self, run: Batch, wire: bytes) -> None:
         """Send a batch that nothing waits before."""
-        layer = self._layer
-        early = b"" if layer is None else layer.outgoing()
-        own = wire if layer is None else layer.encrypt(wire)
-        data = early + own if early else own
+        data = wire if self._layer is None else self._layer.encrypt(wire)
         sent = self._push(data)
         if sent < 0:
             return
         rest = len(data) - sent
-        self._ledger.skip(len(early))
-        self._ledger.take(run, 0, len(own), rest)
+        self._ledger.take(run, 0, len(data), rest)
         if rest:
             self._tail = memoryview(data)[sent:]
             self._host.watch(self, True)
@@ -338,6 +334,7 @@ class Peer:
                 self._decrypt(self._layer, scratch, size)
 
     def _decrypt(self, layer: TlsLayer, scratch: memoryview, size: int) -> None:
+        """Take encrypted bytes. What TLS itself has to say to them is sent before this returns."""
         layer.receive(scratch[:size])
         try:
             if not layer.ready and layer.handshake():
@@ -388,4 +385,4 @@ class Peer:
         layer = self._layer
         if layer is None:
             return last
-        return layer.outgoing() + layer.encrypt(last) + layer.close() if layer.ready else b""
+        return layer.encrypt(last) + layer.close() if layer.ready else b""
