@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -132,6 +133,27 @@ async def test_too_quiet(caplog: pytest.LogCaptureFixture) -> None:
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
+
+
+async def test_time_that_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for a microsecond gets as little as the loop can look at without doing nothing else."""
+    loop = asyncio.get_running_loop()
+    delays: list[tuple[float, object]] = []
+    call_later = loop.call_later
+
+    def noted(delay: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        delays.append((delay, callback))
+        return call_later(delay, callback, *args)
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    async with Running(replace(PLAIN, idle_timeout=1e-6)) as running:
+        quiet = await running.connect()
+        await until(lambda: running.stats.evicted == 1)
+
+        assert await receive(quiet, 1) == b""
+        looks = [delay for delay, callback in delays if callback == running.listener._sweep]
+        assert looks
+        assert min(looks) >= 0.01
 
 
 # -- pausing ---------------------------------------------------------------------------------------

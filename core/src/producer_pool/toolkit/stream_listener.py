@@ -39,6 +39,8 @@ _MOST_UNSENT: Final = 64 * 1024
 """Bytes of answers that a connection may leave unread."""
 _LINGER: Final = 1.0
 """Seconds that the other side has to close, once it was told that we do."""
+_LEAST_SWEEP: Final = 0.01
+"""Seconds, at the least, between two looks for who takes too long: else a tiny limit would take all time."""
 
 
 class StreamListener(Listener):
@@ -405,7 +407,7 @@ class StreamListener(Listener):
     def _sweep_later(self) -> None:
         shortest = min((limit for limit in self._limits() if limit), default=None)
         if shortest is not None:
-            self._sweeping = self._loop.call_later(shortest / 4, self._sweep)
+            self._sweeping = self._loop.call_later(max(shortest / 4, _LEAST_SWEEP), self._sweep)
 
     def _sweep(self) -> None:
         if self._reading:
