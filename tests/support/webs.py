@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Iterable
 from typing import Any, Self
@@ -48,7 +47,7 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, masked
     first = (FIN if fin else 0) | rsv | opcode
     if not masked:
         return head(first, len(payload), 0) + payload
-    key = os.urandom(4)
+    key = b"\x5a\xc3\x0f\x96"  # always the same: frames stand in the names of tests
     return head(first, len(payload), 0x80) + key + apply_mask(payload, key)
 
 
