@@ -61,6 +61,27 @@ async def test_closing_takes_those_who_are_there() -> None:
         one.close()
 
 
+async def test_closing_comes_to_an_end() -> None:
+    """However fast others connect: those are taken who can have been there, and no more."""
+    taker = Taker()
+    endpoint = await taker.acceptor.open()
+    place = (endpoint.host, endpoint.port)
+    taken = 0
+
+    def admit(sock: socket.socket, peer: object) -> None:
+        nonlocal taken
+        taken += 1
+        sock.close()
+        if taken < 3000:
+            socket.create_connection(place).close()
+
+    taker.acceptor._admit = admit
+    socket.create_connection(place).close()
+    taker.acceptor.close()
+
+    assert 1024 < taken < 1200
+
+
 async def test_those_who_wait_are_taken_at_once() -> None:
     """Not in the loop's next turn; of very many, as many as in a turn. The others come as ever."""
     taker = Taker()

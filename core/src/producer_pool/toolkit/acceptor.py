@@ -16,6 +16,8 @@ __all__ = ["Acceptor"]
 
 _IN_A_TURN: Final = 64
 """Connections taken in one turn of the loop."""
+_TURNS_AT_THE_END: Final = 17
+"""Turns' worth of them, at the most, before closing: more than the 1,025 that a backlog of 1,024 holds."""
 _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 _PAUSE: Final = 0.1
 """Seconds until the next try when the system has no more file descriptors."""
@@ -62,8 +64,9 @@ class Acceptor:
             self._binding.release()
         for sock in sockets:
             self._loop.remove_reader(sock)
-            while self._accept(sock):
-                pass
+            for _ in range(_TURNS_AT_THE_END):
+                if not self._accept(sock):
+                    break
             sock.close()
 
     def take_waiting(self) -> None:
