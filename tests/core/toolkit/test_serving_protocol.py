@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 from contextlib import suppress
@@ -102,6 +103,35 @@ async def test_silent_peers_keep_nobody_out(caplog: pytest.LogCaptureFixture) ->
         assert [text for text in lines_of(caplog) if "its place is wanted" in text]
         for peer in (first, second, third):
             peer.close()
+
+
+async def test_many_who_introduce_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few in each turn of the loop, as each may take its time; and what is sent waits for none of them."""
+    heard = 0
+    received = GreetingPeer.received
+
+    def count(peer: GreetingPeer, data: memoryview) -> None:
+        nonlocal heard
+        heard += not peer.ready
+        received(peer, data)
+
+    async with Served(greeting()) as served:
+        member = await join(served)
+        monkeypatch.setattr(GreetingPeer, "received", count)
+        peers = [served.dial() for _ in range(40)]
+        await until(lambda: served.client.stats.accepted == 41)
+        for peer in peers:
+            peer.send(b"hello\n")
+        await served.send(b"one")
+        at_once = heard
+        turns = [0]
+        while heard < 40:
+            await asyncio.sleep(0)
+            turns.append(heard)
+
+        assert at_once == 0
+        assert await line(member) == b"one\n"
+        assert max(after - before for before, after in itertools.pairwise(turns)) == 8
 
 
 async def test_peer_with_bad_manners() -> None:

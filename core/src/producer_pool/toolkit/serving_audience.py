@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _LINGER: Final = 0.5
 """Seconds that closing waits for the end of peers that talk."""
+_HANDSHAKES: Final = 8
+"""Steps of handshakes in one turn of the loop: with TLS, each may take a millisecond."""
 _SCRATCH: Final = 64 * 1024
 
 
@@ -125,7 +127,7 @@ class Audience:
             self._ready.close()
             raise
         self._name = f"{endpoint.without(endpoint.options)}"
-        self._loop.add_reader(self._ready.fileno(), self.look)
+        self._loop.add_reader(self._ready.fileno(), self._look, _HANDSHAKES)
         self._sweeping = self._loop.call_later(self._interval, self._sweep)
         return endpoint
 
@@ -193,15 +195,25 @@ class Audience:
     # -- messages ----------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Find out who has something to say, takes more, or is gone."""
-        for fd in self._ready.poll():
-            peer = self._peers.get(fd)
-            if peer is not None:
-                self._call(peer, peer.attend, self._scratch)
+        """Find out which of those who are served have something to say, take more, or are gone."""
+        self._look(0)
 
     def look_for_more(self) -> None:
         """Take those in who have connected already."""
         self._acceptor.take_waiting()
+        self._look(_HANDSHAKES)
+
+    def _look(self, handshakes: int) -> None:
+        """Do what can be done now, and so many steps of handshakes. Who has to wait stays ready."""
+        for fd in self._ready.poll():
+            peer = self._peers.get(fd)
+            if peer is None:
+                continue
+            if not peer.ready and peer.parting is None:
+                if not handshakes:
+                    continue
+                handshakes -= 1
+            self._call(peer, peer.attend, self._scratch)
 
     def send(self, run: Batch, wire: bytes) -> None:
         """Send a batch, with its bytes in the framing, to all members."""
