@@ -26,6 +26,7 @@ from producer_pool.toolkit.datagram_udp import (
 )
 from producer_pool.toolkit.resolver import Address
 from support.datagrams import Mailbox, Receiving, Sending, nobody, udp
+from support.descriptors import out_of_files
 from support.streams import until
 
 GROUP = "239.255.7.7"
@@ -97,6 +98,17 @@ async def test_nobody_at_the_first_address(mailbox: Mailbox, resolves: Callable[
     assert mailbox.letters == [b"one", b"two", b"three!", b"four"]
     with await sending.dialer.dial(20) as sock:
         assert sock.getpeername()[1] == mailbox.port
+
+
+async def test_no_descriptor_for_the_next_address(mailbox: Mailbox, resolves: Callable[..., None]) -> None:
+    """Then it is not tried for now, and what came back from the first one does not count as written."""
+    resolves(("127.0.0.1", nobody().port), ("127.0.0.1", mailbox.port))
+    async with Sending(udp(Endpoint.parse("udp://several.test:9"))) as sending:
+        with out_of_files():
+            sending.start([Batch.of([b"one", b"two"])])
+        await until(lambda: sending.signals.errors)
+
+        assert sending.client.settled() == (0, 0)
 
 
 async def test_consumer_that_goes_away_though_its_name_has_another(

@@ -194,7 +194,11 @@ class UdpDialer(DatagramDialer):
         """Return a socket to the first address left that there is a way to."""
         while self._left:
             address = self._left.pop(0)
-            sock = socket.socket(address.family, socket.SOCK_DGRAM)
+            try:
+                sock = socket.socket(address.family, socket.SOCK_DGRAM)
+            except OSError as error:
+                failures.append(error)
+                continue
             try:
                 sock.setblocking(False)
                 if _LINUX and address.family == socket.AF_INET6:
