@@ -20,6 +20,7 @@ from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.model.stats import State
 from producer_pool.toolkit.datagram_client import came_back
 from support.datagrams import Mailbox, Sending, SpyDialer, UnixDialer, nobody, udp
+from support.descriptors import OUT_OF_FILES, out_of_files
 from support.streams import until
 
 
@@ -27,6 +28,16 @@ from support.streams import until
 def mailbox(request: pytest.FixtureRequest) -> Iterator[Mailbox]:
     with Mailbox(request.param) as made:
         yield made
+
+
+# -- no socket -------------------------------------------------------------------------------------
+
+
+async def test_no_descriptors(mailbox: Mailbox, tmp_path: Path) -> None:
+    """It cannot connect for now, and says what to do about that, whatever its dialer makes of it."""
+    for dialer in (udp(mailbox.endpoint), UnixDialer(tmp_path / "box")):
+        with out_of_files(), pytest.raises(ConnectError, match=OUT_OF_FILES):
+            await Sending(dialer).connect()
 
 
 # -- nobody listens --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from producer_pool.toolkit.datagram_listener import DatagramListener, DatagramLi
 from producer_pool.toolkit.datagram_sockets import Ancillary
 from producer_pool.toolkit.datagram_udp import UdpBinding, UdpListenerOptions
 from support.datagrams import Receiving, UnixBinding
+from support.descriptors import OUT_OF_FILES, out_of_files
 from support.listening import lines_of
 from support.streams import FakeIntake, until
 
@@ -367,6 +368,16 @@ async def test_start_that_fails() -> None:
         with pytest.raises(ListenError, match="address already in use"):
             await second.start(FakeIntake())
         await second.aclose()
+
+
+async def test_no_descriptors(tmp_path: Path) -> None:
+    """The error says what to do about that, and a later start goes well."""
+    receiving = Receiving(UnixBinding(tmp_path / "box"))
+    with out_of_files(), pytest.raises(ListenError, match=OUT_OF_FILES):
+        await receiving.listener.start(receiving.intake)
+    async with receiving:
+        receiving.sender().send(b"one")
+        await until(lambda: receiving.intake.messages)
 
 
 def test_limit_that_makes_no_sense() -> None:

@@ -8,11 +8,12 @@ import pytest
 
 from producer_pool.delivery.producer import Producer
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import Rejected
+from producer_pool.model.errors import ConnectError, Rejected
 from producer_pool.model.framing import LENGTH4
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.toolkit.serving_options import ServingOptions
+from support.descriptors import OUT_OF_FILES, out_of_files
 from support.sending import LEVELS
 from support.serving import Served, serving
 from support.streams import receive, until
@@ -198,3 +199,12 @@ async def test_producer_without_peers() -> None:
     assert isinstance(lost.error, Rejected)
     assert lost.attempts == 1
     assert got.ok
+
+
+async def test_no_descriptors_to_listen_with() -> None:
+    """It cannot connect for now, and says what to do about that."""
+    client = serving()
+    with out_of_files(), pytest.raises(ConnectError, match=OUT_OF_FILES):
+        await client.connect()
+    async with Served(client) as served:
+        await served.join()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +18,7 @@ from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.progress import TCP_ACKS
 from producer_pool.toolkit.sockets import TcpDialer, TcpOptions
 from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
+from support.descriptors import OUT_OF_FILES
 from support.sending import LEVELS, Connected, connected, make, needs_kernel
 from support.streams import Consumer, FakeSignals, receive, receive_all, reset, send, until
 
@@ -142,6 +146,21 @@ async def test_client_alone_without_a_consumer() -> None:
         client = make(gone)
     with pytest.raises(ConnectError, match="connection refused"):
         await client.send(b"one")
+
+
+class _OutOfFiles(TcpDialer):
+    """Lets an error of the system through."""
+
+    async def dial(self, timeout: float) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_dialer_with_an_error_of_the_system(consumer: Consumer) -> None:
+    """It is one of ours for whoever connects, with what to do about it."""
+    dialer = _OutOfFiles(consumer.endpoint, TcpOptions())
+    client = StreamClient(dialer, StreamClientOptions(), protocol_name="tcp")
+    with pytest.raises(ConnectError, match=f"{dialer.address}: {OUT_OF_FILES}"):
+        await client.connect()
 
 
 async def test_client_alone_whose_consumer_never_reads(small: Consumer) -> None:

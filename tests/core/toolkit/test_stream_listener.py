@@ -17,6 +17,7 @@ from producer_pool.model.framing import LENGTH4, LINES
 from producer_pool.toolkit.binding import TcpBinding
 from producer_pool.toolkit.connection import Connection, FramedConnection, Tail
 from producer_pool.toolkit.stream_listener import StreamListener
+from support.descriptors import OUT_OF_FILES, out_of_files
 from support.listening import PLAIN, Running, lines_of
 from support.streams import receive, reset, send, until
 
@@ -276,6 +277,16 @@ async def test_start_that_fails() -> None:
         with pytest.raises(ListenError, match="address already in use"):
             await running.listener.start(running.intake)
         await running.listener.aclose()
+
+
+async def test_no_descriptors() -> None:
+    """The error says what to do about that, and a later start goes well."""
+    running = Running(PLAIN)
+    with out_of_files(), pytest.raises(ListenError, match=OUT_OF_FILES):
+        await running.listener.start(running.intake)
+    async with running:
+        await send(await running.connect(), b"one\n")
+        await until(lambda: running.intake.messages)
 
 
 # -- protocols with a decoder of their own ---------------------------------------------------------

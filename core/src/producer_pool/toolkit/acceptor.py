@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.toolkit.binding import Binding
+from producer_pool.toolkit.binding import Binding, as_listen_error
 from producer_pool.toolkit.sockets import why
 
 __all__ = ["Acceptor"]
@@ -18,7 +18,6 @@ _IN_A_TURN: Final = 64
 """Connections taken in one turn of the loop."""
 _TURNS_AT_THE_END: Final = 17
 """Turns' worth of them, at the most, before closing: more than the 1,025 that a backlog of 1,024 holds."""
-_OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 _PAUSE: Final = 0.1
 """Seconds until the next try when the system has no more file descriptors."""
 
@@ -51,7 +50,8 @@ class Acceptor:
             ListenError: it cannot be listened at.
         """
         self._loop = asyncio.get_running_loop()
-        self._sockets = list(await self._binding.bind())
+        with as_listen_error(self._binding.address):
+            self._sockets = list(await self._binding.bind())
         self._watch()
         return self._binding.endpoint(self._sockets)
 
@@ -97,8 +97,7 @@ class Acceptor:
 
     def _wait(self, error: OSError) -> None:
         """Leave new connections waiting for a while: they stay ready, so asking again at once would spin."""
-        hint = "; raise `ulimit -n`" if error.errno in _OUT_OF_FILES else ""
-        self._complain("accept", f"no new connections for now: {why(error)}{hint}")
+        self._complain("accept", f"no new connections for now: {why(error)}")
         for sock in self._sockets:
             self._loop.remove_reader(sock)
         if self._sockets and self._timer is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from producer_pool.model.endpoint import Endpoint
@@ -16,7 +17,7 @@ from producer_pool.toolkit.progress import TCP_ACKS, Progress, TcpProgress
 from producer_pool.toolkit.resolver import Address, resolve, spelled_out
 from producer_pool.toolkit.sockets import TcpOptions, shown_address, why
 
-__all__ = ["Binding", "HostBinding", "TcpBinding", "check_loopback", "is_loopback"]
+__all__ = ["Binding", "HostBinding", "TcpBinding", "as_listen_error", "check_loopback", "is_loopback"]
 
 _BACKLOG: Final = 1024
 _PORT_TRIES: Final = 20
@@ -198,6 +199,17 @@ def _listen(family: int, sockaddr: tuple[str | int, ...], *, alone: bool) -> soc
 def _close_all(sockets: Sequence[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
+
+
+@contextlib.contextmanager
+def as_listen_error(where: str) -> Iterator[None]:
+    """Make an error of the system, such as that there are no more descriptors, one that says where it was."""
+    try:
+        yield
+    except ListenError:
+        raise
+    except OSError as error:
+        raise ListenError(f"{where}: {why(error)}") from None
 
 
 def check_loopback(addresses: Sequence[Address], *, where: str, tls: bool = True) -> None:

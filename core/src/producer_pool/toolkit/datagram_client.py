@@ -97,7 +97,10 @@ class DatagramClient(PipelinedClient):
         await self.aclose()
         self._last_settled = Settled(0, 0)
         self._loop = asyncio.get_running_loop()
-        sock = await self._dialer.dial(self.timeout * _OF_TIMEOUT)
+        try:
+            sock = await self._dialer.dial(self.timeout * _OF_TIMEOUT)
+        except OSError as error:
+            raise ConnectError(f"{self.address}: {why(error)}") from None
         self._tail: Sequence[bytes] = ()
         self._at = 0
         """Messages of the tail that the kernel has."""

@@ -16,6 +16,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidOption
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
+from producer_pool.toolkit.binding import as_listen_error
 from producer_pool.toolkit.datagram_sockets import DatagramBinding
 from producer_pool.toolkit.sockets import why
 
@@ -86,7 +87,8 @@ class DatagramListener(Listener):
     async def start(self, intake: Intake) -> Endpoint:
         self._loop = asyncio.get_running_loop()
         self._intake = intake
-        sockets = await self._binding.bind()
+        with as_listen_error(self._binding.address):
+            sockets = await self._binding.bind()
         endpoint = self._binding.endpoint(sockets)
         self._name = f"{endpoint.without(endpoint.options)}"
         self._ports = [_Port(sock, self._binding.lost(sock)) for sock in sockets]

@@ -16,7 +16,7 @@ from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.text import format_duration
 from producer_pool.toolkit.acceptor import Acceptor
-from producer_pool.toolkit.binding import Binding
+from producer_pool.toolkit.binding import Binding, as_listen_error
 from producer_pool.toolkit.progress import Progress
 from producer_pool.toolkit.readiness import Readiness
 from producer_pool.toolkit.serving_backlog import Range
@@ -118,7 +118,8 @@ class Audience:
         self._swept = self._loop.time()
         self.sent = self._confirmed = 0
         self._coverage = Coverage()
-        self._ready = Readiness()
+        with as_listen_error(self._name):
+            self._ready = Readiness()
         self._open = True
         try:
             endpoint = await self._acceptor.open()

@@ -38,6 +38,7 @@ KEEPALIVE_PROBES: Final = 3
 
 _MOST_MILLISECONDS: Final = 2**31 - 1
 """What the system takes for a time: 24 days."""
+_OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 _ABORT: Final = struct.pack("ii", 1, 0)
 _SCRATCH: Final = bytearray(64 * 1024)
 """What is read only to be thrown away goes here, whoever reads it."""
@@ -261,5 +262,7 @@ def shown_address(host: str, port: int) -> str:
 
 def why(error: OSError | int) -> str:
     """Say what the system said, in the house's style."""
+    number = error if isinstance(error, int) else error.errno
     text = os.strerror(error) if isinstance(error, int) else error.strerror or str(error)
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+    step = "; raise `ulimit -n`" if number in _OUT_OF_FILES else ""
+    return (text[:1].lower() + text[1:] if text[1:2].islower() else text) + step

@@ -15,7 +15,7 @@ from typing import Final, cast
 from producer_pool.contract.options import Size, option
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import DeliveryError, InvalidOption, Rejected, SendError
+from producer_pool.model.errors import ConnectError, DeliveryError, InvalidOption, Rejected, SendError
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.grouping import group
@@ -111,7 +111,10 @@ class StreamClient(PipelinedClient):
         self._loop = asyncio.get_running_loop()
         timeout = self.timeout * _OF_TIMEOUT
         end = self._loop.time() + timeout
-        sock = await self._dialer.dial(timeout)
+        try:
+            sock = await self._dialer.dial(timeout)
+        except OSError as error:
+            raise ConnectError(f"{self.address}: {why(error)}") from None
         try:
             layer = None
             if self._tls is not None:

@@ -17,7 +17,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
 from producer_pool.toolkit.acceptor import Acceptor
-from producer_pool.toolkit.binding import Binding
+from producer_pool.toolkit.binding import Binding, as_listen_error
 from producer_pool.toolkit.connection import Connection, FramedConnection, StreamListenerOptions, Tail
 from producer_pool.toolkit.readiness import Readiness
 from producer_pool.toolkit.sockets import reset, wait_readable
@@ -81,7 +81,8 @@ class StreamListener(Listener):
     async def start(self, intake: Intake) -> Endpoint:
         self._loop = asyncio.get_running_loop()
         self._intake = intake
-        self._ready = Readiness()
+        with as_listen_error(self._name):
+            self._ready = Readiness()
         try:
             endpoint = await self._acceptor.open()
         except BaseException:
