@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,26 @@ async def test_peers_that_come_and_go_leave_nothing_behind() -> None:
         assert len(asyncio.all_tasks()) == tasks
         await served.client.aclose()
         assert (await reading).count(b"\n") == 30
+
+
+async def test_patience_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for a microsecond gets as little as the loop can look at without doing nothing else."""
+    loop = asyncio.get_running_loop()
+    looks: list[float] = []
+    call_later = loop.call_later
+    async with Served(serving(ServingOptions(peer_timeout=1e-6))) as served:
+
+        def noted(delay: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+            if callback == served.client._audience._sweep:
+                looks.append(delay)
+            return call_later(delay, callback, *args)
+
+        monkeypatch.setattr(loop, "call_later", noted)
+        await served.join(SMALL)
+        await served.send(b"x" * 20_000_000)
+        await until(lambda: served.client.stats.evicted == 1 and looks)
+
+        assert min(looks) >= 0.01
 
 
 async def test_client_leaves_nothing_behind() -> None:

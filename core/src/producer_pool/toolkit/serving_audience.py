@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _LINGER: Final = 0.5
 """Seconds that closing waits for the end of peers that talk."""
+_LEAST_SWEEP: Final = 0.01
+"""Seconds, at the least, between two looks for who takes too long: else a tiny limit would take all time."""
 _HANDSHAKES: Final = 8
 """Steps of handshakes in one turn of the loop: with TLS, each may take a millisecond."""
 _SCRATCH: Final = 64 * 1024
@@ -114,7 +116,7 @@ class Audience:
         self._ack = ack
         self._patience = patience
         self._handshake = handshake
-        self._interval = min(patience, handshake, 4 * _LINGER) / 4
+        self._interval = max(min(patience, handshake, 4 * _LINGER) / 4, _LEAST_SWEEP)
         self._swept = self._loop.time()
         self.sent = self._confirmed = 0
         self._coverage = Coverage()
