@@ -72,7 +72,7 @@ async def test_two_hundred_peers(ack: Ack) -> None:
 async def test_peers_that_come_and_go_leave_nothing_behind() -> None:
     """No descriptor, no task, no object; whichever way they go."""
     loop = asyncio.get_running_loop()
-    async with Served(serving(ServingOptions(peer_buffer=64 * KiB))) as served:
+    async with Served(serving(ServingOptions(peer_buffer=BIG))) as served:
         stays = await served.join()
         reading = asyncio.ensure_future(receive_all(stays))
         tasks = len(asyncio.all_tasks())
@@ -81,7 +81,7 @@ async def test_peers_that_come_and_go_leave_nothing_behind() -> None:
             peer = await served.join(SMALL)
             if number % 3 == 0:
                 await loop.sock_sendall(peer, b"hello")
-            await served.send(b"x" * 1_000_000)
+            await served.send(b"x" * 5_000_000)
             if number % 3 == 1:
                 reset(peer)
             peer.close()

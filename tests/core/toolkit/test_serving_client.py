@@ -145,6 +145,7 @@ async def test_too_few_are_connected(ack: Ack) -> None:
         assert [text for _, text in served.signals.refused if "only 1 is connected" in text]
         assert await receive(first, 4) == await receive(second, 4) == b"got\n"
         await until(lambda: served.client.settled() == (2, 2))
+        assert served.client.peers == 2
 
 
 @levels
