@@ -90,6 +90,42 @@ async def test_nobody_is_let_in_before_the_mode_is_right(
     assert one.reaches()
 
 
+@both
+@pytest.mark.parametrize("when", ["before it is looked at", "after that"])
+async def test_file_that_is_replaced_as_it_is_made(
+    bound: Callable[..., Bound], kind: int, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write to the directory cannot have the mode of another file changed, by a link to it."""
+    other = tmp_path / "other"
+    other.write_text("")
+    other.chmod(0o640)
+    one = bound(mode=0o666, kind=kind)
+    lstat = os.lstat
+
+    def replace() -> None:
+        one.path.unlink()
+        one.path.symlink_to(other)
+
+    def look(path: Any) -> os.stat_result:
+        made = path == str(one.path) and one.path.exists()
+        if made and when == "before it is looked at":
+            replace()
+        found = lstat(path)
+        if made and when == "after that":
+            replace()
+        return found
+
+    monkeypatch.setattr(os, "lstat", look)
+    old = os.umask(0o077)
+    try:
+        with pytest.raises(ListenError, match="somebody put another file into its place as it was made"):
+            await one.bind()
+    finally:
+        os.umask(old)
+
+    assert mode_of(other) == 0o640
+
+
 # -- what cannot be --------------------------------------------------------------------------------
 
 

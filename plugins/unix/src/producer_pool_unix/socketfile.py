@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -114,10 +115,12 @@ class SocketFile:
         with contextlib.suppress(OSError):
             os.fchmod(sock.fileno(), self._mode)
         sock.bind(self._address.name)
+        made = os.lstat(self._path)
+        if not stat.S_ISSOCK(made.st_mode):
+            raise self._replaced()
         try:
-            made = os.lstat(self._path)
             if stat.S_IMODE(made.st_mode) != self._mode:
-                os.chmod(self._path, self._mode)
+                self._change_mode(made)
             # Until now, nobody was let in to a stream, whatever the mode.
             listen()
         except BaseException:
@@ -125,6 +128,27 @@ class SocketFile:
                 os.unlink(self._path)
             raise
         self._ours = _identity(made)
+
+    def _change_mode(self, made: os.stat_result) -> None:
+        """Give the file that was made its mode, and no other one to which the path may lead by now."""
+        if sys.platform != "linux":
+            os.chmod(self._path, self._mode, follow_symlinks=False)
+            return
+        # Linux changes what a link leads to, which may be anybody's. It does not follow one by a descriptor.
+        fd = os.open(self._path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if _identity(os.fstat(fd)) != _identity(made):
+                raise self._replaced()
+            os.chmod(f"/proc/self/fd/{fd}", self._mode)
+        finally:
+            os.close(fd)
+
+    def _replaced(self) -> ListenError:
+        folder = os.path.dirname(self._path)
+        return ListenError(
+            f"{self._address.shown}: somebody put another file into its place as it was made; "
+            f"choose a directory in which others may not write, unlike {folder}"
+        )
 
     # -- one at a time ---------------------------------------------------------------------------------
 
