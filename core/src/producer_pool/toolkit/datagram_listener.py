@@ -34,6 +34,9 @@ _LONGEST: Final = 8 * 1024 * 1024
 """Bytes that no system's datagrams have: Linux sends 4 MiB of them. There is room for as much at the most."""
 _LEAST_MEMORY: Final = 256
 """Bytes of a receive buffer that a datagram takes at the least."""
+_NO_ROOM: Final = (
+    "the kernel had no room for them, and counts those that it joined as one; raise it with ?receive-buffer="
+)
 _PAUSE: Final = 0.1
 """Seconds until the next try when a socket cannot be read."""
 # As a number: to ask an enum takes half as long as the system call that reads a datagram.
@@ -224,7 +227,7 @@ class DatagramListener(Listener):
         before, port.lost = port.lost, self._binding.lost(port.socket)
         lost = (port.lost - before) % 2**32
         if lost:
-            self._drop(lost, "lost", "the kernel had no room for them; raise it with ?receive-buffer=")
+            self._drop(lost, "lost", _NO_ROOM)
 
     def _drop(self, count: int, cause: str, why_not: str, fault: Exception | None = None) -> None:
         self.stats.dropped += count

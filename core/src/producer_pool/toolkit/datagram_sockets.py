@@ -81,5 +81,9 @@ class DatagramBinding(Binding):
         """Return the origin of what *peer* sent, or None to refuse it. Asked once for each batch."""
 
     def lost(self, sock: socket.socket) -> int:
-        """Return how many datagrams the kernel had no room for since the socket was made, modulo 2**32."""
+        """
+        Return how many datagrams the kernel had no room for since the socket was made, modulo 2**32.
+
+        At the least: what the kernel joined, it counts as one.
+        """
         return 0
