@@ -132,6 +132,7 @@ def test_nothing_is_given() -> None:
         ("framing", "l5", "no framing 'l5'; there are: lines, nul, length4, octet-counting"),
         ("mode", "fats", "'fats' is none of fast, very-safe, 2; did you mean fast?"),
         ("ports", "1,x", "'x' is not a whole number"),
+        ("tls_ca", "/etc/\0", r"'/etc/\x00' is no file: a path holds no zero byte (%00)"),
     ],
 )  # fmt: skip
 def test_value_that_cannot_be_read(name: str, text: str, fault: str) -> None:

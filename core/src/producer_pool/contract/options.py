@@ -185,6 +185,13 @@ def _float(text: str) -> float:
     return number
 
 
+def _path(text: str) -> Path:
+    if "\0" in text:
+        # Whoever opens it would raise a ValueError, and look like a plugin with a defect.
+        raise ConfigurationError(f"{text!r} is no file: a path holds no zero byte (%00)")
+    return Path(text)
+
+
 _YES_NO: Final = {
     "yes": True, "no": False, "true": True, "false": False, "on": True, "off": False, "1": True, "0": False,
 }  # fmt: skip
@@ -194,7 +201,7 @@ _SIMPLE: Final[Mapping[Any, _Reader]] = {
     int: _Reader(_integer, str, "number"),
     float: _Reader(_float, str, "number"),
     bool: _Reader(lambda text: _word(text.lower(), _YES_NO), lambda yes: "yes" if yes else "no", "yes|no"),
-    Path: _Reader(Path, str, "file"),
+    Path: _Reader(_path, str, "file"),
     Framing: _Reader(
         framing_named,
         lambda framing: str(framing.name),
