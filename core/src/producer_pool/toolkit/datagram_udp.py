@@ -77,7 +77,7 @@ class _MulticastOptions:
             return 0
         try:
             return socket.if_nametoindex(name)
-        except OSError:
+        except (OSError, ValueError):  # a zero byte is not even asked for
             known = ", ".join(known for _, known in socket.if_nameindex())
             raise InvalidOption(f"{where}: there is no network interface {name!r}; known: {known}") from None
 
