@@ -252,6 +252,31 @@ async def test_multicast_over_ipv6() -> None:
     assert f"ff15000000000000000000000007{mine}" in joined - groups_on("lo")
 
 
+@needs_proc
+async def test_group_of_one_link() -> None:
+    """Such an address is on the interface that the option names, if it does not say so itself."""
+    options = replace(REMOTE, multicast=True, multicast_interface="lo")
+    mine = f"{os.getpid() % 2**16:04x}"
+    (sock,) = await binding(f"udp://[ff02::7:{mine}]:0", options).bind()
+    joined = groups_on("lo")
+    *_, scope = sock.getsockname()
+    sock.close()
+
+    assert scope == socket.if_nametoindex("lo")
+    assert f"ff02000000000000000000000007{mine}" in joined - groups_on("lo")
+
+
+@pytest.mark.parametrize("group", ["ff02::7", "fe80::7"])
+async def test_address_of_one_link_without_an_interface(group: str) -> None:
+    """The error says what is missing, at both ends."""
+    multicast = group.startswith("ff")
+    missing = r"invalid argument; an address of one link needs its interface, as in \[fe80::1%25eth0\]"
+    with pytest.raises(ListenError, match=missing):
+        await binding(f"udp://[{group}]:0", replace(REMOTE, multicast=multicast)).bind()
+    with pytest.raises(ConnectError, match=missing):
+        await UdpDialer(Endpoint.parse(f"udp://[{group}]:9"), UdpOptions(multicast=multicast)).dial(20)
+
+
 def groups_on(interface: str) -> set[str]:
     lines = [line.split() for line in Path("/proc/net/igmp6").read_text().splitlines()]
     return {line[2] for line in lines if line[1] == interface}

@@ -20,6 +20,8 @@ from producer_pool.toolkit.sockets import TcpOptions, shown_address, why
 __all__ = ["Binding", "HostBinding", "TcpBinding", "as_listen_error", "check_loopback", "is_loopback"]
 
 _BACKLOG: Final = 1024
+WHICH_LINK: Final = "; an address of one link needs its interface, as in [fe80::1%25eth0]"
+"""What is wrong with an address that is an invalid argument."""
 _PORT_TRIES: Final = 20
 """A name with several addresses gets one free port for all of them; one may have it taken."""
 
@@ -152,6 +154,8 @@ class HostBinding(Binding):
             return "; choose a port from 1024 up, or run with the capability CAP_NET_BIND_SERVICE"
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return "; choose an address of this machine (`ip address` lists them), such as 127.0.0.1"
+        if error.errno == errno.EINVAL:
+            return WHICH_LINK
         return ""
 
 

@@ -17,7 +17,7 @@ from producer_pool.contract.options import Size, option
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, ConnectError, InvalidOption
 from producer_pool.model.text import format_size
-from producer_pool.toolkit.binding import HostBinding, check_loopback
+from producer_pool.toolkit.binding import WHICH_LINK, HostBinding, check_loopback
 from producer_pool.toolkit.datagram_sockets import Ancillary, DatagramBinding, DatagramDialer
 from producer_pool.toolkit.resolver import Address
 from producer_pool.toolkit.sockets import look_up, shown_address, why
@@ -49,6 +49,9 @@ _ICMP: Final = (2, 3)
 """Origins of errors (linux/errqueue.h) that belong to a datagram which was sent: ICMP and ICMPv6."""
 _REPORTS: Final = 64
 """Errors that are read at once."""
+
+_HINTS: Final = {errno.EACCES: "; say broadcast=yes, if that is meant", errno.EINVAL: WHICH_LINK}
+"""What to do when there is no way to an address."""
 
 _RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 """Bytes of receive buffer to ask for where nothing is said, as far as the system allows."""
@@ -183,7 +186,7 @@ class UdpDialer(DatagramDialer):
         failures: list[OSError] = []
         sock = self._next(failures)
         if sock is None:
-            hint = "; say broadcast=yes, if that is meant" if failures[0].errno == errno.EACCES else ""
+            hint = _HINTS.get(failures[0].errno or 0, "")
             raise ConnectError(f"{self.address}: {why(failures[0])}{hint}")
         return sock
 
@@ -277,7 +280,7 @@ class UdpBinding(HostBinding, DatagramBinding):
             if self._options.multicast:
                 # Several programs may listen to one group. To anything else it would let others steal.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address.sockaddr)
+            sock.bind(_on_link(address, self._interface))
             if self._options.multicast:
                 _join(sock, address, self._interface)
             _let_join(sock)
@@ -306,6 +309,13 @@ def _let_join(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
     except OSError:
         return
+
+
+def _on_link(address: Address, interface: int) -> tuple[str | int, ...]:
+    """Return where to bind a socket: an address of one link needs its interface, and may name it itself."""
+    if address.family != socket.AF_INET6 or address.sockaddr[3]:
+        return address.sockaddr
+    return (*address.sockaddr[:3], interface)
 
 
 def _join(sock: socket.socket, address: Address, interface: int) -> None:
