@@ -12,11 +12,12 @@ import pytest
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import FramingError
+from producer_pool.toolkit import stream_listener
 from producer_pool.toolkit.binding import TcpBinding
 from producer_pool.toolkit.connection import Connection, StreamListenerOptions
 from producer_pool.toolkit.stream_listener import StreamListener
 from support.listening import Running, lines_of
-from support.streams import is_reset, receive, receive_all, reset, send, until
+from support.streams import BOUND, is_reset, receive, receive_all, reset, send, until
 
 
 class PoliteConnection(Connection):
@@ -163,6 +164,21 @@ async def test_draining_reads_on_until_the_other_side_ends(polite: Running) -> N
     client.close()
     await draining
 
+    assert polite.intake.messages == [b"last"]
+
+
+@pytest.mark.parametrize("way", ["drain", "aclose"])
+async def test_ends_that_are_answered(polite: Running, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener closes first then: it need not wait for who keeps its own side open (RFC 6455, 7.1.1)."""
+    monkeypatch.setattr(stream_listener, "_LINGER", 3600.0)
+    client = await greeted(polite)
+    ending = asyncio.ensure_future(getattr(polite.listener, way)())
+    assert await receive(client, 4) == b"bye\n"
+    await send(client, b"last\nbye\n")
+    async with asyncio.timeout(BOUND):
+        await ending
+
+    assert await receive_all(client) == b""
     assert polite.intake.messages == [b"last"]
 
 

@@ -359,7 +359,11 @@ class StreamListener(Listener):
         if connection.error is not None:
             self._evict(connection, connection.error)
         elif connection.ended:
-            self._let_go(connection, evicted=False)
+            # It answers our own farewell: both have said all, and so we may close first.
+            if self._dismissed and not connection.unsent:
+                self._close(connection)
+            else:
+                self._let_go(connection, evicted=False)
         return connection.socket.fileno() >= 0 and not connection.parting
 
     def _answer(self, connection: Connection, data: bytes) -> None:
