@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +117,31 @@ async def test_intake_that_is_full_in_the_middle(patient: Listening, tmp_path: P
     patient.intake.resume()
     await until(lambda: patient.intake.messages == [b"0", b"1", b"later"])
     assert patient.stats.dropped == 0
+
+
+async def test_socket_that_could_not_be_read_while_paused(patient: Listening) -> None:
+    """It is looked at again when the intake takes something again, and not in each turn until then."""
+    turns = 0
+    turn = patient.listener._turn
+
+    def count(port: Any) -> None:
+        nonlocal turns
+        turns += 1
+        turn(port)
+
+    patient.listener._turn = count  # type: ignore[method-assign]
+    first, second = patient.senders
+    patient.listener._wait(patient.listener._ports[0], OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+    again = asyncio.get_running_loop().time() + 0.15
+    patient.intake.paused = True
+    first.send(b"one")
+    second.send(b"two")
+    await until(lambda: patient.intake.asked)
+    await until(lambda: asyncio.get_running_loop().time() > again)
+
+    assert turns <= 2
+    patient.intake.resume()
+    await until(lambda: sorted(patient.intake.messages) == [b"one", b"two"])
 
 
 async def test_others_are_read_and_counted(tmp_path: Path) -> None:

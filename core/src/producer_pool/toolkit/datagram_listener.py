@@ -126,7 +126,7 @@ class DatagramListener(Listener):
             port.socket.close()
 
     def _watch(self, port: _Port) -> None:
-        if self._reading:
+        if self._reading and self._resuming is None:
             self._loop.add_reader(port.socket, self._turn, port)
 
     def _stop_reading(self) -> None:
