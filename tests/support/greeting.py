@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from typing import Any
 
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.serving_client import ServingClient
+from producer_pool.toolkit.serving_options import ServingOptions
 from producer_pool.toolkit.serving_peer import Peer, ServesPeers
+from support.serving import serving
 
-__all__ = ["GreetingClient", "GreetingPeer"]
+__all__ = ["GreetingClient", "GreetingPeer", "greeting"]
 
 
 class GreetingPeer(Peer):
@@ -81,3 +84,10 @@ class GreetingClient(ServingClient):
 
     def peer(self, sock: socket.socket, origin: str) -> Peer:
         return GreetingPeer(self, sock, origin)
+
+
+def greeting(options: ServingOptions | None = None, **more: Any) -> GreetingClient:
+    """Return a client that serves such peers."""
+    client = serving(options, kind=GreetingClient, **more)
+    assert isinstance(client, GreetingClient)
+    return client

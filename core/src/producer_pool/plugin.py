@@ -54,7 +54,7 @@ from producer_pool.toolkit.handshake import Dialogue
 from producer_pool.toolkit.progress import TCP_ACKS, UNIX_ACKS, Progress, UnixProgress
 from producer_pool.toolkit.resolver import Address, resolve
 from producer_pool.toolkit.serving_client import ServingClient
-from producer_pool.toolkit.serving_options import PeerOverflow, ServingOptions
+from producer_pool.toolkit.serving_options import PeerOverflow, ServingOptions, ServingStats
 from producer_pool.toolkit.serving_peer import Peer
 from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions, why
 from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
@@ -125,6 +125,7 @@ __all__ = [
     "ServerTls",
     "ServingClient",
     "ServingOptions",
+    "ServingStats",
     "Settled",
     "Size",
     "Stage",

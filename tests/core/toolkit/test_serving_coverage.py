@@ -51,6 +51,7 @@ def test_only_one_drops_it() -> None:
     coverage.join("a", 0)
 
     assert coverage.lose("a", (4, 6)) == [(4, 6)]
+    assert coverage.missing("a", 4, 10) == [(6, 10)]
     assert coverage.leave("a", 4, 10) == [(6, 10)]
 
 
@@ -83,7 +84,7 @@ def test_what_was_for_nobody() -> None:
     coverage.join("a", 0)
     coverage.ignore((2, 4))
 
-    assert coverage.leave("a", 1, 5) == [(1, 2), (4, 5)]
+    assert coverage.missing("a", 1, 5) == coverage.leave("a", 1, 5) == [(1, 2), (4, 5)]
 
 
 class Model(RuleBasedStateMachine):

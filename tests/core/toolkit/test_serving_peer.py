@@ -196,6 +196,29 @@ async def test_batch_larger_than_the_bound() -> None:
         assert sorted(got + refused) == list(range(20_000))
 
 
+async def test_tiny_messages_cost_their_bytes(served: Served) -> None:
+    """Not what they would take one by one: a peer that is a little behind is not cut off for them."""
+    await served.join(SMALL)
+    while not served.client._audience._behind:
+        await served.send(b"x" * 100 * KiB)
+    await served.send(*[b"0123456789"] * 40_000)
+
+    assert served.client.peers == 1
+    (peer,) = served.client._audience.members
+    assert 40_000 * 11 <= peer._backlog.cost < 40_000 * 12
+
+
+async def test_empty_messages_go_in_pieces_too() -> None:
+    """Their frames are bytes as well."""
+    async with Served(serving(ServingOptions(peer_buffer=BIG), framing=LENGTH4)) as served:
+        peer = await served.join()
+        reading = asyncio.ensure_future(receive(peer, 4 * 300_000))
+        await served.send(*[b""] * 300_000)
+
+        assert await reading == bytes(4 * 300_000)
+        assert served.written == 300_000
+
+
 async def test_pieces_keep_the_offset() -> None:
     """Messages that were settled before are in none of the pieces."""
     async with Served(serving(ServingOptions(peer_buffer=BIG), framing=LENGTH4)) as served:
@@ -319,6 +342,22 @@ async def test_only_peer_leaves_inside_of_a_message(ack: Ack) -> None:
         assert refused == list(range(refused[0], 1001))
         assert "went away" in served.signals.refused[0][1]
         assert served.client.stats.missed == len(refused)
+
+
+@levels
+@pytest.mark.parametrize("overflow", [PeerOverflow.DROP_NEWEST, PeerOverflow.DROP_OLDEST])
+async def test_slow_peer_leaves(ack: Ack, overflow: PeerOverflow) -> None:
+    """What it dropped, and what it leaves behind, is counted as missed; each message once."""
+    options = ServingOptions(peer_buffer=100 * KiB, peer_overflow=overflow)
+    async with Served(serving(options), ack) as served:
+        slow = await served.join(SMALL)
+        await fill(served, range(1000))
+        dropped = served.client.stats.missed
+        slow.close()
+        await until(lambda: served.client.settled() == (1000, 1000))
+
+        assert 0 < dropped < served.client.stats.missed
+        assert served.client.stats.missed == len(served.signals.refused)
 
 
 @levels

@@ -320,7 +320,8 @@ class Audience:
     def _leave(self, peer: Peer) -> int:
         """Send nothing more to a member; return how many messages it does not get."""
         reached = self._reach(peer)
-        missed = self.sent - reached
+        missing = self._coverage.missing(peer, reached, self.sent)
+        missed = sum([end - first for first, end in missing])
         self.stats.missed += missed
         self.members = tuple([one for one in self.members if one is not peer])
         for messages in self._coverage.leave(peer, reached, self.sent):

@@ -13,6 +13,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConfigurationError, ConnectError, ListenError, Rejected
 from producer_pool.model.framing import Framing
 from producer_pool.model.outcomes import Ack
+from producer_pool.model.policies import BATCH_OVERHEAD
 from producer_pool.toolkit.binding import Binding
 from producer_pool.toolkit.grouping import group
 from producer_pool.toolkit.misfits import stream_misfits
@@ -30,6 +31,10 @@ _COST: Final = 4 * 1024
 """at least so many for each send."""
 _PIECE: Final = 256 * 1024
 """A batch with more bytes goes out in pieces: a peer may keep, and encrypts, a piece at a time."""
+
+
+_FRAME: Final = 4
+"""Bytes that are counted for a frame around a message, to find where to cut."""
 
 
 class _Refusal(NamedTuple):
@@ -197,26 +202,29 @@ class ServingClient(PipelinedClient):
         """Yield *batches* as they go out, with their bytes: joined, or in pieces, once for all peers."""
         framing = self._framing
         first = batches[0]
-        if len(batches) == 1 and not offset:
-            wire = first.wire(framing)
-            run = first
-        else:
-            wires = [first.wire(framing, offset), *[batch.wire(framing) for batch in batches[1:]]]
-            wire = b"".join(wires)
-            run = Batch.from_wire(wire, framing, sum(map(len, batches)) - offset)
-        if len(wire) <= self._piece or len(run) < 2:
-            yield run, wire
+        count = sum(map(len, batches)) - offset
+        wire = first.wire(framing, offset)
+        if len(batches) > 1:
+            wire = b"".join([wire, *[batch.wire(framing) for batch in batches[1:]]])
+        if len(wire) <= self._piece or count < 2:
+            # What is kept for a peer are these bytes, however many messages they came as.
+            same = len(batches) == 1 and first.cost <= len(wire) + BATCH_OVERHEAD
+            yield (first if same else Batch.from_wire(wire, framing, count)), wire
             return
-        messages = run.messages
-        start = size = 0
-        for index, message in enumerate(messages):
-            if size and size + len(message) > self._piece:
-                piece = Batch.owning(list(messages[start:index]))
-                yield piece, piece.wire(framing)
-                start, size = index, 0
-            size += len(message)
-        piece = Batch.owning(list(messages[start:]))
-        yield piece, piece.wire(framing)
+        piece: list[bytes] = []
+        size = 0
+        for batch in batches:
+            for message in batch.messages[offset:]:
+                more = len(message) + _FRAME
+                if piece and size + more > self._piece:
+                    wire = framing.encode(piece)
+                    yield Batch.from_wire(wire, framing, len(piece)), wire
+                    piece, size = [], 0
+                piece.append(message)
+                size += more
+            offset = 0
+        wire = framing.encode(piece)
+        yield Batch.from_wire(wire, framing, len(piece)), wire
 
     def _refuse(self, count: int) -> None:
         """Take messages, and report soon that there is nobody to send them to."""

@@ -29,7 +29,9 @@ class Coverage:
         self._lost: dict[Hashable, list[Range]] = {}
         """What a peer does not get, though it stays: rising, and apart."""
         self._got: list[Range] = []
-        """What those got who have left, and what was for nobody: rising, and apart."""
+        """What those got who have left: rising, and apart."""
+        self._ignored: list[Range] = []
+        """What was for nobody: rising, and apart."""
 
     def join(self, peer: Hashable, first: int) -> None:
         """Note that all messages from *first* on are for *peer*, too."""
@@ -46,26 +48,32 @@ class Coverage:
             return []
         return self._for_nobody([lost])
 
+    def missing(self, peer: Hashable, reached: int, end: int) -> list[Range]:
+        """Return what *peer* would not get if it were gone now; what it lost before that is not among it."""
+        missing = _without([(max(reached, self._since[peer]), end)], self._lost.get(peer, ()))
+        return _without(missing, self._ignored)
+
     def leave(self, peer: Hashable, reached: int, end: int) -> list[Range]:
         """
         Note that *peer* is gone; return what nobody gets for that reason.
 
         It has what was for it before *reached*, but for what it lost; *end* messages were sent.
         """
+        missing = self.missing(peer, reached, end)
         first = self._since.pop(peer)
         del self._firsts[bisect_right(self._firsts, first) - 1]
-        reached = max(first, reached)
-        lost = self._lost.pop(peer, ())
-        self._got = _united([*self._got, *_without([(first, reached)], lost)])
-        return self._for_nobody(_without([(reached, end)], lost))
+        got = _without([(first, max(first, reached))], self._lost.pop(peer, ()))
+        self._got = _united([*self._got, *got])
+        return self._for_nobody(missing)
 
     def ignore(self, messages: Range) -> None:
         """Note that these are for nobody, so that nobody loses them."""
-        self._got = _united([*self._got, messages])
+        self._ignored = _united([*self._ignored, messages])
 
     def settle(self, count: int) -> None:
         """Forget the first *count* messages: nobody asks for them any more."""
         self._got = [(max(first, count), end) for first, end in self._got if end > count]
+        self._ignored = [(max(first, count), end) for first, end in self._ignored if end > count]
         self._losers = {first: losers for first, losers in self._losers.items() if first >= count}
         for peer, lost in self._lost.items():
             if lost and lost[0][0] < count:
