@@ -212,6 +212,23 @@ async def test_file_is_removed(bound: Callable[..., Bound]) -> None:
     assert os.listdir(one.path.parent) == []
 
 
+async def test_file_of_the_parent(bound: Callable[..., Bound]) -> None:
+    """A forked child that cleans up leaves its parent the file, at which the parent still listens."""
+    one = bound()
+    await one.bind()
+    child = os.fork()
+    if not child:
+        try:
+            one.file.remove()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+    assert one.reaches()
+    one.file.remove()
+    assert os.listdir(one.path.parent) == []
+
+
 async def test_file_that_is_no_longer_ours(bound: Callable[..., Bound]) -> None:
     """Whoever has the path by now keeps it."""
     one, newer = bound(), bound()

@@ -45,6 +45,8 @@ class SocketFile:
         self._mode = mode
         self._ours: tuple[int, int] | None = None
         """Device and inode of the file that bind() made."""
+        self._maker = 0
+        """The process that did."""
 
     async def bind(self, sock: socket.socket, listen: Callable[[], object]) -> None:
         """
@@ -65,8 +67,8 @@ class SocketFile:
     def remove(self) -> None:
         """Remove the file if it is still the one that bind() made. The socket must still be open."""
         ours, self._ours = self._ours, None
-        if ours is None:
-            return
+        if ours is None or self._maker != os.getpid():
+            return  # a forked child is not who listens there
         try:
             # As long as the socket is open, no other file can have its inode.
             if _identity(os.lstat(self._path)) == ours:
@@ -127,7 +129,7 @@ class SocketFile:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
             raise
-        self._ours = _identity(made)
+        self._ours, self._maker = _identity(made), os.getpid()
 
     def _change_mode(self, made: os.stat_result) -> None:
         """Give the file that was made its mode, and no other one to which the path may lead by now."""
