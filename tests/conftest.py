@@ -57,8 +57,13 @@ def _children() -> set[int]:
 
 
 def _running(pid: int) -> str:
-    """Return the command line of *pid*; empty for one that has ended, waited for or not."""
-    command = _read(Path(f"/proc/{pid}/cmdline"))
+    """Return what *pid* is; empty for one that has ended, waited for or not."""
+    folder = Path(f"/proc/{pid}")
+    state = _read(folder / "stat").rpartition(b")")[2].split()[:1]
+    if state in ([], [b"Z"], [b"X"]):
+        return ""
+    # One that has just begun may have no command line yet.
+    command = _read(folder / "cmdline") or _read(folder / "comm")
     if any(name in command for name in LASTING):
         return ""
     return command.replace(b"\0", b" ").strip().decode(errors="replace")
