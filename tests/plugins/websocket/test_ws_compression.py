@@ -58,6 +58,87 @@ def test_what_the_library_compresses(takeover: bool, messages: list[bytes], cuts
     assert got == messages
 
 
+def inflater(*, takeover: bool = True) -> Inflater:
+    return Inflater([PerMessageDeflate(not takeover, not takeover, 15, 15)])
+
+
+@pytest.mark.parametrize("takeover", [True, False])
+@pytest.mark.parametrize(
+    "deflated",
+    [
+        "f2 48 cd c9 c9 07 00",
+        "00 05 00 fa ff 48 65 6c 6c 6f 00",
+        "f3 48 cd c9 c9 07 00 00",
+        "f2 48 05 00 00 00 ff ff ca c9 c9 07 00",
+        "f3 48 05 00 cb c9 c9 07 00 00",
+    ],
+    ids=["plain", "stored", "a-last-block", "two-blocks", "two-last-blocks"],
+)
+def test_examples_of_the_standard(deflated: str, takeover: bool) -> None:
+    """All ways to compress in RFC 7692, 7.2.3: a block may say that it is the last, and others follow it."""
+    reader = FrameReader(5, masked=True, inflater=inflater(takeover=takeover))
+    wire = frame(BINARY, bytes.fromhex(deflated), rsv=RSV1)
+    pieces = [frame(BINARY, bytes.fromhex(deflated)[:4], fin=False, rsv=RSV1)]
+    pieces.append(frame(CONTINUATION, bytes.fromhex(deflated)[4:]))
+    stream = wire + b"".join(pieces) + wire
+
+    assert reader.feed(stream, len(stream)) == [b"Hello"] * 3
+    assert reader.error is None
+
+
+def test_context_that_is_taken_over() -> None:
+    """The second one of RFC 7692, 7.2.3.2, refers to the first; without the first it is nothing."""
+    first, second = bytes.fromhex("f2 48 cd c9 c9 07 00"), bytes.fromhex("f2 00 11 00 00")
+    shared = inflater()
+
+    assert shared.inflate(FIN | RSV1 | BINARY, first, 5) == b"Hello"
+    assert shared.inflate(FIN | RSV1 | BINARY, second, 5) == b"Hello"
+    with pytest.raises(FramingError, match="a compressed message that is none"):
+        inflater().inflate(FIN | RSV1 | BINARY, second, 5)
+
+
+def test_endless_ends() -> None:
+    """Each last block makes the next one a new beginning: who sends nothing else is refused at once."""
+    with pytest.raises(FramingError, match="begins anew"):
+        inflater().inflate(FIN | RSV1 | BINARY, b"\x03\0" * 500_000, 100)
+
+
+@pytest.mark.parametrize("level", [0, 9])
+@pytest.mark.parametrize("fragments", [1, 3])
+def test_longest_message_that_does_not_get_smaller(level: int, fragments: int) -> None:
+    """What counts is its size decompressed: compression may make it larger, and it is good all the same."""
+    message = random.Random(2).randbytes(300_000)
+    encoder = zlib.compressobj(level, wbits=-15)
+    deflated = (encoder.compress(message) + encoder.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    part = len(deflated) // fragments + 1
+    stream = b"".join(
+        frame(
+            CONTINUATION if start else BINARY,
+            deflated[start : start + part],
+            fin=start + part >= len(deflated),
+            rsv=0 if start else RSV1,
+        )
+        for start in range(0, len(deflated), part)
+    )
+    reader = FrameReader(300_000, masked=True, inflater=inflater())
+
+    assert len(deflated) > 300_000
+    assert reader.feed(stream, len(stream)) == [message]
+
+
+def test_message_that_is_not_compressed_and_too_long() -> None:
+    """Where compression was agreed on, the limit is the same for messages without it, whole or in parts."""
+    for parts in ([301], [200, 101]):
+        reader = FrameReader(300, masked=True, inflater=inflater())
+        stream = b"".join(
+            frame(CONTINUATION if number else BINARY, bytes(size), fin=number == len(parts) - 1)
+            for number, size in enumerate(parts)
+        )
+
+        assert reader.feed(stream, len(stream)) == []
+        assert reader.code == 1009
+
+
 def bomb(size: int) -> bytes:
     encoder = zlib.compressobj(wbits=-15)
     return (encoder.compress(bytes(size)) + encoder.flush(zlib.Z_SYNC_FLUSH))[:-4]

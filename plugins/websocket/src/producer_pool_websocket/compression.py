@@ -6,13 +6,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions import ClientExtensionFactory, Extension, ServerExtensionFactory
 from websockets.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
+    PerMessageDeflate,
     ServerPerMessageDeflateFactory,
 )
-from websockets.frames import Frame, Opcode
 
 from producer_pool.plugin import Framing, FramingError, MessageTooLarge
 from producer_pool_websocket.frames import (
@@ -38,6 +37,11 @@ _EMPTY_BLOCK: Final = b"\0\0\xff\xff"
 """Ends what Z_SYNC_FLUSH makes, and is left out: RFC 7692, 7.2.1."""
 _WORTH: Final = 64
 """Bytes from which on a message is compressed: smaller ones do not get smaller."""
+_LARGER: Final = 8
+"""Compression makes nothing larger by more than one byte for so many, and a few."""
+_BEGINNINGS: Final = 16
+"""Nobody needs more than one or two in a frame, and each costs a copy of the rest of it."""
+_OPCODE: Final = 0x0F
 
 
 def client_extensions() -> Sequence[ClientExtensionFactory]:
@@ -60,10 +64,20 @@ def server_extensions() -> Sequence[ServerExtensionFactory]:
 
 
 class Inflater:
-    """Decompresses what one side of one connection says."""
+    """Decompresses what one side of one connection says: RFC 7692, 7.2.2."""
 
     def __init__(self, extensions: Sequence[Extension]) -> None:
-        (self._extension,) = extensions
+        (agreed,) = extensions
+        assert isinstance(agreed, PerMessageDeflate)
+        self._forgets: Final = agreed.remote_no_context_takeover
+        self._bits: Final = -agreed.remote_max_window_bits
+        self._decoder = zlib.decompressobj(self._bits)
+        self._deflated = False
+        """Whether the message is compressed whose fragments come."""
+
+    def room(self, most: int) -> int:
+        """Return how many bytes may have to come for *most*: what does not get smaller gets larger."""
+        return most + most // _LARGER + _WORTH
 
     def inflate(self, first: int, body: bytes, most: int) -> bytes:
         """
@@ -73,17 +87,30 @@ class Inflater:
             MessageTooLarge: it has more than *most* bytes. No more than that is ever made of it.
             FramingError: it cannot be decompressed.
         """
-        frame = Frame(Opcode(first & 0x0F), body, bool(first & FIN), bool(first & RSV1))
-        try:
-            # The library takes 0 for no limit.
-            payload = bytes(self._extension.decode(frame, max_size=max(most, 1)).data)
-        except PayloadTooBig:
-            raise MessageTooLarge(most) from None
-        except ProtocolError as error:
-            raise FramingError(f"a compressed message that is none: {error}") from None
-        if len(payload) > most:
+        if first & _OPCODE:
+            self._deflated = bool(first & RSV1)
+        if self._deflated:
+            body = self._inflated(body + _EMPTY_BLOCK if first & FIN else body, most)
+            if first & FIN and self._forgets:
+                self._decoder = zlib.decompressobj(self._bits)
+        if len(body) > most:
             raise MessageTooLarge(most)
-        return payload
+        return body
+
+    def _inflated(self, body: bytes, most: int) -> bytes:
+        payload = b""
+        for _ in range(_BEGINNINGS):
+            try:
+                # Never 0, which would be no limit.
+                payload += self._decoder.decompress(body, most + 1 - len(payload))
+            except zlib.error:
+                raise FramingError("a compressed message that is none: decompression failed") from None
+            if len(payload) > most or not self._decoder.eof:
+                return payload
+            # A block may say that it is the last (RFC 7692, 7.2.3.4). For zlib all is over then.
+            body = self._decoder.unused_data
+            self._decoder = zlib.decompressobj(self._bits)
+        raise FramingError(f"a compressed message that begins anew {_BEGINNINGS} times")
 
 
 class DeflatedFrames(Frames):

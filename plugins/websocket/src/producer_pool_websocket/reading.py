@@ -188,7 +188,8 @@ class FrameReader:
                 self._kind = None if first & FIN else opcode or self._kind
                 self._skip = max(end - len(data), 0)
                 return min(end, len(data))
-            if length > self._limit - len(self._fragments):
+            room = self._limit - len(self._fragments)
+            if length > (room if self._inflater is None else self._inflater.room(room)):
                 self._refuse(TOO_BIG, MessageTooLarge(self._limit))
                 return position
         self._need = end - position
