@@ -39,7 +39,7 @@ class Signals:
     def broken(self, error: DeliveryError) -> None:
         raise error
 
-    def rejected(self, number: int, error: Exception) -> None:
+    def rejected(self, number: int, error: Exception, count: int = 1) -> None:
         raise error
 
 
