@@ -192,6 +192,25 @@ async def test_ends_that_are_never_answered(polite: Running) -> None:
     assert polite.stats.connections == 0
 
 
+async def test_bites(polite: Running) -> None:
+    """What makes much of little is read in small pieces, and others have their turns in between."""
+    clients = [await greeted(polite) for _ in range(2)]
+    reads: list[tuple[Connection, int]] = []
+    for connection in polite.listener._all():
+        connection.bite = 1000
+
+        def noted(data: bytearray, size: int, now: float, who: Connection = connection) -> None:
+            reads.append((who, size))
+
+        connection.receive = noted  # type: ignore[method-assign]
+    for client in clients:
+        client.send(b"x" * 20_000)
+    await until(lambda: sum(size for _, size in reads) == 40_000)
+
+    assert {size for _, size in reads} == {1000}
+    assert len({who for who, _ in reads[:4]}) == 2
+
+
 async def test_rule_that_is_broken(polite: Running, caplog: pytest.LogCaptureFixture) -> None:
     """It is told so, and the connection is closed, counted, and logged."""
     client = await greeted(polite)

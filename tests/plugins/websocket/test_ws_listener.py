@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import struct
 import tracemalloc
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -113,6 +115,35 @@ async def test_paused_intake_leaves_them_waiting(listening: Listening) -> None:
     listening.intake.resume()
 
     await until(lambda: listening.intake.messages == [b"later"])
+
+
+async def test_little_that_becomes_much() -> None:
+    """However small messages get by compression, not all that came are decompressed at once."""
+    async with Listening("ws://127.0.0.1:0?compression=deflate") as inflating:
+        encoder = zlib.compressobj(wbits=-15)
+        deflated = (encoder.compress(bytes(100_000)) + encoder.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        stream = request(Sec_WebSocket_Extensions="permessage-deflate")
+        stream += frame(BINARY, deflated, rsv=RSV1) * 400
+        await send(await inflating.connect(), stream)
+        await until(lambda: inflating.stats.messages == 400)
+
+        assert len(stream) < 60_000
+        assert max(batch.nbytes for batch in inflating.intake.batches) < 20_000_000
+
+
+@pytest.mark.parametrize(
+    "small", [frame(PING, b""), frame(PONG, b""), frame(BINARY, b"", fin=False) + frame(CONTINUATION, b"")]
+)
+async def test_flood_of_small_frames(listening: Listening, small: bytes) -> None:
+    """Who sends little else is read in small pieces, so that others have their turns in between."""
+    flood, good = await listening.opened(), await listening.opened()
+    await send(good, b"".join(frame(TEXT, b"%d" % number) for number in range(3000)))
+    await send(flood, small * 10_000 + frame(TEXT, b"through"))
+    await until(lambda: b"through" in listening.intake.messages and len(listening.intake.messages) > 3000)
+    bites = {one.socket.getpeername(): one.bite for one in listening.listener._all()}
+
+    assert 0 < bites[flood.getsockname()] < 64 * 1024
+    assert bites[good.getsockname()] == 0
 
 
 # -- ends -------------------------------------------------------------------------------------------
@@ -363,6 +394,7 @@ def test_quiet_connection_is_small() -> None:
     made(pairs[0][0])
     tracemalloc.start()
     kept = [made(ours) for ours, _ in pairs]
+    gc.collect()
     size = tracemalloc.get_traced_memory()[0] / len(kept)
     tracemalloc.stop()
 

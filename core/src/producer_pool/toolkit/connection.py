@@ -58,7 +58,7 @@ class Connection(ABC):
     Small, because there may be thousands that say nothing.
     """
 
-    __slots__ = ("layer", "origin", "parting", "since", "socket", "unsaid", "unsent")
+    __slots__ = ("bite", "layer", "origin", "parting", "since", "socket", "unsaid", "unsent")
 
     def __init__(self, sock: socket.socket, origin: str, since: float) -> None:
         self.socket = sock
@@ -70,6 +70,11 @@ class Connection(ABC):
         """What the protocol has to answer: whoever reads adds to it, and the listener sends it."""
         self.unsent = b""
         """What the kernel did not take yet."""
+        self.bite = 0
+        """
+        Bytes that are read at once, where they may make much more work than their number says, or much
+        more bytes; 0: as many as there are.
+        """
         self.parting = False
         """Whether it has only to be closed by the other side. Nothing is read from it any more."""
 

@@ -32,7 +32,7 @@ _READ: Final = 256 * 1024
 _TURN: Final = 1024 * 1024
 """Bytes read in one turn of the loop, before others have theirs. All work is counted in bytes:"""
 _COST: Final = 4 * 1024
-"""a read counts as at least so many, and"""
+"""a read counts as at least so many, a whole bite of a connection as a whole buffer, and"""
 _HANDSHAKE_COST: Final = 128 * 1024
 """a step of a handshake, which may take a millisecond, as so many."""
 _MOST_UNSENT: Final = 64 * 1024
@@ -309,7 +309,7 @@ class StreamListener(Listener):
         try:
             if connection.unsent:
                 self._answer(connection, b"")
-            size = connection.socket.recv_into(self._buffer)
+            size = connection.socket.recv_into(self._buffer, connection.bite)
         except (BlockingIOError, InterruptedError):
             return _COST
         except OSError:
@@ -323,7 +323,7 @@ class StreamListener(Listener):
         else:
             self._decrypt(connection, connection.layer, size)
         if established:
-            return max(size, _COST)
+            return max(size * _READ // connection.bite if connection.bite else size, _COST)
         if connection.established:
             self._newcomers.pop(connection.socket.fileno(), None)
         return max(size, _HANDSHAKE_COST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from http import HTTPStatus
+from typing import Final
 
 from producer_pool.plugin import (
     Batch,
@@ -22,6 +23,12 @@ from producer_pool_websocket.reading import FrameReader
 
 __all__ = ["WebSocketConnection", "WebSocketListener"]
 
+_BITE: Final = 16 * 1024
+"""Bytes read at once of a connection that compresses, since a thousand times as many may be made of
+them; and of one that sent, in one read, more than"""
+_ODD: Final = 1000
+"""control frames and fragments, each of which takes as long as three messages."""
+
 
 class WebSocketConnection(Connection):
     """One connection of a listener."""
@@ -30,6 +37,7 @@ class WebSocketConnection(Connection):
 
     def __init__(self, sock: socket.socket, origin: str, since: float, *, house: House, limit: int) -> None:
         super().__init__(sock, origin, since)
+        self.bite = _BITE
         self._limit = limit
         self._request: Request | None = Request(house)
         """None once there is an answer."""
@@ -54,6 +62,9 @@ class WebSocketConnection(Connection):
         else:
             messages = reader.feed(data, size)
         self._answer(reader)
+        if reader.odd > _ODD:
+            self.bite = _BITE
+        reader.odd = 0
         if not messages:
             return None
         self.since = now
@@ -73,6 +84,7 @@ class WebSocketConnection(Connection):
             self._error = FramingError(answer.refused)
             return None, b""
         self._reader = FrameReader(self._limit, masked=True, inflater=answer.inflater)
+        self.bite = 0 if answer.inflater is None else _BITE
         self.since = now
         return self._reader, rest
 

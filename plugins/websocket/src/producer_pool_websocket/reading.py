@@ -63,6 +63,8 @@ class FrameReader:
     def __init__(self, limit: int | None, *, masked: bool, inflater: Inflater | None = None) -> None:
         self.pongs: list[bytes] = []
         """What came with pongs. Whoever reads it clears it."""
+        self.odd = 0
+        """Frames that were not read in a run. Whoever reads it sets it to 0."""
         self._limit = limit
         self._masked = masked
         self._key: Final = 4 if masked else 0
@@ -182,6 +184,7 @@ class FrameReader:
             length = int.from_bytes(data[position + 2 : start])
         start += self._key
         end = start + length
+        self.odd += 1
         opcode = first & _OPCODE
         if not opcode & _CONTROL:
             if self._limit is None:
