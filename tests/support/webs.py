@@ -11,10 +11,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 import producer_pool_websocket
-from producer_pool.contract.options import coerce
 from producer_pool.contract.transport import Transport
-from producer_pool.model.endpoint import Endpoint
 from producer_pool_websocket.frames import FIN, apply_mask, head
+from support.ends import make_listener
 from support.streams import BOUND, FakeIntake, connect, receive, send
 
 TRANSPORTS: dict[str, Transport] = {
@@ -22,24 +21,6 @@ TRANSPORTS: dict[str, Transport] = {
     for transport in producer_pool_websocket.producer_pool_transports()
     for scheme in transport.schemes
 }
-
-
-def make_client(url: str) -> Any:
-    endpoint = Endpoint.parse(url)
-    transport = TRANSPORTS[endpoint.scheme]
-    assert transport.client is not None
-    assert transport.options is not None
-    return transport.client(endpoint, coerce(transport.options, endpoint.options, where=endpoint.scheme))
-
-
-def make_listener(url: str) -> Any:
-    endpoint = Endpoint.parse(url)
-    transport = TRANSPORTS[endpoint.scheme]
-    assert transport.listener is not None
-    assert transport.listener_options is not None
-    return transport.listener(
-        endpoint, coerce(transport.listener_options, endpoint.options, where=endpoint.scheme)
-    )
 
 
 def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 import producer_pool_tcp
-from producer_pool.contract.options import coerce, describe
+from producer_pool.contract.options import describe
 from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
-from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
 from support.certificates import Authority, Identity
+from support.ends import make_client, make_listener
 from support.streams import FakeIntake, FakeSignals, until
 
 TRANSPORTS: dict[str, Transport] = {
@@ -35,24 +35,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def here(authority: Authority) -> Identity:
     return authority.issue()
-
-
-def make_client(url: str) -> Any:
-    endpoint = Endpoint.parse(url)
-    transport = TRANSPORTS[endpoint.scheme]
-    assert transport.client is not None
-    assert transport.options is not None
-    return transport.client(endpoint, coerce(transport.options, endpoint.options, where=endpoint.scheme))
-
-
-def make_listener(url: str) -> Any:
-    endpoint = Endpoint.parse(url)
-    transport = TRANSPORTS[endpoint.scheme]
-    assert transport.listener is not None
-    assert transport.listener_options is not None
-    return transport.listener(
-        endpoint, coerce(transport.listener_options, endpoint.options, where=endpoint.scheme)
-    )
 
 
 def test_schemes_are_the_entry_points() -> None:

@@ -10,30 +10,16 @@ from typing import Any
 import pytest
 
 import producer_pool_udp
-from producer_pool.contract.options import coerce, describe
+from producer_pool.contract.options import describe
 from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
-from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, ConnectError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
 from support.datagrams import Mailbox, nobody
+from support.ends import make_client, make_listener
 from support.streams import FakeIntake, until
 
 (TRANSPORT,) = producer_pool_udp.producer_pool_transports()
-
-
-def make_client(url: str) -> Any:
-    endpoint = Endpoint.parse(url)
-    assert TRANSPORT.client is not None
-    assert TRANSPORT.options is not None
-    return TRANSPORT.client(endpoint, coerce(TRANSPORT.options, endpoint.options, where="udp"))
-
-
-def make_listener(url: str) -> Any:
-    endpoint = Endpoint.parse(url)
-    assert TRANSPORT.listener is not None
-    assert TRANSPORT.listener_options is not None
-    return TRANSPORT.listener(endpoint, coerce(TRANSPORT.listener_options, endpoint.options, where="udp"))
 
 
 def test_scheme_is_the_entry_point() -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import producer_pool_unix
-from producer_pool.contract.options import coerce, describe
+from producer_pool.contract.options import describe
 from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
-from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidEndpoint, InvalidOption, ListenError, SendError
 from producer_pool.model.outcomes import Ack
+from support.ends import make_client, make_listener
 from support.streams import FakeIntake, FakeSignals, receive, receive_all, until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: SIOCOUTQ, names without files")
@@ -28,24 +28,6 @@ TRANSPORTS: dict[str, Transport] = {
     for transport in producer_pool_unix.producer_pool_transports()
     for scheme in transport.schemes
 }
-
-
-def make_client(url: str) -> Any:
-    endpoint = Endpoint.parse(url)
-    transport = TRANSPORTS[endpoint.scheme]
-    assert transport.client is not None
-    assert transport.options is not None
-    return transport.client(endpoint, coerce(transport.options, endpoint.options, where=endpoint.scheme))
-
-
-def make_listener(url: str) -> Any:
-    endpoint = Endpoint.parse(url)
-    transport = TRANSPORTS[endpoint.scheme]
-    assert transport.listener is not None
-    assert transport.listener_options is not None
-    return transport.listener(
-        endpoint, coerce(transport.listener_options, endpoint.options, where=endpoint.scheme)
-    )
 
 
 def test_schemes_are_the_entry_points() -> None:

@@ -17,8 +17,9 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConfigurationError, ConnectError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
 from support.certificates import Authority, Identity
+from support.ends import make_client, make_listener
 from support.streams import FakeIntake, FakeSignals, until
-from support.webs import TRANSPORTS, make_client, make_listener
+from support.webs import TRANSPORTS
 
 MESSAGES = [b"one", "zwö".encode(), b"", b"new\nline and \0", b"x" * 65536, b"y" * (1 << 20)]
 

@@ -18,8 +18,9 @@ from producer_pool_websocket.answering import House
 from producer_pool_websocket.frames import BINARY, CLOSE, PING, PONG, TEXT
 from producer_pool_websocket.options import ServerOptions
 from producer_pool_websocket.reading import FrameReader
+from support.ends import make_client
 from support.streams import Consumer, FakeSignals, is_reset, receive, receive_all, reset, send, until
-from support.webs import frame, make_client, read_head
+from support.webs import frame, read_head
 
 LEVELS = [*sorted(TCP_ACKS), Ack.PEER]
 each_level = pytest.mark.parametrize("ack", LEVELS, ids=lambda level: level.label)

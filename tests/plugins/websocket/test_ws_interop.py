@@ -14,8 +14,9 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError
 from producer_pool.model.outcomes import Ack
 from support.certificates import Authority
+from support.ends import make_client
 from support.streams import FakeSignals, until
-from support.webs import TRANSPORTS, LibraryConsumer, Listening, make_client, texts
+from support.webs import TRANSPORTS, LibraryConsumer, Listening, texts
 
 LEVELS = sorted(TRANSPORTS["ws"].acks)
 MESSAGES = [b"one", "zwö".encode(), b"", b"new\nline and \0", b"x" * 65536, b"y" * (1 << 20)]

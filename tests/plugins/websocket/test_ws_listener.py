@@ -18,9 +18,10 @@ from producer_pool_websocket.answering import House
 from producer_pool_websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT
 from producer_pool_websocket.listener import WebSocketConnection
 from producer_pool_websocket.options import ServerOptions
+from support.ends import make_listener
 from support.listening import lines_of
 from support.streams import is_reset, receive, receive_all, reset, send, until
-from support.webs import Listening, frame, make_listener, request
+from support.webs import Listening, frame, request
 
 CLOSED = frame(CLOSE, struct.pack("!H", 1000), masked=False)
 

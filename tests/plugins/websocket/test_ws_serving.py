@@ -25,9 +25,10 @@ from producer_pool.model.policies import DeliveryPolicy
 from producer_pool_websocket.frames import BINARY, CLOSE, PING, PONG, TEXT
 from producer_pool_websocket.reading import FrameReader
 from support.certificates import Authority
+from support.ends import make_client
 from support.serving import ServingSignals
 from support.streams import is_reset, receive, receive_all, reset, send, until
-from support.webs import TRANSPORTS, frame, make_client, read_head, request, texts
+from support.webs import TRANSPORTS, frame, read_head, request, texts
 
 LEVELS = sorted(TRANSPORTS["ws+serve"].acks)
 each_level = pytest.mark.parametrize("ack", LEVELS, ids=lambda level: level.label)
