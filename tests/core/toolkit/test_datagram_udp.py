@@ -67,6 +67,20 @@ async def test_name_that_does_not_exist() -> None:
         await udp(Endpoint.parse("udp://no-such.invalid:9")).dial(20)
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+async def test_socket_that_found_itself(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket whose port is the one it sends to is no consumer: nobody listens there."""
+    gone = nobody(family)
+
+    def bind_first(options: UdpOptions, sock: socket.socket, where: str) -> None:
+        sock.bind((gone.host, gone.port))
+
+    monkeypatch.setattr(UdpOptions, "apply", bind_first)
+    with pytest.raises(ConnectError, match=r"connection refused; is it running\?"):
+        await udp(gone).dial(5)
+    Mailbox(family, port=gone.port).close()  # its port is free for the consumer
+
+
 async def test_name_is_looked_up_anew(mailbox: Mailbox, resolves: Callable[..., None]) -> None:
     """A consumer that moved is found at the next connection."""
     with Mailbox() as elsewhere:

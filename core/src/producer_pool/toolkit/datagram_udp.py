@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import os
 import socket
 import struct
 import sys
@@ -50,7 +51,11 @@ _ICMP: Final = (2, 3)
 _REPORTS: Final = 64
 """Errors that are read at once."""
 
-_HINTS: Final = {errno.EACCES: "; say broadcast=yes, if that is meant", errno.EINVAL: WHICH_LINK}
+_HINTS: Final = {
+    errno.EACCES: "; say broadcast=yes, if that is meant",
+    errno.ECONNREFUSED: "; is it running?",
+    errno.EINVAL: WHICH_LINK,
+}
 """What to do when there is no way to an address."""
 
 _RECEIVE_BUFFER: Final = 4 * 1024 * 1024
@@ -210,6 +215,10 @@ class UdpDialer(DatagramDialer):
                     sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
                 self._options.apply(sock, self.address)
                 sock.connect(address.sockaddr)
+                if self._port and sock.getsockname() == sock.getpeername():
+                    # The port that we get may be the one we look for: what is sent would come to ourselves.
+                    # Nobody listens there, and nobody could while we hold it.
+                    raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
             except OSError as error:
                 sock.close()
                 failures.append(error)
