@@ -19,6 +19,7 @@ import pytest
 from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.serving_options import PeerOverflow, ServingOptions
+from producer_pool.toolkit.serving_peer import Peer
 from support.listening import lines_of
 from support.sending import LEVELS, needs_kernel
 from support.serving import Served, serving
@@ -210,6 +211,29 @@ async def test_small_sends_to_many_count_too() -> None:
         taken = sum(served.start([Batch.of([b"x"])]) for _ in range(50))
 
         assert taken < 50
+
+
+async def test_peers_that_talk_without_end(served: Served) -> None:
+    """What they say is read in turns: each has its own, and in between others have theirs."""
+    heard: list[tuple[Peer, int]] = []
+    loud = [await served.join() for _ in range(30)]
+    for peer in served.client._audience.members:
+
+        def received(data: memoryview, peer: Peer = peer) -> None:
+            heard.append((peer, len(data)))
+
+        peer.received = received  # type: ignore[method-assign]
+    for sock in loud:
+        sock.send(b"x" * 100_000)
+    audience = served.client._audience
+    turns = []
+    while len({peer for peer, _ in heard}) < 30:
+        audience.look()
+        turns.append(sum(size for _, size in heard))
+
+    assert turns[0] < 100_000
+    assert len(heard) < 40
+    await until(lambda: sum(size for _, size in heard) == 3_000_000)
 
 
 async def test_what_is_logged_of_ordinary_life(served: Served, caplog: pytest.LogCaptureFixture) -> None:

@@ -36,7 +36,11 @@ _LEAST_SWEEP: Final = 0.01
 """Seconds, at the least, between two looks for who takes too long: else a tiny limit would take all time."""
 _HANDSHAKES: Final = 8
 """Steps of handshakes in one turn of the loop: with TLS, each may take a millisecond."""
-_SCRATCH: Final = 64 * 1024
+_TURN: Final = 64 * 1024
+"""Bytes read from all peers together, before others have their turn. Counted are at least"""
+_COST: Final = 64
+"""so many for each."""
+_SCRATCH: Final = 16 * 1024
 
 
 class AudienceEvents(Protocol):
@@ -98,6 +102,8 @@ class Audience:
         self._ended: asyncio.Event | None = None
         self._limit = LogLimit()
         self._scratch = memoryview(bytearray(_SCRATCH))
+        self._due: dict[int, None] = {}
+        """Those who were ready and had no turn yet, by descriptor, who waits longest first."""
 
     # -- the beginning and the end -----------------------------------------------------------------
 
@@ -207,8 +213,14 @@ class Audience:
         self._look(_HANDSHAKES)
 
     def _look(self, handshakes: int) -> None:
-        """Do what can be done now, and so many steps of handshakes. Who has to wait stays ready."""
-        for fd in self._ready.poll():
+        """Do what can be done in a turn, and so many steps of handshakes. Who has to wait stays ready."""
+        due = self._due
+        due.update(dict.fromkeys(self._ready.poll()))
+        left = _TURN
+        for fd in list(due):
+            if left <= 0:
+                break
+            del due[fd]
             peer = self._peers.get(fd)
             if peer is None:
                 continue
@@ -216,7 +228,10 @@ class Audience:
                 if not handshakes:
                     continue
                 handshakes -= 1
-            self._call(peer, peer.attend, self._scratch)
+            try:
+                left -= max(peer.attend(self._scratch), _COST)
+            except Exception as error:
+                self._fail(peer, error)
 
     def send(self, run: Batch, wire: bytes) -> None:
         """Send a batch, with its bytes in the framing, to all members."""

@@ -313,17 +313,17 @@ class Peer:
             self._tail = memoryview(data)[sent:]
             self._host.watch(self, True)
 
-    def attend(self, scratch: memoryview) -> None:
-        """Do what can be done now: go on sending, and read once into *scratch*."""
+    def attend(self, scratch: memoryview) -> int:
+        """Do what can be done now: go on sending, and read once into *scratch*. Return how much was read."""
         if self._tail:
             self._flush()
         try:
             size = self.socket.recv_into(scratch)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except OSError as error:
             self._break(error)
-            return
+            return 0
         if not size:
             self._host.left(self)
         elif self.parting is None:
@@ -332,6 +332,7 @@ class Peer:
                 self.received(scratch[:size])
             else:
                 self._decrypt(self._layer, scratch, size)
+        return size
 
     def _decrypt(self, layer: TlsLayer, scratch: memoryview, size: int) -> None:
         """Take encrypted bytes. What TLS itself has to say to them is sent before this returns."""
