@@ -226,6 +226,17 @@ async def test_break_inside_fragments(listening: Listening) -> None:
     assert listening.intake.messages == []
 
 
+async def test_end_between_fragments(listening: Listening, caplog: pytest.LogCaptureFixture) -> None:
+    """Who gives up a message, and says so, is answered; its half a message is counted, and is no fault."""
+    sock = await listening.opened()
+    await send(sock, frame(TEXT, b"half", fin=False) + frame(CLOSE, closing(1011) + b"I failed"))
+
+    assert await receive_all(sock) == frame(CLOSE, closing(1011), masked=False)
+    assert listening.intake.messages == []
+    assert (listening.stats.evicted, listening.stats.tails) == (0, 1)
+    assert "ended inside a message, 4 bytes of it discarded" in lines_of(caplog)[0]
+
+
 async def test_end_without_a_word(listening: Listening, caplog: pytest.LogCaptureFixture) -> None:
     """Between two messages it takes nothing with it, and is no fault."""
     sock = await listening.opened()

@@ -358,7 +358,8 @@ class StreamListener(Listener):
             self._say_back(connection)
         if connection.error is not None:
             self._evict(connection, connection.error)
-        elif connection.ended:
+        elif connection.ended and connection.socket.fileno() >= 0:
+            self._finish(connection, clean=True)
             # It answers our own farewell: both have said all, and so we may close first.
             if self._dismissed and not connection.unsent:
                 self._close(connection)
@@ -386,9 +387,13 @@ class StreamListener(Listener):
             self._end(connection, clean=False)
 
     def _end(self, connection: Connection, *, clean: bool) -> None:
-        """Close a connection that the sender ended: half a message is not passed on, unless asked for."""
-        if connection.socket.fileno() < 0:
-            return
+        """Close a connection that the sender ended."""
+        if connection.socket.fileno() >= 0:
+            self._finish(connection, clean=clean)
+            self._close(connection)
+
+    def _finish(self, connection: Connection, *, clean: bool) -> None:
+        """Look at what is left at the end: half a message is not passed on, unless asked for."""
         size = connection.tail
         tail = connection.finish()
         if clean and tail is not None and self._options.tail is Tail.DELIVER:
@@ -401,7 +406,6 @@ class StreamListener(Listener):
             self._say(
                 "tail", f"{connection.origin}: {how} inside a message, {size} bytes of it discarded{hint}"
             )
-        self._close(connection)
 
     # -- time, and what is said --------------------------------------------------------------------
 

@@ -113,9 +113,9 @@ class FrameReader:
         else:
             chunk = bytes(view)
         end = self._walk(chunk, messages)
-        if self.is_over():
+        if self.error is not None:
             self._fragments.clear()
-        else:
+        elif self.closed is None:
             tail += chunk[end:]
         return messages
 
@@ -258,8 +258,6 @@ class FrameReader:
             self.ping = payload
         elif opcode == PONG:
             self.pongs.append(payload)
-        elif self._kind is not None:
-            self._refuse(PROTOCOL_ERROR, FramingError("an end inside a message"))
         else:
             try:
                 self.closed = read_close(payload)
