@@ -148,6 +148,8 @@ class FrameReader:
             start = position + 2 + key
             if length == 126:
                 length = (data[position + 2] << 8) | data[position + 3]
+                if length < 126:
+                    break
                 start += 2
             elif length > 126:
                 break
@@ -181,7 +183,11 @@ class FrameReader:
             self._need = start - position
             if have < self._need:
                 return position
+            least = 126 if length == 126 else 65536
             length = int.from_bytes(data[position + 2 : start])
+            if not least <= length < 1 << 63:
+                self._refuse(PROTOCOL_ERROR, FramingError("a length that is not in the shortest form"))
+                return position
         start += self._key
         end = start + length
         self.odd += 1
