@@ -60,6 +60,8 @@ def test_good_request() -> None:
         (request().replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"short"), 400),
         (request().replace(b"Sec-WebSocket-Key", b"Sec-WebSocket-Kex"), 400),
         (request().replace(b"Host: 127.0.0.1", b"no colon here"), 400),
+        (request().replace(b"Host: 127.0.0.1", b"Hast: 127.0.0.1"), 400),
+        (request(Host="other"), 400),
         (request(Origin="https://a.example\r\nOrigin: https://b.example"), 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
         (b"GET /\r\n\r\n", 400),
@@ -102,10 +104,17 @@ def test_versions_that_are_offered() -> None:
         ("ws://here:1/in", "/", 404),
         ("ws://here:1/in", "/IN", 404),
         ("ws://here:1/in", "/../in", 404),
+        ("ws://here:1/in", "http://here:1/in?page=5", 101),
+        ("ws://here:1/in", "HTTPS://here/in", 101),
+        ("ws://here:1", "http://here:1", 101),
+        ("ws://here:1", "http://here:1?page=5", 101),
+        ("ws://here:1/in", "http://here:1/", 404),
+        ("ws://here:1/in", "ftp://here:1/in", 404),
+        ("ws://here:1", "", 404),
     ],
 )
 def test_paths(url: str, path: str, code: int) -> None:
-    """Only the path of the URL is there, however it is encoded."""
+    """Only the path of the URL is there, however encoded, also behind a host (RFC 6455, 4.2.1)."""
     assert status(house(url).answer(request(path))) == code
 
 

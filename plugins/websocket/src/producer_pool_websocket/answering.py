@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -27,6 +28,8 @@ _EXTRA: Final = {
     HTTPStatus.METHOD_NOT_ALLOWED: "Allow: GET\r\n",
     HTTPStatus.UPGRADE_REQUIRED: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
 }
+_ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*/?", re.IGNORECASE)
+"""What may stand before the path in a request: RFC 9112, 3.2.2."""
 _VERSION: Final = "13"
 _TLS: Final = b"\x16"
 """The first byte of a TLS handshake: RFC 8446, 5.1."""
@@ -115,7 +118,9 @@ class House:
 
     def _refuse(self, request: HttpRequest) -> Answer | None:
         """Return why a request is refused, though it may be a good one; None: it is not."""
-        path, _, query = request.path.partition("?")
+        if request.headers.get("Host") is None:
+            return refusal(HTTPStatus.BAD_REQUEST, "without a Host header")
+        path, _, query = _ABSOLUTE.sub("/", request.path).partition("?")
         if self.token is not None and not self._has_token(request, query):
             return refusal(HTTPStatus.UNAUTHORIZED, "without the right token (token-file=)")
         if unquote(path, errors="replace") != self.path:
