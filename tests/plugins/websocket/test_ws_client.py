@@ -475,6 +475,7 @@ def test_two_proofs_of_who_we_are(tmp_path: Path) -> None:
         ("subprotocol=a%0Ab", "subprotocol"),
         ("query=a%0Ab", "query"),
         ("query=a%20b", "query"),
+        ("query=a%23b", "query"),
     ],
 )
 def test_options_that_make_no_sense(query: str, wrong: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.model.errors import InvalidOption
+from producer_pool.model.errors import InvalidEndpoint, InvalidOption
 from producer_pool_websocket.credentials import authorization, read_headers, read_token
 
 
@@ -58,6 +58,7 @@ def test_headers_of_a_file(tmp_path: Path) -> None:
         ("Host: secret", "line 2: Host is not yours to send"),
         ("sec-websocket-key: secret", "line 2: sec-websocket-key is not yours"),
         ("Content-Length: 5", "Content-Length is not yours"),
+        ("origin: https://secret.example", "origin is not yours to send; .*origin="),
     ],
 )
 def test_lines_that_are_no_headers(tmp_path: Path, line: str, why: str) -> None:
@@ -82,3 +83,11 @@ def test_lines_that_are_no_headers(tmp_path: Path, line: str, why: str) -> None:
 def test_what_proves_who_we_are(url: str, token: str | None, expected: str | None) -> None:
     """A token, or the user of the URL, decoded: RFC 6750 and RFC 7617."""
     assert authorization(Endpoint.parse(url), token) == expected
+
+
+def test_user_with_a_colon() -> None:
+    """It could not be told from the password (RFC 7617, 2), which is not shown."""
+    with pytest.raises(InvalidEndpoint, match="no colon") as caught:
+        authorization(Endpoint.parse("ws://us%3Aer:secret@here:1"), None)
+
+    assert "secret" not in str(caught.value)

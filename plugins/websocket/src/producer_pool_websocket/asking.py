@@ -29,7 +29,8 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |\r)")
 
 _TLS: Final = (0x15, 0x16)
 """The first byte of an alert, or of a handshake: RFC 8446, 5.1."""
-_VISIBLE: Final = re.compile(r"[!-~]*")
+_QUERY: Final = re.compile(r"[!\"$-~]*")
+"""What is visible, but for the #: a fragment is never sent (RFC 6455, 3)."""
 _HINTS: Final = {
     400: "it does not understand what we ask for",
     401: "it asks who we are; give it token-file=, or user:password@ in the URL",
@@ -158,7 +159,7 @@ def wish_of(endpoint: Endpoint, options: ClientOptions, *, where: str) -> Wish:
         InvalidOption: an option, or a file that it names, holds what cannot be sent.
     """
     check_words(options.subprotocol, options.origin or "", where=where)
-    if options.query is not None and not _VISIBLE.fullmatch(options.query):
+    if options.query is not None and not _QUERY.fullmatch(options.query):
         raise InvalidOption(f"{where}: query holds what no address can; percent-encode it, and its % as %25")
     token = None if options.token_file is None else read_token(options.token_file, where=where)
     headers = [] if options.headers_file is None else read_headers(options.headers_file, where=where)

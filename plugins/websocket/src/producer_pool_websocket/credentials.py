@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from producer_pool.plugin import Endpoint, InvalidOption, why
+from producer_pool.plugin import Endpoint, InvalidEndpoint, InvalidOption, why
 
 __all__ = ["authorization", "read_headers", "read_token"]
 
@@ -16,7 +16,9 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*\Z")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 """RFC 9110, section 5.6.2."""
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]*\Z")
-_OURS: Final = re.compile(r"(?:host|upgrade|connection|content-length|transfer-encoding|sec-websocket-.*)\Z")
+_OURS: Final = re.compile(
+    r"(?:host|upgrade|connection|content-length|transfer-encoding|origin|sec-websocket-.*)\Z"
+)
 """Headers that the handshake itself makes."""
 
 
@@ -51,17 +53,27 @@ def read_headers(path: Path, *, where: str) -> list[tuple[str, str]]:
         if not (colon and _NAME.match(name) and _VALUE.match(value)):
             raise InvalidOption(f"{where}: headers-file={path}, line {number} is not written as Name: value")
         if _OURS.match(name.lower()):
-            raise InvalidOption(f"{where}: headers-file={path}, line {number}: {name} is not yours to send")
+            raise InvalidOption(
+                f"{where}: headers-file={path}, line {number}: {name} is not yours to send; what can be said "
+                "there has options: origin=, subprotocol=, compression="
+            )
         headers.append((name, value))
     return headers
 
 
 def authorization(endpoint: Endpoint, token: str | None) -> str | None:
-    """Return the value of the Authorization header for a token, or the user in a URL; None: there is none."""
+    """
+    Return the value of the Authorization header for a token, or the user in a URL; None: there is none.
+
+    Raises:
+        InvalidEndpoint: the user is none that can be sent (RFC 7617, 2).
+    """
     if token is not None:
         return f"Bearer {token}"
     if endpoint.username is None:
         return None
+    if ":" in endpoint.username:
+        raise InvalidEndpoint(f"{endpoint}: a user has no colon in its name")
     pair = f"{endpoint.username}:{endpoint.password or ''}"
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
