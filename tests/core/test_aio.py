@@ -14,6 +14,7 @@ from producer_pool.model.errors import (
     ConnectError,
     Full,
     UnknownProducer,
+    UsageError,
 )
 from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import DeliveryPolicy, Overflow
@@ -85,6 +86,35 @@ async def test_unknown_producer() -> None:
             pool.submit_nowait("m", to="x")
 
         assert client.sends == 0
+
+
+@in_virtual_time
+async def test_one_where_several_are_expected() -> None:
+    """A text is no collection of ids, nor of messages: its letters are not what was meant."""
+    client = FakeClient()
+    async with pool_of(a=client) as pool:
+        with pytest.raises(UsageError, match=r"got the text 'a'; use forward_to\(\)"):
+            await pool.forward_to_many("a", "m")
+        with pytest.raises(UsageError, match=r"got one str; use submit\(\)"):
+            await pool.submit_many("abc")
+
+        assert client.sends == 0
+
+
+@in_virtual_time
+async def test_policy_that_is_none() -> None:
+    """It is refused where it is given, and not when it is first needed."""
+    wrong = cast(Any, "relay")
+    with pytest.raises(ConfigurationError, match="not 'relay'"):
+        AsyncProducerPool(policy=wrong)
+    with pytest.raises(ConfigurationError, match="limits is a Limits"):
+        AsyncProducerPool(limits=wrong)
+    async with pool_of() as pool:
+        for to in ("memory:x", FakeClient()):
+            with pytest.raises(ConfigurationError, match="not 'relay'"):
+                await pool.add_producer("a", to, policy=wrong)
+
+        assert pool.producers == ()
 
 
 @in_virtual_time

@@ -3,10 +3,19 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
-from producer_pool import Client, DeliveryPolicy, Limits, Outcome, ProducerPool
+from producer_pool import (
+    Client,
+    ConfigurationError,
+    DeliveryPolicy,
+    Limits,
+    Outcome,
+    ProducerPool,
+    UsageError,
+)
 from producer_pool.delivery.engine import Engine
 from support.waiting import BOUND
 
@@ -72,3 +81,22 @@ def test_drain_again_and_again(pool: ProducerPool) -> None:
         return sum(len(producer._emptied) for producer in engine._producers.values())
 
     assert pool.worker().run(waiting) == 0
+
+
+def test_one_message_where_several_are_expected(pool: ProducerPool) -> None:
+    """Its letters are not what was meant: it is an error, and nothing is accepted."""
+    for message in ("abc", b"abc"):
+        with pytest.raises(UsageError, match=r"use submit\(\)"):
+            pool.submit_many(cast(Any, message))
+
+    assert pool.stats().producers["away"].accepted == 0
+
+
+def test_pool_with_words() -> None:
+    """What is no policy, and what is no limits, is refused when the pool is made."""
+    wrong = cast(Any, "relay")
+
+    with pytest.raises(ConfigurationError, match="policy is a DeliveryPolicy"):
+        ProducerPool(policy=wrong)
+    with pytest.raises(ConfigurationError, match="limits is a Limits"):
+        ProducerPool(limits=wrong)

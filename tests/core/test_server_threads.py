@@ -7,11 +7,12 @@ from typing import Any, cast
 import pytest
 
 from producer_pool import server as server_module
+from producer_pool.aio import AsyncProducerPool
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import UsageError
 from producer_pool.model.policies import Limits
 from producer_pool.pool import ProducerPool
-from producer_pool.server import bind_transport
+from producer_pool.server import bind_transport, bind_transport_async
 from support.fake_clients import FakePipelinedClient
 from support.fake_listeners import FakeListener, ListenerFactory
 from support.waiting import BOUND, eventually
@@ -128,3 +129,26 @@ def test_callback_that_would_have_to_be_awaited() -> None:
     """It is refused: nobody would await it."""
     with ProducerPool() as pool, pytest.raises(UsageError, match="bind_transport_async"):
         bind_transport("fake:", pool, on_message=awaited)
+
+
+def test_callback_that_is_none() -> None:
+    """What cannot be called is refused before anything listens."""
+    listener = FakeListener()
+    with (
+        ProducerPool(factory=cast(Any, ListenerFactory(listener))) as pool,
+        pytest.raises(UsageError, match="a function that takes a message, not 'print'"),
+    ):
+        bind_transport("fake:", pool, on_message=cast(Any, "print"))
+
+    assert "start" not in listener.calls
+
+
+async def test_pool_that_is_none() -> None:
+    """A pool of the other kind, and arguments the wrong way round, are refused with the way out."""
+    threads, loop = ProducerPool(), AsyncProducerPool()
+    with pytest.raises(UsageError, match=r"type ProducerPool, not AsyncProducerPool; bind_transport_async"):
+        bind_transport("fake:", cast(Any, loop))
+    with pytest.raises(UsageError, match=r"\(url, pool\): .* type ProducerPool, not str"):
+        bind_transport(cast(Any, threads), cast(Any, "fake:"))
+    with pytest.raises(UsageError, match=r"type AsyncProducerPool, not ProducerPool; bind_transport\("):
+        await bind_transport_async("fake:", cast(Any, threads))

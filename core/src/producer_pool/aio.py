@@ -18,7 +18,7 @@ from producer_pool.delivery.submitlog import OpenPage, SubmitLog
 from producer_pool.model.batch import Batch, payload
 from producer_pool.model.errors import Full, PoolClosed, UsageError
 from producer_pool.model.outcomes import ForwardResult, Results
-from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.model.policies import DeliveryPolicy, Limits, checked_limits, checked_policy
 from producer_pool.model.stats import Health, PoolStats
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Entrance(Generic[R]):
     ) -> None:
         self.log = log
         self.roster = Roster()
-        self.policy = policy or DeliveryPolicy.direct()
+        self.policy = checked_policy(policy) or DeliveryPolicy.direct()
         self._factory = factory
         self._warned = False
         self._announced = False
@@ -79,7 +79,7 @@ class Entrance(Generic[R]):
         self, producer_id: str, to: str | Client, policy: DeliveryPolicy | None, timeout: float | None
     ) -> Producer:
         """Make the producer that add_producer() adds."""
-        policy = policy or self.policy
+        policy = checked_policy(policy) or self.policy
         if not isinstance(to, str):
             if timeout is not None:
                 raise UsageError(
@@ -108,6 +108,19 @@ class Entrance(Generic[R]):
         if to is None:
             return self.roster.all
         return self.roster.one(to) if isinstance(to, str) else self.roster.many(to)
+
+    def several(self, messages: Iterable[bytes | str]) -> Iterable[bytes | str]:
+        """
+        Return *messages* if they are several: of one text, each letter would be a message.
+
+        Raises:
+            UsageError: they are one.
+        """
+        if isinstance(messages, str | bytes | bytearray | memoryview):
+            raise UsageError(
+                f"expected several messages, got one {type(messages).__name__}; use submit() for one"
+            )
+        return messages
 
     def process(self, engine: Engine, *, pages_only: bool = False) -> None:
         """Hand all that lies in the log to the engine. On the loop, or with *pages_only* in its place."""
@@ -156,7 +169,7 @@ class AsyncProducerPool:
 
         *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``.
         """
-        self.limits = limits or Limits()
+        self.limits = checked_limits(limits) or Limits()
         self._entrance = Entrance(SubmitLog(self._wake, AsyncReceipt), policy, factory)
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -274,7 +287,8 @@ class AsyncProducerPool:
         Raises:
             UnknownProducer: one of the ids does not exist; nothing was sent to any.
         """
-        return await (await self.submit(message, to=tuple(producer_ids))).results(wait)
+        targets = self._entrance.roster.many(producer_ids)
+        return await (await self.submit(message, to=targets)).results(wait)
 
     async def submit(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> AsyncReceipt:
         """
@@ -311,7 +325,7 @@ class AsyncProducerPool:
         """Enqueue messages in their order and return a receipt for each."""
         targets = self._entrance.targets(to)
         receipts = []
-        for message in messages:
+        for message in self._entrance.several(messages):
             if self._entrance.log.held or self._loop is not asyncio.get_running_loop():
                 await self._room(targets)
             receipts.append(self._entrance.append(targets, message))

@@ -13,7 +13,7 @@ from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import Receipt
 from producer_pool.model.errors import Full, PoolClosed
 from producer_pool.model.outcomes import ForwardResult, Results
-from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.model.policies import DeliveryPolicy, Limits, checked_limits
 from producer_pool.model.stats import Health, PoolStats
 from producer_pool.worker import GRACE, Worker
 
@@ -54,7 +54,7 @@ class ProducerPool:
 
         *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``.
         """
-        self.limits = limits or Limits()
+        self.limits = checked_limits(limits) or Limits()
         self._worker = Worker(self.limits, policy, factory)
         self._entrance = self._worker.entrance
         self._log = self._entrance.log
@@ -220,7 +220,7 @@ class ProducerPool:
         """Enqueue messages in their order and return a receipt for each."""
         targets = self._entrance.targets(to)
         receipts = []
-        for message in messages:
+        for message in self._entrance.several(messages):
             if self._log.held:
                 self._room(targets)
             receipts.append(self._entrance.append(targets, message))

@@ -356,11 +356,16 @@ def bind_transport(
     Raises:
         ConfigurationError, PluginError: the URL cannot be used.
         ListenError: nothing can listen there.
+        UsageError: what is given as the pool, or as the callback, is none.
     """
+    from producer_pool.pool import ProducerPool
+
+    _check_pool(pool, ProducerPool, "bind_transport", "bind_transport_async() is for asyncio")
     if inspect.iscoroutinefunction(on_message):
         raise UsageError(
             "on_message is called here, not awaited; write it without async, or use bind_transport_async()"
         )
+    _check_callable(on_message)
     listener = pool.factory.listener(url)
 
     async def bind(engine: Engine) -> Server:
@@ -379,8 +384,24 @@ async def bind_transport_async(
 
     As bind_transport(), on the running loop.
     """
+    from producer_pool.aio import AsyncProducerPool
+
+    _check_pool(pool, AsyncProducerPool, "bind_transport_async", "bind_transport() is for threads")
+    _check_callable(on_message)
     listener = pool.factory.listener(url)
     engine = pool.engine
     tap = _TaskTap(engine, on_message) if on_message is not None else None
     endpoint = await listener.start(tap or engine)
     return AsyncServer(listener, endpoint, engine, tap, pool.limits.drain)
+
+
+def _check_pool(pool: object, kind: type, function: str, other: str) -> None:
+    if not isinstance(pool, kind):
+        raise UsageError(
+            f"{function}(url, pool): the pool is of type {kind.__name__}, not {type(pool).__name__}; {other}"
+        )
+
+
+def _check_callable(on_message: object) -> None:
+    if not (on_message is None or callable(on_message)):
+        raise UsageError(f"on_message is a function that takes a message, not {on_message!r}")

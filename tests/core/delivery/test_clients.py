@@ -28,7 +28,7 @@ class Similar:
         (HalfBlocking(), "write it as 'async def connect'"),
         (Similar(), "derive it from producer_pool.Client"),
         (FakeClient, "pass an instance"),
-        (object(), "object is no client"),
+        (object(), "object is no client, and no URL"),
         (FakeClient(timeout=0), "timeout is the seconds"),
         (FakeClient(timeout=float("inf")), "timeout is the seconds"),
         (FakeClient(timeout=None), "timeout is the seconds"),  # type: ignore[arg-type]

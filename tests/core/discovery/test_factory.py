@@ -195,9 +195,10 @@ def test_timeout_for_options_with_such_a_field() -> None:
         ("?timeout=soon", None, "option timeout: 'soon' is not a duration"),
         ("?timeout=0s", None, "timeout must be above 0 seconds"),
         ("", -1, "timeout must be above 0 seconds"),
+        ("", "5s", "timeout= is a number of seconds, not '5s'; units go with URLs"),
     ],
 )
-def test_timeout_that_cannot_be_used(query: str, argument: float | None, message: str) -> None:
+def test_timeout_that_cannot_be_used(query: str, argument: Any, message: str) -> None:
     """Two different ones are an error: nobody could say which was meant."""
     with pytest.raises(InvalidOption, match=f"fake://h: {message}"):
         factory().create(f"fake://h{query}", timeout=argument)

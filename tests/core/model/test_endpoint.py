@@ -1,5 +1,7 @@
 """Endpoints: what a URL means, what is refused and with which advice, and others made from it."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -283,6 +285,8 @@ def test_no_port(url: str, text: str) -> None:
     [
         ("tcp://user@h:1", "tcp has no users and passwords; leave out what stands before '@', and it"),
         ("tcp://h:1/path", "tcp has no path; write it as tcp://host:port"),
+        ("tcp:h:1", "names no host, for want of '//'; write it as tcp://host:port"),
+        ("tcp:/h:1", "names no host, for want of '//'; write it as tcp://host:port"),
     ],
 )
 def test_more_than_host_and_port(url: str, text: str) -> None:
@@ -291,6 +295,15 @@ def test_more_than_host_and_port(url: str, text: str) -> None:
         Endpoint.parse(url).no_more_than_host_and_port()
 
     assert str(raised.value).endswith(text)
+
+
+@pytest.mark.parametrize("thing", [9000, None, b"tcp://user:hunter2@h:1", ("h", 1)])
+def test_what_is_no_text(thing: Any) -> None:
+    """It is refused as other URLs are that are none, and not shown: a secret may be in it."""
+    with pytest.raises(InvalidEndpoint, match=r"^a URL is a text such as tcp://host:port, not ") as raised:
+        Endpoint.parse(thing)
+
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", ["tcp://h:1", "tcp://h:1/", "tcp://h:1/?a=1"])

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.outcomes import Ack
-from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry
+from producer_pool.model.policies import (
+    DeliveryPolicy,
+    Limits,
+    Overflow,
+    Retry,
+    checked_limits,
+    checked_policy,
+)
 
 seconds = st.floats(0.001, 1000)
 retries = st.builds(
@@ -103,9 +110,36 @@ def test_policies_are_values(retry: Retry) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"overflow": "block"}, {"ack": "kernel"}, {"buffer": "64MiB"}, {"deadline": "1h"}]
+    "kind,wrong,says",
+    [
+        (DeliveryPolicy, {"overflow": "block"}, "such as Overflow.BLOCK, not 'block'"),
+        (DeliveryPolicy, {"ack": "kernel"}, "such as Ack.KERNEL, or None, not 'kernel'"),
+        (DeliveryPolicy, {"retry": 5}, r"such as Retry\(attempts=5\), not 5"),
+        (DeliveryPolicy, {"buffer": "64MiB"}, "buffer is a number here.* units go with URLs"),
+        (DeliveryPolicy, {"buffer": None}, "buffer is a number here"),
+        (DeliveryPolicy, {"deadline": "1h"}, "deadline is a number here"),
+        (Limits, {"buffer": "1GiB"}, "buffer is a number here"),
+        (Limits, {"drain": "10s"}, "drain is a number here, such as bytes or seconds, not '10s'; units"),
+        (Retry, {"attempts": "unlimited"}, "attempts is a number here"),
+        (Retry, {"backoff": "1s"}, "backoff is a number here"),
+        (Retry, {"max_backoff": "1m"}, "max_backoff is a number here"),
+        (Retry, {"stable": None}, "stable is a number here"),
+    ],
 )
-def test_words_in_the_place_of_values(wrong: dict[str, Any]) -> None:
+def test_words_in_the_place_of_values(kind: type, wrong: dict[str, Any], says: str) -> None:
     """What would be written so in a URL is refused, with what to write here."""
-    with pytest.raises(ConfigurationError, match=r"such as|units go with URLs"):
-        DeliveryPolicy(**wrong)
+    with pytest.raises(ConfigurationError, match=says):
+        kind(**wrong)
+
+
+@pytest.mark.parametrize("wrong", ["relay", DeliveryPolicy.relay, Limits()])
+def test_no_policy(wrong: object) -> None:
+    """The name of a policy, or what makes one, is none."""
+    with pytest.raises(ConfigurationError, match=r"such as DeliveryPolicy.relay\(\), not "):
+        checked_policy(wrong)
+
+
+def test_no_limits() -> None:
+    """The same for the bounds of a pool."""
+    with pytest.raises(ConfigurationError, match=r"such as Limits\(drain=10\), not 10"):
+        checked_limits(10)

@@ -31,7 +31,8 @@ def checked_client(client: object) -> Client:
             )
     if not isinstance(client, Client):
         raise UsageError(
-            f"{name} is no client; derive it from producer_pool.Client and give it 'async def send'"
+            f"{name} is no client, and no URL as a text; derive it from producer_pool.Client "
+            "and give it 'async def send'"
         )
     timeout: object = client.timeout
     if not isinstance(timeout, int | float) or not isfinite(timeout) or timeout <= 0:

@@ -210,9 +210,11 @@ def _names(kind: type | None) -> list[str]:
     return [] if kind is None else [option.name for option in describe(kind)]
 
 
-def _timeout(endpoint: Endpoint, argument: float | None) -> float | None:
+def _timeout(endpoint: Endpoint, argument: object) -> float | None:
     """Return the seconds that the URL or the call asks for; both may only say the same."""
     where = _bare(endpoint)
+    if not (argument is None or isinstance(argument, int | float)):
+        raise InvalidOption(f"{where}: timeout= is a number of seconds, not {argument!r}; units go with URLs")
     text = endpoint.options.get("timeout")
     try:
         seconds = argument if text is None else parse_duration(text)

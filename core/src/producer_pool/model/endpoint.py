@@ -86,6 +86,9 @@ class Endpoint:
             InvalidEndpoint: it is none. The text says what to write instead and hides its secrets.
             InvalidOption: an option is repeated or malformed.
         """
+        given: object = url
+        if not isinstance(given, str):  # Of what else there may be, nothing is known that may be shown.
+            raise InvalidEndpoint(f"a URL is a text such as tcp://host:port, not {type(given).__name__}")
         shown = redact(url).partition("?")[0]  # Which of its options are secret is not known yet.
         for position, character in enumerate(url, 1):
             if character == " " or not character.isprintable():
@@ -195,6 +198,10 @@ class Endpoint:
         if self._parts.userinfo is not None:
             raise InvalidEndpoint(
                 f"{self}: {self.scheme} has no users and passwords; leave out what stands before '@', and it"
+            )
+        if self._parts.address is None:
+            raise InvalidEndpoint(
+                f"{self} names no host, for want of '//'; write it as {self.scheme}://host:port"
             )
         if self._parts.path not in ("", "/"):
             raise InvalidEndpoint(f"{self}: {self.scheme} has no path; write it as {self.scheme}://host:port")

@@ -18,6 +18,8 @@ __all__ = [
     "Limits",
     "Overflow",
     "Retry",
+    "checked_limits",
+    "checked_policy",
 ]
 
 MiB: Final = 1024 * 1024
@@ -64,6 +66,9 @@ class Retry:
     """Seconds: a connection that lasted this long makes the backoff start anew."""
 
     def __post_init__(self) -> None:
+        _check_numbers(backoff=self.backoff, max_backoff=self.max_backoff, stable=self.stable)
+        if self.attempts is not None:
+            _check_numbers(attempts=self.attempts)
         if self.attempts is not None and self.attempts < 1:
             raise ConfigurationError("retry-attempts must be at least 1, or unlimited")
         if not 0 < self.backoff <= self.max_backoff:
@@ -111,9 +116,11 @@ class DeliveryPolicy:
             )
         if not (self.ack is None or isinstance(self.ack, Ack)):
             raise ConfigurationError(f"ack is an Ack, such as Ack.KERNEL, or None, not {self.ack!r}")
-        for name in ("buffer", "deadline"):
-            if isinstance(getattr(self, name), str):
-                raise ConfigurationError(f"{name} is a number here, of bytes or seconds; units go with URLs")
+        if not isinstance(self.retry, Retry):
+            raise ConfigurationError(f"retry is a Retry, such as Retry(attempts=5), not {self.retry!r}")
+        _check_numbers(buffer=self.buffer)
+        if self.deadline is not None:
+            _check_numbers(deadline=self.deadline)
         if self.buffer < 1:
             raise ConfigurationError("buffer must be at least 1 byte")
         if self.deadline is not None and not self.deadline > 0:
@@ -149,7 +156,41 @@ class Limits:
     """Seconds that closing may wait for what is queued."""
 
     def __post_init__(self) -> None:
+        _check_numbers(buffer=self.buffer, drain=self.drain)
         if self.buffer < 1:
             raise ConfigurationError("the pool's buffer must be at least 1 byte")
         if not self.drain >= 0:
             raise ConfigurationError("drain must not be negative")
+
+
+def checked_policy(policy: object) -> DeliveryPolicy | None:
+    """
+    Return *policy* if it is one, or None.
+
+    Raises:
+        ConfigurationError: it is something else, such as the name of one; the text says what to write.
+    """
+    if policy is None or isinstance(policy, DeliveryPolicy):
+        return policy
+    raise ConfigurationError(f"policy is a DeliveryPolicy, such as DeliveryPolicy.relay(), not {policy!r}")
+
+
+def checked_limits(limits: object) -> Limits | None:
+    """
+    Return *limits* if they are that, or None.
+
+    Raises:
+        ConfigurationError: they are something else; the text says what to write.
+    """
+    if limits is None or isinstance(limits, Limits):
+        return limits
+    raise ConfigurationError(f"limits is a Limits, such as Limits(drain=10), not {limits!r}")
+
+
+def _check_numbers(**values: object) -> None:
+    """Refuse what is no number, as it would be written in a URL perhaps."""
+    for name, value in values.items():
+        if not isinstance(value, int | float):
+            raise ConfigurationError(
+                f"{name} is a number here, such as bytes or seconds, not {value!r}; units go with URLs"
+            )
