@@ -166,6 +166,9 @@ def test_two_listeners_at_port_0() -> None:
         (["nowhere"], "--to is no URL; write --to tcp://host:port, or --to ID=tcp://host:port"),
         (["a=nowhere"], "--to a= is no URL; write --to a=tcp://host:port"),
         (["-x=null:"], "--to -x=: an id starts with"),
+        (["a b=tcp://h:1"], "--to a b=: an id starts with a letter or digit"),
+        (["a\nb=tcp://h:1"], r"--to 'a\\nb'=: an id starts with a letter or digit"),
+        (["=tcp://h:1"], "--to =: an id starts with a letter or digit"),
         (["x-file=null:"], "--to x-file=: the id of a producer does not end in -file"),
     ],
 )

@@ -37,7 +37,8 @@ _log: Final = logging.getLogger(__name__)
 _POLICIES: Final = {"direct": DeliveryPolicy.direct(), "relay": DeliveryPolicy.relay()}
 _LOG_LEVELS: Final = {name: name for name in ("debug", "info", "warning", "error")}
 _YES_NO: Final = {"yes": True, "no": False}
-_TO: Final = re.compile(r"([\w.-]+)=(.*)", re.DOTALL)
+_TO: Final = re.compile(r"([^:/?=@]*)=(.*)", re.DOTALL)
+"""A URL has a colon before the first ``=`` in it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _add_consumers(layer: Layer, to: Iterable[str], taken: set[str], faults: Fau
         if match is None:
             unnamed.append(text)
             continue
-        origin = f"--to {match[1]}="
+        origin = f"--to {match[1] if match[1].isprintable() else ascii(match[1])}="
         with faults.noted():
             producer_id = checked_id(match[1], origin)
             taken.add(producer_id)
