@@ -10,7 +10,7 @@ from producer_pool.discovery.installed import bounds_on_core
 from producer_pool.discovery.registry import Registry
 from producer_pool.discovery.selection import PluginSelection
 from producer_pool.model.errors import PluginLoadError
-from support.distributions import Site
+from support.distributions import Site, transports_module
 
 ABSENT = "from producer_pool.plugin import Absent"
 
@@ -75,7 +75,7 @@ def test_bounds_of_what_has_no_metadata(tmp_path: Path) -> None:
     """A plugin of the program, and one whose folder is gone, bound nothing."""
     registry = Registry(PluginSelection())
     path = tmp_path / "own_fifo.py"
-    path.write_text("")
+    path.write_text(transports_module("own"))
     registry.register_file(path)
 
     found = {one.distribution: one for one in registry.installed()}

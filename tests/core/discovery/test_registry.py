@@ -381,7 +381,8 @@ def test_registered_file(tmp_path: Path) -> None:
     "name, text, message",
     [
         ("a.txt", "", "is no Python file; name one that ends in .py"),
-        ("none.py", None, "cannot be imported: FileNotFoundError"),
+        ("none.py", None, "cannot be imported: no such file$"),
+        ("bad.py", "def f(:", r"cannot be imported: SyntaxError: invalid syntax \(bad.py, line 1\)$"),
         (
             "bad.py",
             "import not_there",
@@ -401,6 +402,37 @@ def test_registered_file_that_cannot_be_used(
 
     assert str(caught.value).startswith(str(tmp_path / name))
     assert "producer_pool_file_bad" not in sys.modules
+
+
+def test_relative_path_of_a_file_that_is_not_there() -> None:
+    """The error says where it was looked for."""
+    with pytest.raises(PluginLoadError, match=r"^none\.py cannot .* no such file; the path is relative to "):
+        registry().register_file("none.py")
+
+
+def test_registered_file_without_hooks(tmp_path: Path) -> None:
+    """It would do nothing: somebody forgot to mark the hooks, or named another file."""
+    path = tmp_path / "my_fifo.py"
+    path.write_text(transports_module("fifo").replace("@hookimpl", ""))
+
+    with pytest.raises(PluginLoadError, match=r"my_fifo\.py adds nothing: mark its hooks with @hookimpl"):
+        registry().register_file(path)
+
+    del sys.modules["producer_pool_file_my_fifo"]
+
+
+def test_file_that_is_registered_twice(tmp_path: Path) -> None:
+    """The second time is an error in one line, which says nothing of what is registered besides."""
+    path = tmp_path / "my_fifo.py"
+    path.write_text(transports_module("fifo"))
+    plugins = registry()
+    plugins.register_file(path)
+
+    with pytest.raises(PluginLoadError) as caught:
+        plugins.register_file(path)
+
+    assert str(caught.value) == f"{path} is registered already; once is enough"
+    del sys.modules["producer_pool_file_my_fifo"]
 
 
 class Own:

@@ -59,9 +59,10 @@ def faulty(provided: Provided, fault: str) -> PluginLoadError:
 
 
 def spell(error: BaseException) -> str:
-    """Return an exception in one line: its type, its text, and where it was raised."""
+    """Return an exception in one line: its type, its text, and where it was raised, if that is in a file."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    where = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+    file = trace.tb_frame.f_code.co_filename if trace else "<"
+    where = "" if trace is None or file.startswith("<") else f" ({file}, line {trace.tb_lineno})"
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

@@ -57,6 +57,9 @@ def import_file(path: Path, provided: Provided) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise faulty(provided, "is no Python file; name one that ends in .py")
+    if not path.exists():
+        relative = "" if path.is_absolute() else "; the path is relative to where the program runs"
+        raise faulty(provided, f"cannot be imported: no such file{relative}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look for their module there
     try:

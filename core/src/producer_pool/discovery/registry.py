@@ -179,7 +179,7 @@ class Registry:
             return
         try:
             try:
-                manager.register(plugin, f"{entry.distribution}:{entry.value}")
+                manager.register(plugin, _key(entry))
             except Exception as error:  # pluggy's own validation, or an unusual object
                 raise faulty(entry, f"cannot be registered: {spell(error)}") from error
             check_hooks(entry, manager.get_hookcallers(plugin) or (), plugin)
@@ -217,10 +217,14 @@ class Registry:
         """
         entry = Provided(PLUGINS, name, name, "", name)
         with self._lock:
-            if self._manager().is_registered(plugin):
-                raise faulty(entry, "is registered already")
+            if self._manager().is_registered(plugin) or self._manager().has_plugin(_key(entry)):
+                raise faulty(entry, "is registered already; once is enough")
             wired = self._wiring_plugins()
             with self._registration(entry, plugin):
+                if not self._manager().get_hookcallers(plugin):
+                    raise faulty(
+                        entry, "adds nothing: mark its hooks with @hookimpl, from producer_pool.plugin"
+                    )
                 transports = self._offered(entry, plugin)
                 added = {}
                 for scheme in [scheme for transport in transports for scheme in transport.schemes]:
@@ -375,6 +379,11 @@ def _ask_importlib_metadata() -> tuple[Provided, ...]:
 
 def _claims(entries: Iterable[Provided], scheme: str) -> list[Provided]:
     return sorted(entry for entry in entries if entry.group == TRANSPORTS and entry.scheme == scheme)
+
+
+def _key(entry: Provided) -> str:
+    """Return the name under which pluggy knows a plugin."""
+    return f"{entry.distribution}:{entry.value}"
 
 
 def _package(plugin: object) -> str:
