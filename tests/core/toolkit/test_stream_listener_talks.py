@@ -126,12 +126,14 @@ async def test_close_is_heard_by_who_still_sends(polite: Running) -> None:
     await closing
 
 
-async def test_close_while_nothing_is_read(polite: Running) -> None:
-    """What nobody takes makes the end a reset, so that it is not taken for a good one."""
+async def test_close_while_nothing_is_read(polite: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody takes makes the end a reset, not to be taken for a good one; nothing is waited for."""
+    monkeypatch.setattr(stream_listener, "_LINGER", 3600.0)
     client = await greeted(polite)
     polite.intake.paused = True
     await send(client, b"one\n")
-    await polite.listener.aclose()
+    async with asyncio.timeout(BOUND):
+        await polite.listener.aclose()
 
     assert await is_reset(client)
     assert polite.intake.messages == []

@@ -143,7 +143,10 @@ class StreamListener(Listener):
             self._sweeping.cancel()
         try:
             if not self._dismissed:
-                await self._wait_for(self._dismiss())
+                told = self._dismiss()
+                # What they say before they end is not waited for while there is nobody to take it.
+                if not self._intake.paused:
+                    await self._wait_for(told)
         finally:
             for connection in self._all():
                 self._close(connection)
