@@ -55,7 +55,7 @@ def test_name_without_a_file(url: str, name: bytes) -> None:
         ("unix:", "names no socket; write it as unix:///run/name.sock, or unix:@name for no file"),
         ("unix://", "names no socket"),
         ("unix:@", "names no socket; write it as unix:@name"),
-        ("unix:x.sock", "a path begins with '/'.* write it as unix:///x.sock, or unix:@x.sock"),
+        ("unix:x.sock", "a path begins with '/'.* write it as unix:///.+/x.sock, or unix:@x.sock"),
         ("unix://run/x.sock", "unix has no host; write it as unix:///run/x.sock"),
         ("unix://user:secret@run/x.sock", "no users and passwords"),
         ("unix:///run/a%00b", "holds no zero byte"),

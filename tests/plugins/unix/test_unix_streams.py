@@ -65,13 +65,15 @@ async def test_connected(consumer: socket.socket, tmp_path: Path) -> None:
     [
         ("none", "no such file or directory; is it running?"),
         ("left", "connection refused; is it running?"),
-        ("file", "connection refused; is it running?"),
+        ("file", "another file is there, and no socket; name that of the consumer"),
+        ("folder", "a directory is there, and no socket; name that of the consumer"),
         ("dgram", r"it is a socket of another type than unix: needs; did you mean unix\+dgram:///.*/dgram\?"),
     ],
 )
 async def test_nobody_there(tmp_path: Path, name: str, wrong: str) -> None:
     """The error says what is there instead, or that nothing is."""
     (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "left"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dgram:

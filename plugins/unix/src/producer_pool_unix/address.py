@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from producer_pool.plugin import Endpoint, InvalidEndpoint
 
@@ -34,6 +36,16 @@ class Address:
         """The file's path."""
         return os.fsdecode(self.name)
 
+    def not_a_socket(self) -> str:
+        """Say what stands there instead of a socket; empty: nothing does, or nobody may know."""
+        try:
+            mode = os.stat(self.path).st_mode if self.is_file else stat.S_IFSOCK
+        except OSError:
+            return ""
+        if stat.S_ISDIR(mode):
+            return "a directory"
+        return "" if stat.S_ISSOCK(mode) else "another file"
+
 
 def read_address(endpoint: Endpoint) -> Address:
     """
@@ -61,7 +73,7 @@ def read_address(endpoint: Endpoint) -> Address:
     if not path.startswith("/"):
         raise InvalidEndpoint(
             f"{shown}: a path begins with '/', and a name without a file with '@'; "
-            f"write it as {scheme}:///{path}, or {scheme}:@{path}"
+            f"write it as {scheme}://{quote(os.path.abspath(path))}, or {scheme}:@{quote(path)}"
         )
     return _fitting(Address(os.fsencode(path), shown), "path", f"{scheme}:///run/name.sock")
 

@@ -79,6 +79,9 @@ def _make_room(sock: socket.socket) -> None:
 
 def why_unreachable(code: int, address: Address, other: str) -> str:
     """Say why connecting failed with *code*; *other* is the scheme for sockets of the other type."""
+    # The kernel says the same of a socket that nobody listens at.
+    if code == errno.ECONNREFUSED and (other_thing := address.not_a_socket()):
+        return f"{other_thing} is there, and no socket; name that of the consumer"
     if code in (errno.ENOENT, errno.ECONNREFUSED):
         return f"{why(code)}; is it running?"
     if code == errno.EACCES:
