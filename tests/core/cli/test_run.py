@@ -58,6 +58,7 @@ def test_without_producers_it_says_how_to_name_one() -> None:
             78,
         ),
         (["--to", "null:", "--listen", "tcp://0.0.0.0:0"], "can be reached from other machines", 78),
+        (["--to", "tcp://localhost:1", "--listen", "tcp://127.0.0.1:1"], "listens itself (--listen)", 78),
         (["--nonsense"], "No such option", 2),
     ],
 )

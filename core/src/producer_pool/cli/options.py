@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from producer_pool.cli.circles import circles
 from producer_pool.cli.exits import CONFIGURATION, leave
 from producer_pool.discovery.config import SETTINGS, Settings
 from producer_pool.model.errors import ConfigurationError, PluginError
@@ -89,8 +90,9 @@ def read_settings(given: Mapping[str, Any], problems: Problems) -> Settings:
     flags = {name: given[_key(name)] for name in SETTINGS if _key(name) in given}
     faults: list[ConfigurationError] = []
     settings = Settings.read(to=given["to"], flags=flags, faults=faults)
-    problems.errors += map(str, faults)
-    return settings.for_daemon()
+    settings = settings.for_daemon()
+    problems.errors += [*map(str, faults), *circles(settings)]
+    return settings
 
 
 def factory_for(settings: Settings, problems: Problems) -> ClientFactory:

@@ -1,0 +1,47 @@
+"""Whether a daemon would forward to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from producer_pool.contract.options import DELIVERY_OPTIONS
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import InvalidEndpoint
+
+if TYPE_CHECKING:
+    from producer_pool.discovery.config import Settings
+
+__all__ = ["circles"]
+
+_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
+_OF_PRODUCERS: Final = frozenset({"timeout", *(option.name for option in DELIVERY_OPTIONS)})
+
+
+def circles(settings: Settings) -> Iterator[str]:
+    """Yield a complaint for each producer that leads to a listener of the same daemon."""
+    listeners = {place: one for one in settings.listeners if (place := _place(one.url))}
+    for producer in settings.producers:
+        if (place := _place(producer.url)) in listeners:
+            yield (
+                f"{producer.origin}: {producer.shown} is where this daemon listens itself "
+                f"({listeners[place].origin}): each message would come back to it, for ever; "
+                "forward to another address, or listen at another one"
+            )
+
+
+def _place(url: str) -> tuple[str, str, int, str] | None:
+    """
+    Return what tells one listener from another; None: that cannot be known.
+
+    With options, two URLs may well name one server and mean two things there, such as two queues.
+    """
+    endpoint = Endpoint.parse(url)
+    path = endpoint.path.rstrip("/")
+    if not endpoint.options.keys() <= _OF_PRODUCERS:
+        return None
+    try:
+        host, port = endpoint.host, endpoint.port
+    except InvalidEndpoint:
+        return (endpoint.scheme, "", 0, path) if path else None
+    return (endpoint.scheme, "" if host in _HERE else host, port, path) if port else None
