@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -144,3 +146,25 @@ async def test_stop(line: FakeLine) -> None:
     await asyncio.sleep(0.05)
 
     assert len(line.pings) == 1
+
+
+@pytest.mark.parametrize("interval,timeout", [(1e-6, 20.0), (20.0, 1e-6), (0.0, 1e-6)])
+async def test_times_that_are_none(
+    line: FakeLine, interval: float, timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for microseconds gets what leaves time for others."""
+    delays: list[float] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def noted(delay: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        if isinstance(getattr(callback, "__self__", None), Pulse):
+            delays.append(delay)
+        return call_later(delay, callback, *args)
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    made = pulse(line, asks=False, interval=interval, timeout=timeout)
+    await until(lambda: len(delays) > 1)
+    made.stop()
+
+    assert min(delays) >= 0.01

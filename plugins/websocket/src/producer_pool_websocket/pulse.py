@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from producer_pool_websocket.frames import PING, control_frame
 from producer_pool_websocket.options import PingOptions
 from producer_pool_websocket.pongs import Pongs
 
 __all__ = ["Line", "Pulse"]
+
+_LEAST_STEP: Final = 0.01
+"""Seconds, at the least, between two looks at a connection: else a tiny limit would take all time."""
 
 
 class Line(Protocol):
@@ -48,7 +51,7 @@ class Pulse:
         self._asked_at = 0
         """The position behind the last ping."""
         self._asking: asyncio.TimerHandle | None = None
-        self._step = min(self._interval or self._patience, self._patience) / 4
+        self._step = max(min(self._interval or self._patience, self._patience) / 4, _LEAST_STEP)
         self._beating: asyncio.TimerHandle | None = self._loop.call_later(self._step, self._beat)
 
     def heard(self) -> None:
