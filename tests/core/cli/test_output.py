@@ -74,6 +74,26 @@ def test_plain_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "NAME   NOTE\none\nthree  x\n"
 
 
+def test_text_of_several_lines_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row is a line: it has the first of them, and shows that there are more."""
+    print_table(("name", "note"), [("one", "it said: this\nand that")])
+
+    assert capsys.readouterr().out == "NAME  NOTE\none   it said: this ...\n"
+
+
+def test_names_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a row is about stays in one piece, to be found and copied; the rest gives way."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "listener-reads-nothing-while-paused"
+
+    print_table(("rule", "why"), [(name, "a long reason " * 20)])
+
+    assert name in capsys.readouterr().out
+
+
 def test_table_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal, it has lines; text that looks like markup stays text."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)

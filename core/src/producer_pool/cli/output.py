@@ -112,7 +112,12 @@ def log_through(printer: LinePrinter) -> Iterator[None]:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: with lines and colours on a terminal, in plain columns elsewhere, or without rich."""
+    """
+    Print a table: with lines and colours on a terminal, in plain columns elsewhere, or without rich.
+
+    Of a text of several lines, it has the first. What stands in the first column is never cut.
+    """
+    rows = [[_first_line(text) for text in row] for row in rows]
     if sys.stdout.isatty() and importlib.util.find_spec("rich"):
         _print_rich(headings, rows)
         return
@@ -130,11 +135,16 @@ def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=not number)
     for row in rows:
         table.add_row(*(Text(text, _style(text)) for text in row))
     Console().print(table)
+
+
+def _first_line(text: str) -> str:
+    first, more, _ = text.partition("\n")
+    return f"{first} ..." if more else first
 
 
 def _style(text: str) -> str:
