@@ -37,6 +37,15 @@ def test_code_tells_whose_fault_it_is(
     assert capsys.readouterr().err == "producer-pool: x\n"
 
 
+def test_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said in one line, and is no success."""
+    with pytest.raises(SystemExit) as end, explained():
+        raise KeyboardInterrupt
+
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "producer-pool: interrupted\n"
+
+
 def test_other_errors_are_not_explained_away() -> None:
     """A bug keeps its traceback."""
     with pytest.raises(ZeroDivisionError), explained():

@@ -51,8 +51,14 @@ def leave(code: int, texts: Iterable[object]) -> NoReturn:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """End the process with one line and the right code where the body raises an error made for people."""
+    """
+    End the process with one line and the right code where the body raises an error made for people.
+
+    Somebody who interrupts it is told so in the same way, and not with click's "Aborted!".
+    """
     try:
         yield
     except ProducerPoolError as error:
         leave(code_for(error), [error])
+    except KeyboardInterrupt:
+        leave(FAILED, ["interrupted"])
