@@ -165,7 +165,9 @@ async def test_consumer_that_says_nothing() -> None:
         sender = client(consumer.port)
         sender.timeout = 0.1
 
-        assert "TLS handshake: not done within 0.0" in await _refused(sender)
+        text = await _refused(sender)
+        assert "TLS handshake: not done within 0.0" in text
+        assert text.endswith("; does it speak TLS?")
 
 
 async def test_cancelled_handshake() -> None:

@@ -91,7 +91,7 @@ def test_answer_in_pieces(sizes: list[int]) -> None:
         ("200 OK", "does it speak websocket at this path"),
         ("401 Unauthorized", "token-file=, or user:password@"),
         ("403 Forbidden", "origin="),
-        ("404 Not Found", "there is nothing at this path"),
+        ("404 Not Found", "there is nothing at this path: /"),
         ("503 Service Unavailable", "is not ready"),
         ("418 I'm a Teapot", "418 I'm a Teapot: does it speak"),
         ("599 Whatever", "599: does it speak"),
@@ -103,6 +103,12 @@ def test_answers_that_say_no(status: str, hint: str) -> None:
         asking().feed(OK.format(status).encode())
 
     assert hint in str(caught.value)
+
+
+def test_path_that_is_not_there() -> None:
+    """The error has it, without the query: a token may be in there."""
+    with pytest.raises(ConnectError, match=r"there is nothing at this path: /a%20b$"):
+        asking(Wish("here", 8080, False, "/a%20b?token=hunter2")).feed(OK.format("404 Not Found").encode())
 
 
 @pytest.mark.parametrize(

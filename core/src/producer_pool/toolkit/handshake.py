@@ -32,7 +32,7 @@ async def shake_hands(sock: socket.socket, tls: ClientTls, *, address: str, time
         async with asyncio.timeout(timeout):
             await _agree(sock, layer)
     except TimeoutError:
-        reason = f"not done within {timeout:.3g} s"
+        reason = f"not done within {timeout:.3g} s; does it speak TLS?"
     except ssl.SSLError as error:
         _tell(sock, layer)
         reason = why_tls(error, tls.name)

@@ -131,6 +131,8 @@ class Asking:
         if 300 <= status < 400:
             return f"{status}{phrase}: it leads elsewhere{self._leads_to()}, and redirects are not followed"
         hint = _HINTS.get(status, "does it speak websocket at this path?")
+        if status == 404:
+            hint += f": {self._wish.resource.partition('?')[0]}"
         return f"{status}{phrase}: {hint}"
 
     def _leads_to(self) -> str:

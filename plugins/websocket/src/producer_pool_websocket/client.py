@@ -10,7 +10,6 @@ from typing import Final
 from producer_pool.plugin import (
     Ack,
     Batch,
-    ClientSignals,
     ClientTls,
     ConnectError,
     DeliveryError,
@@ -18,7 +17,6 @@ from producer_pool.plugin import (
     Dialogue,
     InvalidOption,
     Progress,
-    Rejected,
     SendError,
     StreamClient,
     StreamClientOptions,
@@ -71,7 +69,6 @@ class WebSocketClient(StreamClient):
         self._wish = wish
         wish()  # What cannot be asked for is an error now, and not at each attempt.
         self._pings: PingOptions = options
-        self._relay: _Relay | None = None
         self._reader = FrameReader(None, masked=False)
         self._pulse: Pulse | None = None
         self._ping: bytes | None = None
@@ -86,10 +83,6 @@ class WebSocketClient(StreamClient):
 
     # -- connecting --------------------------------------------------------------------------------
 
-    def attach(self, signals: ClientSignals) -> None:
-        self._relay = _Relay(self, signals)
-        super().attach(self._relay)
-
     async def greet(self, dialogue: Dialogue, timeout: float) -> bytes:
         try:
             # Its files are read anew: a token may be another one by now.
@@ -103,12 +96,13 @@ class WebSocketClient(StreamClient):
                 while rest is None:
                     rest = asking.feed(await dialogue.hear())
         except TimeoutError:
-            raise ConnectError(f"{self.address}: handshake: not done within {timeout:.3g} s") from None
+            reason = f"not done within {timeout:.3g} s; does it speak websocket?"
+            raise ConnectError(f"{self.address}: handshake: {reason}") from None
         inflater = asking.inflater
         self._framing = self._plain if inflater is None else DEFLATED[self._plain]
         self._reader = FrameReader(None, masked=False, inflater=inflater)
         self._ping = self._piece = None
-        self.notes = self._relay is not None and self._relay.ack is Ack.PEER
+        self.notes = self._signals is not None and self._signals.ack is Ack.PEER
         self._pulse = Pulse(self, self._pings, asks=self.notes, masked=True)
         return rest
 
@@ -161,7 +155,6 @@ class WebSocketClient(StreamClient):
             self._pulse.follow_up()
 
     def flushed(self) -> None:
-        """Be told that the kernel has all that was taken or said."""
         if self._ping is not None and not self.pending:
             payload, self._ping = self._ping, None
             self.say(control_frame(PONG, payload, masked=True))
@@ -177,8 +170,8 @@ class WebSocketClient(StreamClient):
         pulse.heard()
         reader.feed(data, len(data))
         if reader.pongs:
-            if pulse.answered(reader.pongs) and self._relay is not None:
-                self._relay.got_further()
+            if pulse.answered(reader.pongs) and self._signals is not None:
+                self._signals.writable()
             reader.pongs.clear()
         if reader.ping is not None:
             self._ping, reader.ping = reader.ping, None
@@ -208,25 +201,3 @@ class WebSocketClient(StreamClient):
     def _stop_pinging(self) -> None:
         if self._pulse is not None:
             self._pulse.stop()
-
-
-class _Relay:
-    """Passes on what the client says, and tells it what a Producer is told."""
-
-    def __init__(self, client: WebSocketClient, signals: ClientSignals) -> None:
-        self.ack = signals.ack
-        self._client = client
-        self._signals = signals
-
-    def writable(self) -> None:
-        self._client.flushed()
-        self._signals.writable()
-
-    def got_further(self) -> None:
-        self._signals.writable()
-
-    def broken(self, error: DeliveryError) -> None:
-        self._signals.broken(error)
-
-    def rejected(self, number: int, error: Rejected, count: int = 1) -> None:
-        self._signals.rejected(number, error, count)
