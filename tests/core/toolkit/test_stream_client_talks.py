@@ -137,6 +137,22 @@ async def test_reset_inside_the_introduction(consumer: Consumer) -> None:
         await connecting
 
 
+async def test_words_behind_what_the_kernel_did_not_take(small: Consumer) -> None:
+    """A protocol is told when it takes bytes again, whether a producer is told or not."""
+    for signals in (FakeSignals(), None):
+        client = Polite(small.endpoint)
+        if signals is not None:
+            client.attach(signals)
+        client.flushed = lambda client=client: client.say(b"now\n")  # type: ignore[method-assign, misc]
+        await greeted(client, small)
+        size = 8_000_000
+        client.start([Batch.of([b"x" * size])])
+        assert client.pending
+
+        assert await receive(small.taken[-1], size + 5) == b"x" * size + b"\nnow\n"
+        await client.aclose()
+
+
 async def test_no_farewell_inside_a_frame(small: Consumer) -> None:
     """It would be taken for a part of the message: there is a reset instead."""
     client = Polite(small.endpoint)

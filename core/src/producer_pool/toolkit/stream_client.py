@@ -272,6 +272,7 @@ class StreamClient(PipelinedClient):
             self._open = True
         self._watching = False
         self._loop.remove_writer(self._socket)
+        self.flushed()
         if self._signals is not None:
             self._signals.writable()
 
@@ -310,6 +311,9 @@ class StreamClient(PipelinedClient):
 
     def started(self) -> None:
         """Be told, if `notes`, that 64 KiB of batches, or a larger one, were taken. say() may follow."""
+
+    def flushed(self) -> None:
+        """Be told that the kernel takes bytes again, and has all that was taken or said. say() may follow."""
 
     @property
     def position(self) -> int:
