@@ -87,7 +87,7 @@ def test_examples_of_the_standard(deflated: str, takeover: bool) -> None:
 
 
 def test_context_that_is_taken_over() -> None:
-    """The second one of RFC 7692, 7.2.3.2, refers to the first; without the first it is nothing."""
+    """The second one of RFC 7692, 7.2.3, refers to the first; without the first it is nothing."""
     first, second = bytes.fromhex("f2 48 cd c9 c9 07 00"), bytes.fromhex("f2 00 11 00 00")
     shared = inflater()
 

@@ -107,7 +107,7 @@ class Inflater:
                 raise FramingError("a compressed message that is none: decompression failed") from None
             if len(payload) > most or not self._decoder.eof:
                 return payload
-            # A block may say that it is the last (RFC 7692, 7.2.3.4). For zlib all is over then.
+            # A block may say that it is the last (RFC 7692, 7.2.3). For zlib all is over then.
             body = self._decoder.unused_data
             self._decoder = zlib.decompressobj(self._bits)
         raise FramingError(f"a compressed message that begins anew {_BEGINNINGS} times")
