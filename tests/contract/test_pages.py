@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from codeop import compile_command
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,26 @@ def test_blocks_that_are_not_run_say_why() -> None:
 
     assert {item.notes["not run"] for item in left_out} <= NOT_RUN.keys()
     assert {item.language for item in left_out} <= {"console"}
+
+
+def test_blocks_for_a_prompt_can_be_typed_there() -> None:
+    """An empty line ends what is indented: it must not stand in the middle of a class."""
+    told = [page for page in PAGES if "at one Python prompt" in page.read_text()]
+    blocks = [item for page in told for item in items(page) if item.language == "python"]
+
+    assert blocks
+    for block in blocks:
+        typed: list[str] = []
+        for line in [*block.text.splitlines(), ""]:
+            typed.append(line)
+            if compile_command("\n".join(typed), str(block)) is not None:
+                typed = []
+        assert typed == [], block
+
+
+def test_links_have_words() -> None:
+    """Sphinx would fill in the title of the page; whoever reads the file itself would see nothing."""
+    assert [str(page) for page in PAGES if "[](" in page.read_text()] == []
 
 
 def test_every_fence_is_accounted_for() -> None:
