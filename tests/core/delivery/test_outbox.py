@@ -114,7 +114,7 @@ def test_full_otherwise(overflow: Overflow, outcome: Outcome) -> None:
 
     assert result(first).outcome is Outcome.PENDING
     assert result(second).outcome is outcome
-    assert "buffer" in str(result(second).error)
+    assert str(result(second).error) == "audit: buffer of 512B is full (buffer=, overflow=); not taken"
 
 
 def test_batch_larger_than_the_whole_buffer() -> None:
@@ -124,6 +124,10 @@ def test_batch_larger_than_the_whole_buffer() -> None:
     large = post.offer(b"x" * 5000)
 
     assert (result(small).outcome, result(large).outcome) == (Outcome.PENDING, Outcome.DROPPED)
+    assert str(result(large).error) == (
+        "audit: a batch that takes 5512B, what it costs in memory included, "
+        "does not fit into its buffer of 1KiB (buffer=); not taken"
+    )
 
 
 def test_full_with_block() -> None:

@@ -93,7 +93,7 @@ class Outbox:
             return False
         policy = self.policy
         if self.nbytes + entry.cost > policy.buffer and not self._make_room(entry.cost):
-            self._refuse(entry, self._full())
+            self._refuse(entry, self._full(entry.cost))
             return False
         self.stats.accepted += entry.count
         page.hold()
@@ -179,8 +179,12 @@ class Outbox:
         told = self._end(entry, outcome, error)
         self._tell(entry.page, told, outcome, entry.count, error)
 
-    def _full(self) -> str:
-        return f"{self.producer_id}: buffer of {format_size(self.policy.buffer)} is full (buffer=, overflow=)"
+    def _full(self, cost: int = 0) -> str:
+        buffer = format_size(self.policy.buffer)
+        if cost > self.policy.buffer:
+            size = f"a batch that takes {format_size(cost)}, what it costs in memory included,"
+            return f"{self.producer_id}: {size} does not fit into its buffer of {buffer} (buffer=)"
+        return f"{self.producer_id}: buffer of {buffer} is full (buffer=, overflow=)"
 
     def turn_away(
         self, page: Page, batch: Batch, indexes: Sequence[int], error: DeliveryError, outcome: Outcome
