@@ -120,7 +120,7 @@ def test_policies_are_values(retry: Retry) -> None:
         (DeliveryPolicy, {"deadline": "1h"}, "deadline is a number here"),
         (Limits, {"buffer": "1GiB"}, "buffer is a number here"),
         (Limits, {"drain": "10s"}, "drain is a number here, such as bytes or seconds, not '10s'; units"),
-        (Retry, {"attempts": "unlimited"}, "attempts is a number here"),
+        (Retry, {"attempts": "unlimited"}, "attempts is a whole number, or None for no limit, not 'unl"),
         (Retry, {"backoff": "1s"}, "backoff is a number here"),
         (Retry, {"max_backoff": "1m"}, "max_backoff is a number here"),
         (Retry, {"stable": None}, "stable is a number here"),

@@ -67,8 +67,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         _check_numbers(backoff=self.backoff, max_backoff=self.max_backoff, stable=self.stable)
-        if self.attempts is not None:
-            _check_numbers(attempts=self.attempts)
+        attempts: object = self.attempts
+        if not (attempts is None or isinstance(attempts, int)):
+            raise ConfigurationError(f"attempts is a whole number, or None for no limit, not {attempts!r}")
         if self.attempts is not None and self.attempts < 1:
             raise ConfigurationError("retry-attempts must be at least 1, or unlimited")
         if not 0 < self.backoff <= self.max_backoff:
