@@ -153,6 +153,30 @@ async def test_words_behind_what_the_kernel_did_not_take(small: Consumer) -> Non
         await client.aclose()
 
 
+async def test_bites(consumer: Consumer) -> None:
+    """Where a protocol wants it, little is read in one turn, and others have theirs in between."""
+    client = Polite(consumer.endpoint)
+    client.bite = 1000
+    sizes: list[int] = []
+    turns = 0
+
+    def another() -> None:
+        nonlocal turns
+        turns += 1
+        if sum(sizes) < 20_000:
+            asyncio.get_running_loop().call_soon(another)
+
+    client.received = lambda data: sizes.append(len(data))  # type: ignore[method-assign]
+    await greeted(client, consumer)
+    consumer.taken[0].send(b"x" * 20_000)
+    another()
+    await until(lambda: sum(sizes) == 20_000)
+
+    assert set(sizes) == {1000}
+    assert turns >= len(sizes)
+    await client.aclose()
+
+
 async def test_no_farewell_inside_a_frame(small: Consumer) -> None:
     """It would be taken for a part of the message: there is a reset instead."""
     client = Polite(small.endpoint)

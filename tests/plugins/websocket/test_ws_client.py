@@ -267,6 +267,26 @@ async def test_messages_of_the_consumer_are_skipped(link: Connected) -> None:
     assert await link.read(1) == [b"one"]
 
 
+async def test_flood_of_small_frames(link: Connected) -> None:
+    """A consumer that talks without end is heard a little in each turn, so that it delays no other."""
+    sizes: list[int] = []
+    feed = link.client._reader.feed
+
+    def noted(data: memoryview, size: int) -> list[bytes]:
+        sizes.append(size)
+        messages: list[bytes] = feed(data, size)
+        return messages
+
+    link.client._reader.feed = noted
+    flood = frame(TEXT, b"", masked=False) * 50_000 + frame(PONG, b"", masked=False) * 50_000
+    await send(link.peer, flood)
+    await until(lambda: sum(sizes) == len(flood))
+
+    assert max(sizes) <= 16 * 1024
+    assert max(sizes[-10:]) <= 2 * 1024
+    assert link.signals.errors == []
+
+
 async def test_pings_while_nothing_can_go_out() -> None:
     """A consumer that asks and does not read fills nothing: one answer waits, to the last of its pings."""
     with Consumer(receive_buffer=8192) as consumer:

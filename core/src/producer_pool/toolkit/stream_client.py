@@ -60,6 +60,8 @@ class StreamClient(PipelinedClient):
 
     notes: bool = False
     """Whether started() wants to be called."""
+    bite: int = 0
+    """Bytes that are read in a turn, where a little of what a consumer says may make much work; 0: all."""
 
     def __init__(
         self,
@@ -357,7 +359,7 @@ class StreamClient(PipelinedClient):
             if sock is None or sock is not self._socket or self._lost is not None:
                 return
             try:
-                size = sock.recv_into(scratch)
+                size = sock.recv_into(scratch, self.bite)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:

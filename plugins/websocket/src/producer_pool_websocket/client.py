@@ -37,6 +37,10 @@ from producer_pool_websocket.reading import FrameReader
 
 __all__ = ["WebSocketClient"]
 
+_BITE: Final = 16 * 1024
+"""Bytes read in a turn, and of who floods us with tiny frames,"""
+_SMALL_BITE: Final = 2 * 1024
+"""so many: a thousand frames take a millisecond, in which others wait."""
 _PIECE: Final = 256 * 1024
 """Bytes of a large batch after which a ping asks how far it got: a slow consumer is seen to read."""
 
@@ -102,6 +106,7 @@ class WebSocketClient(StreamClient):
         self._framing = self._plain if inflater is None else DEFLATED[self._plain]
         self._reader = FrameReader(None, masked=False, inflater=inflater)
         self._ping = self._piece = None
+        self.bite = _BITE
         self.notes = self._signals is not None and self._signals.ack is Ack.PEER
         self._pulse = Pulse(self, self._pings, asks=self.notes, masked=True)
         return rest
@@ -169,6 +174,8 @@ class WebSocketClient(StreamClient):
             return
         pulse.heard()
         reader.feed(data, len(data))
+        if reader.floods:
+            self.bite = _SMALL_BITE
         if reader.pongs:
             if pulse.answered(reader.pongs) and self._signals is not None:
                 self._signals.writable()

@@ -24,10 +24,8 @@ from producer_pool_websocket.reading import FrameReader
 __all__ = ["WebSocketConnection", "WebSocketListener"]
 
 _BITE: Final = 16 * 1024
-"""Bytes read at once of a connection that compresses, since a thousand times as many may be made of
-them; and of one that sent, in one read, more than"""
-_ODD: Final = 1000
-"""control frames and fragments, each of which takes as long as three messages."""
+"""Bytes read at once of who compresses, since a thousand times as many may be made of them, and of who
+floods us with tiny frames, each of which takes as long as three messages."""
 
 
 class WebSocketConnection(Connection):
@@ -62,9 +60,8 @@ class WebSocketConnection(Connection):
         else:
             messages = reader.feed(data, size)
         self._answer(reader)
-        if reader.odd > _ODD:
+        if reader.floods:
             self.bite = _BITE
-        reader.odd = 0
         if not messages:
             return None
         self.since = now

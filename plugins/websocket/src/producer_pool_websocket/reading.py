@@ -36,6 +36,8 @@ _RSV: Final = 0x70
 _CONTROL: Final = 0x08
 _WHOLE: Final = frozenset({FIN | TEXT, FIN | BINARY})
 _NOT_TEXT: Final = "a text message that is not UTF-8; frames=binary sends any bytes"
+_MOST_ODD: Final = 1000
+"""Control frames and fragments in one call of feed(), of which each takes as long as three messages."""
 _KNOWN: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 
@@ -63,8 +65,8 @@ class FrameReader:
     def __init__(self, limit: int | None, *, masked: bool, inflater: Inflater | None = None) -> None:
         self.pongs: list[bytes] = []
         """What came with pongs. Whoever reads it clears it."""
-        self.odd = 0
-        """Frames that were not read in a run. Whoever reads it sets it to 0."""
+        self._odd = 0
+        """Frames of the last call of feed() that were no whole messages."""
         self._limit = limit
         self._masked = masked
         self._key: Final = 4 if masked else 0
@@ -84,6 +86,11 @@ class FrameReader:
         return self.error is not None or self.closed is not None
 
     @property
+    def floods(self) -> bool:
+        """Whether feed() just had more control frames and fragments, which take long, than anybody needs."""
+        return self._odd > _MOST_ODD
+
+    @property
     def tail(self) -> int:
         """Bytes of an unfinished message that came; none after an error."""
         return len(self._tail) + len(self._fragments)
@@ -95,6 +102,7 @@ class FrameReader:
         *data* may be overwritten afterwards. Look at `error`, `closed`, `ping` and `pongs` after each call.
         """
         messages: list[bytes] = []
+        self._odd = 0
         if self.is_over():
             return messages
         view = memoryview(data)[:size]
@@ -125,8 +133,11 @@ class FrameReader:
         size = len(data)
         while position < size:
             end = position
-            if data[position] in _WHOLE and self._kind is None and self._limit is not None:
-                end = self._read_run(data, position, self._limit, messages)
+            if data[position] in _WHOLE and self._kind is None:
+                if self._limit is None:
+                    end = self._skip_run(data, position)
+                else:
+                    end = self._read_run(data, position, self._limit, messages)
             if end == position and not self.is_over():
                 end = self._read_one(data, position, messages)
             if end == position or self.is_over():
@@ -165,6 +176,19 @@ class FrameReader:
         messages += run
         return position
 
+    def _skip_run(self, data: bytes, position: int) -> int:
+        """Skip short messages, a frame each, for as long as nothing is unusual; return their end."""
+        head = 2 + self._key
+        mask = 0x80 if self._key else 0
+        size = len(data)
+        while position + 2 <= size and data[position] in _WHOLE:
+            length = data[position + 1] ^ mask
+            end = position + head + length
+            if length >= 126 or end > size:
+                break
+            position = end
+        return position
+
     def _read_one(self, data: bytes, position: int, messages: list[bytes]) -> int:
         """Read any one frame; return its end, or *position*: it is not whole, or breaks a rule."""
         have = len(data) - position
@@ -190,7 +214,7 @@ class FrameReader:
                 return position
         start += self._key
         end = start + length
-        self.odd += 1
+        self._odd += 1
         opcode = first & _OPCODE
         if not opcode & _CONTROL:
             if self._limit is None:
