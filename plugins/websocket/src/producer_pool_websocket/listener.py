@@ -11,7 +11,6 @@ from producer_pool.plugin import (
     Binding,
     Connection,
     FramingError,
-    InvalidOption,
     ServerTls,
     StreamListener,
 )
@@ -160,9 +159,7 @@ class WebSocketListener(StreamListener):
     def __init__(
         self, binding: Binding, options: AnyListenerOptions, house: House, *, tls: ServerTls | None = None
     ) -> None:
-        options.check_pings(binding.address)
-        if options.handshake_timeout <= 0:
-            raise InvalidOption(f"{binding.address}: handshake-timeout must be above 0 seconds")
+        options.check_times(binding.address)
         super().__init__(binding, options.limits(), tls=tls)
         self._handshake_timeout = options.handshake_timeout
         self._interval = options.ping_interval

@@ -102,6 +102,17 @@ class ServerOptions(PingOptions):
     token_file: Path | None = option(None, "file with the token that who connects has to have (RFC 6750)")
     handshake_timeout: Duration = option(10.0, _SLOW)
 
+    def check_times(self, name: str) -> None:
+        """
+        Check that the times can be used; *name* says in errors what they belong to.
+
+        Raises:
+            InvalidOption: one cannot.
+        """
+        self.check_pings(name)
+        if self.handshake_timeout <= 0:
+            raise InvalidOption(f"{name}: handshake-timeout must be above 0 seconds")
+
 
 @dataclass(frozen=True)
 class AnyListenerOptions(ServerOptions):

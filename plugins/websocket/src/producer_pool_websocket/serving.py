@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from producer_pool.plugin import Ack, Batch, Binding, InvalidOption, Peer, ServerTls, ServingClient
+from producer_pool.plugin import Ack, Batch, Binding, Peer, ServerTls, ServingClient
 from producer_pool_websocket.answering import House, Request
 from producer_pool_websocket.closing import GOING_AWAY, POLICY, close_frame
 from producer_pool_websocket.frames import PLAIN_BINARY, PLAIN_TEXT, PONG, control_frame
@@ -121,9 +121,7 @@ class WebSocketServingClient(ServingClient):
         protocol_name: str,
         tls: ServerTls | None = None,
     ) -> None:
-        options.check_pings(binding.address)
-        if options.handshake_timeout <= 0:
-            raise InvalidOption(f"{binding.address}: handshake-timeout must be above 0 seconds")
+        options.check_times(binding.address)
         framing = PLAIN_TEXT if options.frames is Kind.TEXT else PLAIN_BINARY
         super().__init__(binding, options, framing=framing, protocol_name=protocol_name, tls=tls)
         self.handshake_timeout = options.handshake_timeout
