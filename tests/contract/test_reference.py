@@ -134,8 +134,8 @@ def test_rules_of_the_conformance_suite_have_sections(reference: dict[str, str])
     for rule, section in zip(RULES.values(), sections, strict=True):
         assert section.startswith(f"`{rule.name}`\n\n**{rule.sentence}**\n\n{rule.explanation}\n\n")
         assert all(need.lacking in section for need in rule.needs)
-    assert re.findall(r"^## (.+)$", page, re.MULTILINE)[:2] == ["Lifecycle", "Boundaries"]
-    assert page.count("\n## ") == len(FAMILIES)
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert [heading.lower() for heading in headings] == list(FAMILIES)
 
 
 def test_exit_codes_have_rows(reference: dict[str, str]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from producer_pool.discovery.registry import Registry
 from producer_pool.plugin import Client
@@ -40,6 +41,6 @@ async def trying(
         await trial.aclose()
 
 
-def rule_of(check: Callable[[Trial], Awaitable[None]]) -> Rule:
+def rule_of(check: Callable[[Trial], Coroutine[Any, Any, None]]) -> Rule:
     """Make a rule that needs nothing and does *check*."""
     return Rule("a-rule", "tests", "It is kept.", "Because.", (), check)

@@ -8,15 +8,16 @@ import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from producer_pool.cli import certifying
-from producer_pool.cli.certifying import Progress
+from producer_pool.cli.certifying import Done, Progress
 from producer_pool.cli.group import cli
 from producer_pool.testing.rules import RULES
-from producer_pool.testing.running import Report
+from producer_pool.testing.subject import Subject
 from support.certificates import Authority
 from support.processes import run_command, run_program
 from support.zoo.daemon import SOURCE
@@ -88,11 +89,17 @@ def test_rules_that_do_not_apply() -> None:
 
 def test_verdicts_that_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verdict that got lost is an error, and no success."""
-    monkeypatch.setattr(certifying, "Report", lambda verdicts: Report(verdicts[1:]))
+
+    class Loses(Done):
+        def __init__(self, subject: Subject, *rest: Any) -> None:
+            seed, rules, verdicts, seconds = rest
+            super().__init__(subject, seed, rules, verdicts[1:], seconds)
+
+    monkeypatch.setattr(certifying, "Done", Loses)
     done = check("tcp", rules=QUICK)
 
     assert done.exit_code == 1
-    assert "internal error: 3 rules were tried, and the verdicts are {'kept': 2" in done.stderr
+    assert "internal error: 3 rules were asked, and the verdicts are {'kept': 2" in done.stderr
     assert done.stdout == ""
 
 

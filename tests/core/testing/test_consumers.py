@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
+from producer_pool.discovery.registry import Registry
 from producer_pool.model.errors import ConnectError
+from producer_pool.plugin import Batch
 from producer_pool.testing.consumers import ListenerConsumer
-from producer_pool.testing.trial import Trial, numbered
+from producer_pool.testing.messages import numbered
+from producer_pool.testing.rule import RuleBroken
+from producer_pool.testing.subject import Subject
+from producer_pool.testing.trial import Trial
 from support.trials import trying
+from support.zoo.animal import Plugin, transport
+from support.zoo.handmade import HandmadeListener
+from support.zoo.healthy import PlainClient
 
 
 async def sender(trial: Trial, consumer: ListenerConsumer, messages: list[bytes]) -> None:
@@ -77,3 +86,33 @@ async def test_closing_twice(tmp_path: Path) -> None:
         consumer = await trial.listening()
         await consumer.aclose()
         await consumer.aclose()
+
+
+async def test_where_it_is_fed_from(tmp_path: Path) -> None:
+    """An intake belongs to the loop; that another thread fed it is noted."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.listening()
+        await trial.reached(consumer, numbered(1)[0])
+        before = consumer.astray
+        thread = threading.Thread(target=consumer._intake.feed, args=(Batch.of([b"x"]),))
+        thread.start()
+        thread.join()
+
+        assert (before, consumer.astray) == (False, True)
+        assert consumer.received[-1] == b"x"
+
+
+class NeverEnds(HandmadeListener):
+    async def aclose(self) -> None:
+        await super().aclose()
+        await asyncio.Event().wait()
+
+
+async def test_listener_that_never_ends(tmp_path: Path) -> None:
+    """It is said that it is the listener that is waited for."""
+    registry = Registry()
+    registry.register(Plugin(transport(PlainClient, listener=NeverEnds)), "zoo")
+    async with trying(tmp_path, Subject("zoo://127.0.0.1:0", registry), patience=0.05) as trial:
+        consumer = await trial.listening()
+        with pytest.raises(RuleBroken, match=r"in vain: aclose\(\) of the listener returns"):
+            await consumer.crash()

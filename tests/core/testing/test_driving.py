@@ -1,203 +1,223 @@
-"""Clients driven without a producer: one that is asked, and one whose loop stands still."""
+"""Clients driven without a producer, and held against their contract: each untruth is named."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from producer_pool.contract.ports import Client, ClientSignals, PipelinedClient, Settled
-from producer_pool.model.batch import Batch
-from producer_pool.model.errors import SendError
-from producer_pool.model.outcomes import Ack
-from producer_pool.testing.driving import Driver, StoppableDriver
+from producer_pool.model.errors import ConnectError, Rejected, SendError
+from producer_pool.plugin import Ack, Batch, Settled
+from producer_pool.testing.driving import Driver
+from producer_pool.testing.messages import numbered
 from producer_pool.testing.rule import RuleBroken
-from producer_pool.testing.trial import Trial, numbered
-from support.zoo import HEALTHY
+from support.fake_clients import FakeClient, FakePipelinedClient
+from support.trials import trying
+from support.zoo import HEALTHY, Animal
 
-PLAIN, PIPELINED = HEALTHY
-
-
-@pytest.fixture(params=HEALTHY, ids=lambda animal: animal.name)
-def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Trial:
-    return Trial(request.param.subject(), tmp_path, seed=1)
+TWO = Batch.of([b"one", b"two"])
 
 
-async def test_messages_that_are_put_arrive(trial: Trial) -> None:
+@pytest.mark.parametrize("healthy", HEALTHY, ids=lambda animal: animal.name)
+async def test_messages_that_are_put_arrive(healthy: Animal, tmp_path: Path) -> None:
     """Either kind of client is connected, takes them, and says that all are written."""
-    consumer = await trial.consumer()
-    driver = Driver(trial.client(consumer))
-    messages = numbered(20)
-    await driver.connect()
-    await driver.put(messages)
-    await trial.arrives(consumer, messages)
+    async with trying(tmp_path, healthy.subject()) as trial:
+        consumer = await trial.consumer()
+        driver = Driver(trial.client(consumer))
+        messages = numbered(20)
+        await driver.connect()
+        await driver.put(messages)
+        await trial.arrives(consumer, messages)
 
-    assert driver.taken == 20
-    assert driver.settled().written == 20
-    await trial.aclose()
+        assert driver.taken == 20
+        assert driver.settled().written == 20
 
 
 async def test_level_that_is_asked_for(tmp_path: Path) -> None:
     """A pipelined client learns which level counts, and confirms it without further messages."""
-    trial = Trial(PIPELINED.subject(), tmp_path, seed=1)
-    consumer = await trial.consumer()
-    driver = Driver(trial.client(consumer), Ack.KERNEL)
+    async with trying(tmp_path, HEALTHY[1].subject()) as trial:
+        consumer = await trial.consumer()
+        driver = Driver(trial.client(consumer), Ack.KERNEL)
+        await driver.connect()
+        await driver.put(numbered(3))
+
+        await trial.until(lambda: driver.settled().confirmed == 3, "it is confirmed")
+
+
+async def test_plain_client() -> None:
+    """What send() is busy with is taken, and what it returned from is written; it has nobody to tell."""
+    client = FakeClient()
+    driver = Driver(client)
     await driver.connect()
-    await driver.put(numbered(3))
+    await driver.put([b"one", b"two"])
 
-    await trial.until(lambda: driver.settled().confirmed == 3, "it is confirmed")
-    await trial.aclose()
+    assert driver.settled() == (2, 2)
+    assert driver.taken == 2
 
 
-class Counting(PipelinedClient):
-    """A client whose counts are what a test says."""
+class Says(FakePipelinedClient):
+    """A client that says what a test has it say."""
 
-    def __init__(self) -> None:
-        self.says = Settled(0, 0)
-        self.refusals = 0
-        self.signals: ClientSignals | None = None
-
-    def attach(self, signals: ClientSignals) -> None:
-        self.signals = signals
+    takes: object = None
+    count: Settled | None = None
+    inside: Callable[[], None] | None = None
 
     def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
-        self.refusals -= 1
-        return 0 if self.refusals >= 0 else 1
+        if self.inside is not None:
+            self.inside()
+        taken = super().start(batches, offset)
+        return taken if self.takes is None else self.takes  # type: ignore[return-value]
 
     def settled(self) -> Settled:
-        return self.says
+        return super().settled() if self.count is None else self.count
+
+
+class KeepsTheList(Says):
+    kept: Sequence[Batch] | None = None
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        self.kept = batches
+        return super().start(batches, offset)
+
+
+async def driven(client: Says) -> Driver:
+    driver = Driver(client)
+    await driver.connect()
+    return driver
+
+
+async def test_client_that_keeps_to_its_contract() -> None:
+    """What it took is counted, without the messages that were to be skipped."""
+    driver = await driven(Says(room=2))
+
+    assert driver.start([TWO, TWO], 1) == 2
+    assert driver.taken == 3
+    assert driver.settled() == (3, 3)
+    assert driver.start([TWO]) == 0
+    assert driver.taken == 3
+
+
+async def test_list_that_start_is_given() -> None:
+    """It is empty when start() has returned: who kept it, and not the batches, has nothing."""
+    client = KeepsTheList()
+    driver = await driven(client)
+    given = [TWO]
+    driver.start(given)
+
+    assert client.kept == []
+    assert given == [TWO]
+
+
+@pytest.mark.parametrize("taken", [2, -1, True, "one", 0.5], ids=repr)
+async def test_number_that_start_cannot_return(taken: object) -> None:
+    """It is from 0 to as many batches as there were, and a number."""
+    client = Says()
+    driver = await driven(client)
+    client.takes = taken
+    with pytest.raises(RuleBroken, match=r"start\(\) was given 1 batches, and returned"):
+        driver.start([TWO])
 
 
 @pytest.mark.parametrize(
-    "says,text",
+    "count,text",
     [
-        (Settled(3, 0), "it took 2 messages, and of them 3 are written and 0 confirmed"),
-        (Settled(1, 2), "of them 1 are written and 2 confirmed"),
-        (Settled(0, 0), r"settled\(\) went back, from \(1, 1\) to \(0, 0\)"),
+        (Settled(3, 0), "only 2 messages were handed over"),
+        (Settled(1, 2), "more are confirmed than written"),
+        (Settled(1, 1), "it never goes back"),
+        (Settled(2, 1), "it never goes back"),
     ],
 )
-async def test_counts_that_cannot_be_true(says: Settled, text: str) -> None:
-    """More than was taken, confirmed and not written, or less than before."""
-    client = Counting()
-    driver = Driver(client)
-    await driver.put(numbered(2))
-    client.says = Settled(1, 1)
-    driver.settled()
-    client.says = says
-
+async def test_count_that_cannot_be(count: Settled, text: str) -> None:
+    """It lies between nothing and all, and only rises."""
+    client = Says()
+    driver = await driven(client)
+    driver.start([TWO])
+    client.count = count
     with pytest.raises(RuleBroken, match=text):
         driver.settled()
 
 
-async def test_client_that_takes_nothing_for_a_while() -> None:
-    """It is asked again, though it forgets to say that it could be."""
-    client = Counting()
-    client.refusals = 3
-    driver = Driver(client)
-    await driver.put(numbered(1))
+async def test_signal_inside_start() -> None:
+    """Whoever calls start() is in the middle of something."""
+    client = Says()
+    driver = await driven(client)
+    client.inside = driver.writable
+    with pytest.raises(RuleBroken, match=r"writable\(\) was called inside start\(\)"):
+        driver.start([TWO])
 
-    assert driver.taken == 1
+
+async def test_signal_from_another_thread() -> None:
+    """It is no less heard, and named for what it is."""
+    client = Says(room=0)
+    driver = await driven(client)
+    driver.start([TWO])
+    thread = threading.Thread(target=driver.writable)
+    thread.start()
+    thread.join()
+    with pytest.raises(RuleBroken, match=r"writable\(\) was called from another thread; use loop\.call_soon"):
+        await driver.told()
 
 
-async def test_client_that_breaks_while_it_is_waited_for() -> None:
-    """put() raises what broken() was called with."""
-    client = Counting()
-    client.refusals = 10**9
-    driver = Driver(client)
-    await driver.connect()
-    putting = asyncio.ensure_future(driver.put(numbered(1)))
+async def test_signals_without_a_reason() -> None:
+    """Nothing was broken, and nothing could not be carried."""
+    broken = await driven(Says())
+    broken.broken(SendError("gone"))
+    with pytest.raises(RuleBroken, match="nothing was broken: gone"):
+        await broken.told()
+    rejected = await driven(Says())
+    rejected.rejected(0, Rejected("never"))
+    with pytest.raises(RuleBroken, match="what can be carried: never"):
+        await rejected.told()
+
+
+async def test_connection_that_breaks() -> None:
+    """Where that may be, who waits is told why."""
+    driver = await driven(Says(room=0))
+    driver.may_break = True
+    putting = asyncio.ensure_future(driver.put([b"one"]))
     await asyncio.sleep(0)
-    assert client.signals is not None
-    client.signals.broken(SendError("gone"))
-
-    with pytest.raises(SendError, match="gone"):
+    driver.broken(ConnectError("gone"))
+    with pytest.raises(ConnectError, match="gone"):
         await putting
 
-
-# -- a loop that stands still ----------------------------------------------------------------------
-
-
-async def test_all_is_sent(trial: Trial) -> None:
-    """It connects and sends by itself, and is closed at the end of the block."""
-    consumer = await trial.consumer()
-    messages = numbered(5)
-    before = threading.active_count()
-    async with StoppableDriver(trial.client(consumer)) as driver:
-        driver.put(messages)
-        await trial.until(lambda: driver.over, "all is sent")
-        await trial.arrives(consumer, messages)
-
-        assert (driver.sent, driver.error) == (5, None)
-    await trial.until(lambda: threading.active_count() <= before, "its thread ends")
-    await trial.aclose()
+    assert driver.fault == ""
+    assert driver.settled() == (0, 0)
 
 
-class Late(Client):
-    """What it means to do after send() never happens, once its loop stands still."""
+@pytest.mark.parametrize("error", [OSError("gone"), Rejected("gone"), None], ids=repr)
+async def test_break_with_something_else(error: SendError) -> None:
+    """It is one of the errors that say whether a message can have arrived."""
+    driver = await driven(Says())
+    driver.may_break = True
+    driver.broken(error)
 
-    def __init__(self) -> None:
-        self.late: list[bytes] = []
-        self.gate = threading.Event()
-        self.closed = False
-
-    async def send(self, message: bytes) -> None:
-        asyncio.get_running_loop().call_soon(self.late.append, message)
-        if message == b"wait":
-            await asyncio.Event().wait()
-
-    async def aclose(self) -> None:
-        self.closed = True
+    assert "and not with a ConnectError or a SendError" in driver.fault
 
 
-async def test_nothing_happens_after_the_last_send() -> None:
-    """What was to be done behind the last send() is not, as long as the block lasts."""
-    client = Late()
-    async with StoppableDriver(client) as driver:
-        driver.put([b"only"])
-        while not driver.over:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.02)
+@pytest.mark.parametrize("call", ["writable", "broken", "rejected"])
+async def test_signal_after_the_end(call: str) -> None:
+    """Nothing follows on broken(), least of all another one."""
+    driver = await driven(Says())
+    driver.may_break = True
+    driver.broken(SendError("gone"))
+    arguments = {"broken": (SendError("gone"),), "rejected": (0, Rejected("never"))}
+    getattr(driver, call)(*arguments.get(call, ()))
 
-        assert client.late == []
-    assert client.late == [b"only"]
-    assert client.closed
+    assert driver.fault == f"{call}() was called after broken()"
 
 
-async def test_loop_that_is_stopped_in_the_middle() -> None:
-    """stop() ends it where it is: what was being sent is not among what was sent."""
-    client = Late()
-    async with StoppableDriver(client) as driver:
-        driver.put([b"one", b"wait", b"never"])
-        while not client.late:
-            await asyncio.sleep(0.001)
-        driver.stop()
+async def test_told_of_room() -> None:
+    """A signal since the last start() is waited for, or is there already."""
+    client = Says(room=0)
+    driver = await driven(client)
+    driver.start([TWO])
+    telling = asyncio.create_task(driver.told())
+    await asyncio.sleep(0)
 
-        assert driver.sent == 1
-        assert not driver.over
-    assert client.closed
-    assert b"never" not in client.late
-
-
-async def test_what_is_raised_is_kept() -> None:
-    """The caller looks at it."""
-
-    class Failing(Client):
-        async def send(self, message: bytes) -> None:
-            raise SendError("no")
-
-    async with StoppableDriver(Failing()) as driver:
-        driver.put([b"one"])
-        while not driver.over:
-            await asyncio.sleep(0.001)
-
-        assert str(driver.error) == "no"
-        assert driver.sent == 0
-
-
-async def test_block_without_messages() -> None:
-    """Nothing was started, and nothing has to end."""
-    async with StoppableDriver(Late()):
-        pass
+    assert not telling.done()
+    client.make_room(1)
+    await telling
+    await driver.told()

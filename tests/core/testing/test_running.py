@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from producer_pool.testing.rule import LISTENER, Rule, not_applicable, require
-from producer_pool.testing.running import Report, Result, run_rule, run_rules
+from producer_pool.testing.running import Result, run_rule
 from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import Trial
 from support.trials import plain, rule_of, subject_of
@@ -34,7 +35,7 @@ async def skipped(trial: Trial) -> None:
 
 def test_verdicts() -> None:
     """A rule is kept, broken, or has nothing to say; the last two say why."""
-    one, other, third = run_rules(plain(), [kept, broken, skipped], seed=7)
+    one, other, third = (run_rule(plain(), rule, seed=7) for rule in (kept, broken, skipped))
 
     assert (one.result, one.text, one.details) == (Result.KEPT, "", "")
     assert (other.result, other.text) == (Result.BROKEN, "it does what it must not do (seed 7)")
@@ -49,15 +50,6 @@ def test_rule_that_is_not_asked() -> None:
     verdict = run_rule(Subject("memory:x"), rule)
 
     assert (verdict.result, verdict.text) == (Result.SKIPPED, "memory has no listener: it only sends")
-
-
-def test_report() -> None:
-    """It is good if no rule is broken."""
-    verdicts = tuple(run_rules(plain(), [kept, broken, skipped]))
-
-    assert not Report(verdicts).ok
-    assert Report(verdicts).of(Result.BROKEN) == [verdicts[1]]
-    assert Report((verdicts[0], verdicts[2])).ok
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit("no"), KeyboardInterrupt("no")], ids=repr)
@@ -85,8 +77,25 @@ def test_transport_that_blocks_the_loop() -> None:
     over.set()
 
     assert verdict.result is Result.BROKEN
-    assert "not done within 0.3 s; it hangs in" in verdict.text
+    assert re.search(r"not done within 0\.3 s; it hangs in wait\(\) .*, called by check\(\) ", verdict.text)
     assert "over.wait()  # here" in verdict.details
+
+
+def test_transport_that_waits_for_ever() -> None:
+    """Where nothing happens any more, the verdict says who waits."""
+
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        await waits()
+
+    verdict = run_rule(plain(), check, patience=0.1)
+
+    assert verdict.result is Result.BROKEN
+    assert re.search(r"not done within 0\.3 s; it hangs in wait\(\) .*, called by waits\(\) ", verdict.text)
+    assert "await waits()" in verdict.details
 
 
 def test_transport_whose_task_goes_on() -> None:
@@ -117,6 +126,23 @@ class ClosesBadly(PlainClient):
         raise RuntimeError("closed already")
 
 
+class NeverCloses(PlainClient):
+    async def aclose(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_fault_is_not_hidden_by_a_closing_that_never_ends() -> None:
+    """The verdict is known before what the rule made is closed."""
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        for _ in range(5):
+            trial.client("zoo://h:1")
+        require(False, "what it is about")
+
+    assert run_rule(subject_of(NeverCloses), check, seed=1, patience=0.1).text == "what it is about (seed 1)"
+
+
 def test_fault_is_not_hidden_by_one_in_closing() -> None:
     """The verdict is that of the rule, though closing what it made fails, too."""
 
@@ -140,7 +166,7 @@ def test_each_run_has_a_loop_and_a_folder_of_its_own(tmp_path: Path) -> None:
         folders.append(trial.folder)
         loops.append(asyncio.get_running_loop())
 
-    assert [verdict.result for verdict in run_rules(plain(), [check, check])] == [Result.KEPT] * 2
+    assert [run_rule(plain(), check).result for _ in range(2)] == [Result.KEPT] * 2
     assert folders[0] != folders[1]
     assert not any(folder.exists() for folder in folders)
     assert all(loop.is_closed() for loop in loops)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,56 +10,16 @@ import pytest
 
 from producer_pool.discovery.registry import Registry
 from producer_pool.model.errors import InvalidOption, Rejected
+from producer_pool.plugin import Ack
+from producer_pool.testing.messages import numbered
 from producer_pool.testing.rule import RuleBroken
 from producer_pool.testing.subject import Subject
-from producer_pool.testing.trial import Trial, difference, numbered, shown
+from producer_pool.testing.trial import Trial
 from support.trials import plain, subject_of, trying
-from support.zoo.animal import Plugin, transport
+from support.zoo.animal import HEALTHY, Plugin, transport
 from support.zoo.healthy import PlainClient
 
 A, B, C = numbered(3)
-
-
-@pytest.mark.parametrize("size", [18, 19, 64, 1000, 65536])
-def test_numbered_messages(size: int) -> None:
-    """They have the size that was asked for, no two are alike, and they are lines of text."""
-    messages = numbered(50, size=size, start=7)
-
-    assert {len(message) for message in messages} == {size}
-    assert len(set(messages)) == 50
-    assert messages[0].startswith(b"00000007 ")
-    assert all(message.isascii() and b"\n" not in message for message in messages)
-    assert messages == sorted(messages)
-
-
-@pytest.mark.parametrize(
-    "received,ordered,text",
-    [
-        ([A, B, C], True, ""),
-        ([C, A, B], False, ""),
-        ([C, A, B], True, f"another order: {shown(C)} arrived before {shown(A)}"),
-        ([A, C], True, f"1 of 3 messages did not arrive, such as {shown(B)}"),
-        ([A, B, B, C], True, f"1 of 3 messages arrived more than once, such as {shown(B)}"),
-        ([A, b"x", C], True, f"b'x' arrived in the place of {shown(B)}, and nobody sent it"),
-        ([A, b"x", b"y"], False, "b'x' arrived, and nobody sent it, and 1 others like it"),
-        ([A, B, C, b"x"], True, "b'x' arrived, and nobody sent it"),
-    ],
-)
-def test_difference(received: Sequence[bytes], ordered: bool, text: str) -> None:
-    """It is named as what it is: a message altered, missing, doubled, or in another order."""
-    assert difference([A, B, C], received, ordered=ordered) == text
-
-
-def test_difference_of_messages_that_were_sent_twice() -> None:
-    """Then two have to arrive."""
-    assert difference([A, A, B], [A, A, B]) == ""
-    assert "did not arrive" in difference([A, A, B], [A, B])
-
-
-def test_long_message_is_shown_in_part() -> None:
-    """A verdict is read by people."""
-    assert shown(b"short") == "b'short'"
-    assert shown(b"x" * 100) == f"{b'x' * 40!r}... (100 bytes)"
 
 
 async def test_both_sides(tmp_path: Path) -> None:
@@ -114,12 +73,55 @@ async def test_forwarding_through_a_pool(tmp_path: Path) -> None:
     """What became of each message is told in the order in which they were given."""
     async with trying(tmp_path) as trial:
         consumer = await trial.consumer()
-        pool = await trial.producing(consumer)
-        fits, misfit = await trial.forward(pool, [A, b"a\nb"])
+        forwarding = await trial.forwarding(consumer)
+        fits, misfit = await forwarding.forward([A, b"a\nb"])
 
         assert fits.ok
         assert isinstance(misfit.error, Rejected)
         await trial.arrives(consumer, [A])
+
+
+async def test_client_that_is_reached(tmp_path: Path) -> None:
+    """It is connected, and a message has gone through; the same for one that is driven."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.consumer()
+        client = await trial.reached(consumer, A)
+        await client.send(B)
+        await trial.arrives(consumer, [A, B])
+        other = await trial.consumer()
+        driver = await trial.driven(other, [A, B, C], ack=Ack.WRITTEN)
+
+        assert driver.settled() == (3, 3)
+        assert other.received == [A, B, C]
+
+
+async def test_places(tmp_path: Path) -> None:
+    """Each consumer is at another one, where the URL has a folder in it."""
+    async with trying(tmp_path, replace(plain(), url="zoo:{tmp}/x")) as trial:
+        places = [trial.another_place() for _ in range(3)]
+
+        assert places[0] == trial.place == f"zoo:{tmp_path}/x"
+        assert len(set(places)) == 3
+        assert all(Path(place.removeprefix("zoo:")).parent.is_dir() for place in places)
+
+
+async def test_flood(tmp_path: Path) -> None:
+    """It is more than fits, in pieces that the client carries."""
+    async with trying(tmp_path) as trial:
+        client = trial.client("zoo://h:1", max_message="1KiB")
+        flood = trial.flood(client, start=7)
+
+        assert {len(message) for message in flood} == {1024}
+        assert sum(map(len, flood)) == 24 * 1024 * 1024
+        assert flood[0].startswith(b"00000007 ")
+
+
+async def test_levels(tmp_path: Path) -> None:
+    """Those that are declared, from the lowest on."""
+    subject = HEALTHY[1].subject()
+    async with trying(tmp_path, subject) as trial:
+        assert [Ack.WRITTEN, *trial.levels()] == sorted(subject.transport.acks)
+        assert trial.levels(Ack.KERNEL) == []
 
 
 class ClosesBadly(PlainClient):
@@ -206,3 +208,48 @@ def test_chance_is_repeated(tmp_path: Path) -> None:
 
     assert draws[0] == draws[1]
     assert draws[1] != draws[2]
+
+
+async def test_missing_messages(tmp_path: Path) -> None:
+    """Whatever else arrives, those that never do are returned."""
+    async with trying(tmp_path, patience=0.05) as trial:
+        consumer = await trial.consumer()
+        consumer.received += [b"x", A, A]
+
+        assert await trial.missing(consumer, [A]) == set()
+        assert await trial.missing(consumer, [A, B, C]) == {B, C}
+
+
+async def test_consumer_that_comes_back(tmp_path: Path) -> None:
+    """Messages are sent until one arrives: the others may be lost, and nobody waits for them."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.consumer()
+        sent: list[bytes] = []
+
+        async def send(message: bytes) -> None:
+            sent.append(message)
+            if len(sent) == 3:
+                consumer.received.append(message)
+
+        assert await trial.one_arrives(consumer, numbered(10), send)
+        assert sent == numbered(3)
+
+
+async def test_consumer_that_stays_away(tmp_path: Path) -> None:
+    """When all are sent, or patience is over, the answer is no."""
+    async with trying(tmp_path, patience=0.2) as trial:
+        consumer = await trial.consumer()
+
+        async def send(message: bytes) -> None:
+            pass
+
+        assert not await trial.one_arrives(consumer, numbered(2), send)
+        assert not await trial.one_arrives(consumer, numbered(1000), send)
+
+
+async def test_what_never_rests(tmp_path: Path) -> None:
+    """Patience ends."""
+    numbers = iter(range(10**9))
+    async with trying(tmp_path, patience=0.05) as trial:
+        with pytest.raises(RuleBroken, match="what goes on comes to rest"):
+            await trial.steady(lambda: next(numbers))

@@ -11,9 +11,13 @@ import pkgutil
 from importlib import import_module
 from typing import Final
 
+from support.zoo import daemon, metadata
 from support.zoo.animal import HEALTHY, Animal, cleaning
 
-__all__ = ["ANIMALS", "HEALTHY", "Animal", "cleaning"]
+__all__ = ["ANIMALS", "HEALTHY", "IN_FILES", "Animal", "cleaning"]
+
+IN_FILES: Final = (*daemon.HEALTHY, *metadata.HEALTHY)
+"""Those that keep every rule, and that a daemon can load, or that are installed."""
 
 
 def _all() -> tuple[Animal, ...]:

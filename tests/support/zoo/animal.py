@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from producer_pool.discovery.registry import Registry
 from producer_pool.plugin import TCP_ACKS, Ack, Client, Listener, StreamListenerOptions, Transport, hookimpl
 from producer_pool.testing.subject import Subject
+from support.zoo.handmade import AnsweredClient, AnsweringListener
 from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener, ZooOptions
 
 __all__ = ["HEALTHY", "Animal", "Plugin", "animal", "cleaning", "kebab", "transport"]
@@ -93,5 +94,12 @@ def kebab(name: str) -> str:
 HEALTHY: Final = (
     Animal("plain", "nothing", "", "", Plugin(transport(PlainClient))),
     Animal("pipelined", "nothing", "", "", Plugin(transport())),
+    Animal(
+        "answered",
+        "nothing",
+        "",
+        "",
+        Plugin(transport(AnsweredClient, listener=AnsweringListener, acks={Ack.APP})),
+    ),
 )
 """Those that keep every rule."""

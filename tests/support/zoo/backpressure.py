@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from threading import Thread
 
-from producer_pool.plugin import Batch, Endpoint, Intake, Settled
+from producer_pool.plugin import Batch, Settled
 from support.zoo.animal import animal
 from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener
 
@@ -42,23 +44,6 @@ class ListenerStopsForEver(ZooListener):
 
     async def _resume(self) -> None:
         return
-
-
-class NeverPaused:
-    """An intake that hides that it is paused."""
-
-    paused = False
-
-    def __init__(self, intake: Intake) -> None:
-        self.feed = intake.feed
-
-
-@animal("listener-reads-nothing-while-paused", says=r"20 messages were passed on while the intake was paused")
-class IgnoresThePause(ZooListener):
-    """The listener does not look whether its intake is paused."""
-
-    async def start(self, intake: Intake) -> Endpoint:
-        return await super().start(NeverPaused(intake))  # type: ignore[arg-type]
 
 
 @animal("takes-what-it-says", says=r"start\(\) was given 1 batches, and returned 2")
@@ -108,6 +93,32 @@ class SignalsInsideStart(PipelinedClient):
         return super().start(batches, offset)
 
 
+@animal("takes-what-it-says", says=r"writable\(\) was called from another thread")
+class SignalsFromAThread(PipelinedClient):
+    """What its library says on a thread is passed on there."""
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        taken = super().start(batches, offset)
+        assert self._signals is not None
+        thread = Thread(target=self._signals.writable)
+        thread.start()
+        thread.join()
+        return taken
+
+
+@animal("takes-what-it-says", says=r"3 of 3 messages did not arrive")
+class KeepsTheList(PipelinedClient):
+    """It sends later, out of the list of batches that it was given, which is not its own."""
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        asyncio.get_running_loop().call_soon(self.go_on, batches, offset)
+        return len(batches)
+
+    def go_on(self, batches: Sequence[Batch], offset: int) -> None:
+        if batches:
+            super().start(batches, offset)
+
+
 @animal("takes-what-it-says", says=r"b'00090000 .* arrived in the place of|only 3 messages were handed over")
 class ForgetsWhatToSkip(PipelinedClient):
     """start() sends the messages again that it was told to skip."""
@@ -138,3 +149,16 @@ class TakesAllThereIs(PipelinedClient):
         taken = 0 if self.waiting else super().start(batches, offset)
         self.waiting += batches[taken:]
         return len(batches)
+
+
+@animal("forgets-what-is-settled", says=r"of 8 MiB that it sent, and that arrived, it keeps [789]\.\d MiB")
+class RemembersAllItSent(PlainClient):
+    """It keeps a history."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.sent: list[bytes] = []
+
+    async def write(self, wire: bytes) -> None:
+        await super().write(wire)
+        self.sent.append(wire)

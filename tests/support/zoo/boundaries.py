@@ -214,3 +214,56 @@ class HandsOnHalfMessagesAtAnEnd(ZooListener):
 
     def __init__(self, endpoint: Endpoint, options: StreamListenerOptions) -> None:
         super().__init__(endpoint, replace(options, tail=Tail.DELIVER))
+
+
+@animal("carries-64-kib", says=r"^b'' arrived in the place of .* \(65536 bytes\)")
+class CountsInTwoBytes(PlainClient):
+    """Of a length, two bytes go over the wire."""
+
+    async def send(self, message: bytes) -> None:
+        await super().send(message[: len(message) & 0xFFFF])
+
+
+@animal(
+    "sends-batches-as-they-are", says=r"send_batch\(\) of messages \d to 11 raised Rejected with index=[0-3]:"
+)
+class CountsFromWhereItBegan(PlainClient):
+    """Where it stopped is counted from where it began."""
+
+    async def send_batch(self, batch: Batch, start: int = 0) -> None:
+        for index, message in enumerate(batch.messages[start:]):
+            try:
+                await self.send(message)
+            except Rejected as error:
+                error.index = index
+                raise
+
+
+@animal(
+    "sends-batches-as-they-are", says=r"send_batch\(\) of messages 2 to 11 raised Rejected with index=None"
+)
+class ForgetsWhereItStopped(PlainClient):
+    """It does not say at which message of a batch it stopped."""
+
+    async def send_batch(self, batch: Batch, start: int = 0) -> None:
+        for message in batch.messages[start:]:
+            await self.send(message)
+
+
+@animal("sends-batches-as-they-are", says=r"b'00000001 .* arrived in the place of b'00000003")
+class BeginsAtTheBeginning(PipelinedClient):
+    """It sends all of a batch, wherever it is told to begin."""
+
+    async def send_batch(self, batch: Batch, start: int = 0) -> None:
+        await super().send_batch(batch)
+
+
+@animal("sends-batches-as-they-are", says=r"the list of a batch's messages is another after misfits\(\)")
+class MendsTheBatch(PlainClient):
+    """What it cannot carry it changes, in the list that all producers share."""
+
+    def misfits(self, batch: Batch) -> Mapping[int, Rejected]:
+        messages = batch.messages
+        assert isinstance(messages, list)
+        messages[:] = [message.replace(b"\n", b" ") for message in messages]
+        return super().misfits(batch)

@@ -8,6 +8,7 @@ from functools import partial
 
 from producer_pool.plugin import SendError
 from support.zoo.animal import animal, cleaning
+from support.zoo.handmade import HandmadeClient
 from support.zoo.healthy import PipelinedClient, PlainClient
 
 
@@ -90,6 +91,15 @@ class SendSwallowsCancellation(PlainClient):
             await super().send(message)
         except asyncio.CancelledError:
             return
+
+
+@animal("cancelled-send-ends", says=r"waited .* in vain: aclose\(\) after a cancelled send\(\) returns")
+class FlushesBeforeItCloses(HandmadeClient):
+    """aclose() waits until all is written that was to be, whether anybody reads or not."""
+
+    async def aclose(self) -> None:
+        self.inside = False
+        await super().aclose()
 
 
 @animal("cancelled-send-ends", says=r"waited .* in vain: a send\(\) that is cancelled ends")

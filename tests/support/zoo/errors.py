@@ -1,13 +1,12 @@
-"""Animals that raise the wrong thing, or do not let go."""
+"""Animals that raise the wrong thing, or too late."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
-from producer_pool.plugin import Batch, ConnectError, Rejected, SendError
+from producer_pool.plugin import ConnectError, SendError
 from support.zoo.animal import animal
-from support.zoo.healthy import PipelinedClient, PlainClient
+from support.zoo.healthy import PlainClient
 
 
 class GivesUp(BaseException):
@@ -56,6 +55,21 @@ class IsNeverRefused(PlainClient):
             await super().send(message)
 
 
+@animal("absent-consumer-is-a-connect-error", says=r"connect\(\) to nobody was not done after 1 s")
+class TriesAgainByItself(PlainClient):
+    """Where nobody is, connect() tries again, and again, before it gives up."""
+
+    async def connect(self) -> None:
+        for _ in range(4):
+            try:
+                await super().connect()
+            except ConnectError:
+                await asyncio.sleep(0.5)
+            else:
+                return
+        raise ConnectError("after four attempts")
+
+
 @animal("raises-only-its-errors", says=r"raised GivesUp: the consumer is gone, and no DeliveryError")
 class RaisesWhatEndsPrograms(PlainClient):
     """Where nobody is, send() raises something that is no Exception."""
@@ -75,42 +89,3 @@ class RaisesKeyError(PlainClient):
         if self.socket is None:
             raise KeyError("connection")
         await super().write(wire)
-
-
-@animal(
-    "can-be-timed-out", says=r"send\(\) went on for .* s, and was cancelled after 0\.3 s: it does not let go"
-)
-class DoesNotLetGo(PlainClient):
-    """When it is cancelled, it goes on."""
-
-    async def write(self, wire: bytes) -> None:
-        writing = asyncio.ensure_future(super().write(wire))
-        while not writing.done():
-            try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                continue
-        writing.result()
-
-
-@animal("survives-a-misfit", says=r"a message that was Rejected broke the connection, 1 times")
-class BreaksAtAMisfit(PipelinedClient):
-    """A message that it cannot carry costs the connection."""
-
-    def misfits(self, batch: Batch) -> Mapping[int, Rejected]:
-        unfit = super().misfits(batch)
-        if unfit:
-            self.fail(SendError("it broke at a message that it cannot carry"))
-        return unfit
-
-
-@animal("survives-a-misfit", says=r"a neighbour of the misfit was not delivered: ConnectError")
-class ClosesAtAMisfit(PlainClient):
-    """It closes its connection when it is given a message that it cannot carry."""
-
-    async def send(self, message: bytes) -> None:
-        try:
-            await super().send(message)
-        except Rejected:
-            await self.aclose()
-            raise

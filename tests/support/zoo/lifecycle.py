@@ -8,9 +8,18 @@ import socket
 import threading
 from functools import partial
 
-from producer_pool.plugin import ConnectError, Connection, Endpoint, Intake
+from producer_pool.plugin import ConnectError, DeliveryError, Endpoint
 from support.zoo.animal import animal, cleaning
-from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener
+from support.zoo.healthy import PipelinedClient, PlainClient, ZooOptions
+
+
+@animal("is-made-without-a-loop", says=r"making a client where no event loop runs raised .*no running event")
+class IsMadeOnALoop(PlainClient):
+    """It looks for the event loop when it is made."""
+
+    def __init__(self, endpoint: Endpoint, options: ZooOptions) -> None:
+        super().__init__(endpoint, options)
+        self.loop = asyncio.get_running_loop()
 
 
 @animal("closes-before-it-connected", says=r"aclose\(\) before connect\(\) raised AttributeError")
@@ -91,7 +100,7 @@ class KeepsTheLastMessage(PlainClient):
             await super().write(wire)
 
 
-@animal("leaks-no-descriptor", says=r"1\d file descriptors are left after 12 connections")
+@animal("leaves-nothing", says=r"1\d file descriptors are left after 12 connections were closed")
 class LeaksADescriptor(PipelinedClient):
     """Each connection leaves a file descriptor open."""
 
@@ -101,7 +110,7 @@ class LeaksADescriptor(PipelinedClient):
         cleaning.append(partial(os.close, os.dup(self._socket.fileno())))
 
 
-@animal("leaks-no-descriptor", says="1[0-9] left to the garbage collector: unclosed <socket")
+@animal("leaves-nothing", says=r"\d\d left to the garbage collector: unclosed <socket")
 class LeavesItToTheCollector(PlainClient):
     """It lets go of its socket without closing it."""
 
@@ -109,7 +118,7 @@ class LeavesItToTheCollector(PlainClient):
         self.socket = None
 
 
-@animal("leaks-no-task", says=r"1\d tasks are left after 12 connections")
+@animal("leaves-nothing", says=r"1\d tasks are left after 12 connections were closed")
 class LeaksATask(PipelinedClient):
     """Each connection leaves a task behind, which waits for ever."""
 
@@ -118,7 +127,7 @@ class LeaksATask(PipelinedClient):
         self.watching = asyncio.create_task(asyncio.sleep(3600))
 
 
-@animal("leaks-no-thread", says=r"1\d threads are left after 12 connections")
+@animal("leaves-nothing", says=r"1\d threads are left after 12 connections were closed")
 class LeaksAThread(PlainClient):
     """Each connection leaves a thread behind, which waits for ever."""
 
@@ -130,64 +139,37 @@ class LeaksAThread(PlainClient):
         cleaning.extend([thread.join, over.set])
 
 
-@animal("listener-closes-twice", says=r"the second aclose\(\) raised KeyError")
-class SecondCloseOfListenerRaises(ZooListener):
-    """A second aclose() of the listener raises."""
+@animal("leaves-nothing", says=r"12 file descriptors are left after 12 connections could not be made")
+class LeaksWhatItBegan(PlainClient):
+    """What connect() had opened when it failed stays open."""
+
+    async def dial(self) -> socket.socket:
+        opened = os.open(os.devnull, os.O_RDONLY)
+        cleaning.append(partial(os.close, opened))
+        sock = await super().dial()
+        cleaning.pop()()
+        return sock
+
+
+@animal("leaves-nothing", says=r"12 tasks are left after 12 connections broke")
+class WatchesWhatBroke(PlainClient):
+    """What watches a connection ends with aclose(), if nothing was wrong until then."""
+
+    watching: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        await super().connect()
+        self.watching = asyncio.create_task(asyncio.sleep(3600))
+
+    async def write(self, wire: bytes) -> None:
+        try:
+            await super().write(wire)
+        except DeliveryError:
+            self.watching = None
+            raise
 
     async def aclose(self) -> None:
-        if self._started or not hasattr(self, "_loop"):
-            await super().aclose()
-        else:
-            raise KeyError("it is not in the table any more")
-
-
-@animal("listener-tells-its-address", says=r"start\(\) returned zoo://127.0.0.1:0, where nobody can connect")
-class TellsWhereItWasAskedToListen(ZooListener):
-    """start() returns what it was asked for, and not what it got."""
-
-    async def start(self, intake: Intake) -> Endpoint:
-        return (await super().start(intake)).at("127.0.0.1", 0)
-
-
-@animal("listener-frees-its-address", says=r"could not be listened at again: ListenError")
-class KeepsItsAddress(ZooListener):
-    """The socket that it listened at stays open."""
-
-    async def start(self, intake: Intake) -> Endpoint:
-        endpoint = await super().start(intake)
-        cleaning.append(partial(os.close, os.dup(self._acceptor._sockets[0].fileno())))
-        return endpoint
-
-
-@animal("listener-drains-what-has-arrived", says=r"\d+ of 20 messages did not arrive")
-class DoesNotDrain(ZooListener):
-    """drain() reads no more, and forgets what has arrived and was not read."""
-
-    async def drain(self) -> None:
-        self._stop_reading()
-
-
-@animal("listener-stops-accepting-alone", says="did not arrive")
-class StopsAltogether(ZooListener):
-    """stop_accepting() ends the connections, too."""
-
-    async def stop_accepting(self) -> None:
-        await self.aclose()
-
-
-@animal("listener-leaves-nothing", says=r"1\d file descriptors are left after 12 listeners were closed")
-class ListenerLeaksADescriptor(ZooListener):
-    """Each start of the listener leaves a file descriptor open."""
-
-    async def start(self, intake: Intake) -> Endpoint:
-        cleaning.append(partial(os.close, os.open(os.devnull, os.O_RDONLY)))
-        return await super().start(intake)
-
-
-@animal("listener-leaves-nothing", says=r"1\d tasks are left after 12 listeners were closed")
-class ListenerLeaksATask(ZooListener):
-    """Each connection that the listener took leaves a task behind."""
-
-    def _connection(self, sock: socket.socket, origin: str) -> Connection:
-        self.watching = asyncio.create_task(asyncio.sleep(3600))
-        return super()._connection(sock, origin)
+        if self.watching is not None:
+            self.watching.cancel()
+            self.watching = None
+        await super().aclose()

@@ -9,7 +9,7 @@ import time
 from time import sleep
 
 from producer_pool.plugin import resolve
-from support.zoo.animal import animal
+from support.zoo.animal import animal, cleaning
 from support.zoo.healthy import PlainClient
 
 
@@ -108,3 +108,14 @@ class FailsInAThread(PlainClient):
         thread.start()
         while thread.is_alive():
             await asyncio.sleep(0)
+
+
+@animal("leaves-the-program-alone", says=r"socket\.getdefaulttimeout\(\) changed, from None to 10\.0")
+class SetsATimeoutForAll(PlainClient):
+    """So that its library does not wait for ever, no socket of the program does."""
+
+    async def connect(self) -> None:
+        if socket.getdefaulttimeout() is None:
+            socket.setdefaulttimeout(10)
+            cleaning.append(lambda: socket.setdefaulttimeout(None))
+        await super().connect()

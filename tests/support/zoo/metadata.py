@@ -103,6 +103,13 @@ OPENS_A_SOCKET: Final = InstalledAnimal(
     r"importing it opens a socket",
     "import socket\nsocket.socket().close()\n",
 )
+LOOKS_UP_A_NAME: Final = InstalledAnimal(
+    "looks-up-a-name",
+    "Importing it asks for the address of a host.",
+    "imports-lightly",
+    r"importing it looks up a name",
+    "import socket\nsocket.gethostbyname('localhost')\n",
+)
 PRINTS_WHEN_IMPORTED: Final = InstalledAnimal(
     "prints-when-imported",
     "Importing it prints something.",

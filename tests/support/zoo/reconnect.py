@@ -99,3 +99,36 @@ class TakesAProxyForThePeer(PipelinedClient):
     @property
     def acks(self) -> frozenset[Ack]:
         return frozenset({Ack.WRITTEN, Ack.PEER})
+
+
+@animal("connects-only-when-told", says=r"\d+ messages arrived over a connection that nobody had told it to")
+class ReconnectsInsideSend(PlainClient):
+    """send() connects again by itself."""
+
+    async def send(self, message: bytes) -> None:
+        try:
+            await super().send(message)
+        except DeliveryError:
+            await self.connect()
+            await super().send(message)
+
+
+@animal("tells-of-the-end-once", says=r"broken\(\) was called after broken\(\)")
+class BreaksTwice(PipelinedClient):
+    """It says twice that its connection broke."""
+
+    def fail(self, error: DeliveryError) -> None:
+        signals = self._signals
+        super().fail(error)
+        assert signals is not None
+        signals.broken(error)
+
+
+@animal(
+    "tells-of-the-end-once", says=r"broken\(\) was called with ConnectionResetError\('gone'\), and not with a"
+)
+class BreaksWithWhatTheSystemSaid(PipelinedClient):
+    """broken() is called with an OSError."""
+
+    def fail(self, error: DeliveryError) -> None:
+        super().fail(ConnectionResetError("gone"))  # type: ignore[arg-type]

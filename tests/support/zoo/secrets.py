@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from producer_pool.plugin import ConnectError, Endpoint, option
+from producer_pool.plugin import ConnectError, Endpoint, Rejected, option
 from support.zoo.animal import animal
 from support.zoo.healthy import PlainClient, ZooOptions
 
@@ -82,3 +82,26 @@ class HasNoAddress(PlainClient):
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self.address = ""
+
+
+@animal(
+    "shows-no-message",
+    says=r"a log line, or what is printed, shows a message: zoo.client: sends b'<THE SECRET>",
+)
+class LogsMessages(PlainClient):
+    """It logs what it sends, at a level that nobody looks at."""
+
+    async def send(self, message: bytes) -> None:
+        logging.getLogger("zoo.client").debug("sends %r", message)
+        await super().send(message)
+
+
+@animal("shows-no-message", says=r"the error of .* shows a message: cannot carry b'a\\n<THE SECRET>")
+class QuotesTheMessage(PlainClient):
+    """What it raises for a message that it cannot carry has the message in it."""
+
+    async def send(self, message: bytes) -> None:
+        try:
+            await super().send(message)
+        except Rejected:
+            raise Rejected(f"cannot carry {message!r}") from None

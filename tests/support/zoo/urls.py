@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from dataclasses import dataclass
 from typing import ClassVar
@@ -148,3 +149,17 @@ class SharesItsSocket(PlainClient):
     @socket.setter
     def socket(self, sock: socket.socket | None) -> None:
         self.shared["socket"] = sock
+
+
+@animal("two-clients-are-independent", says=r"20 messages arrived at the consumer of another client")
+class SharesItsBuffer(PlainClient):
+    """All clients write out of one buffer."""
+
+    shared: ClassVar[list[bytes]] = []
+
+    async def write(self, wire: bytes) -> None:
+        self.shared.append(wire)
+        await asyncio.sleep(0)
+        together = b"".join(self.shared)
+        self.shared.clear()
+        await super().write(together)

@@ -25,7 +25,7 @@ from producer_pool.model.errors import InvalidOption, UsageError
 from producer_pool.model.text import suggestion
 from producer_pool.testing.rule import Rule
 from producer_pool.testing.rules import RULES
-from producer_pool.testing.running import Report, Result, Verdict, run_rule
+from producer_pool.testing.running import Result, Verdict, run_rule
 from producer_pool.testing.subject import Subject, with_options
 
 __all__ = ["Done", "Progress", "named", "report", "run", "subject_for"]
@@ -39,13 +39,19 @@ class Done:
 
     subject: Subject
     seed: int
-    report: Report
+    rules: Sequence[Rule]
+    """Those that were asked for."""
+    verdicts: Sequence[Verdict]
     seconds: Sequence[float]
 
     @property
     def ok(self) -> bool:
         """Whether no rule is broken."""
-        return self.report.ok
+        return not self.of(Result.BROKEN)
+
+    def of(self, result: Result) -> list[Verdict]:
+        """Return the verdicts of this kind."""
+        return [verdict for verdict in self.verdicts if verdict.result is result]
 
 
 def named(names: Sequence[str]) -> list[Rule]:
@@ -143,7 +149,7 @@ def run(subject: Subject, rules: Sequence[Rule], seed: int | None, progress: Pro
             seconds.append(time.perf_counter() - since)
     finally:
         progress.finish()
-    return Done(subject, seed, Report(tuple(verdicts)), seconds)
+    return Done(subject, seed, rules, verdicts, seconds)
 
 
 # -- reporting -------------------------------------------------------------------------------------
@@ -151,17 +157,14 @@ def run(subject: Subject, rules: Sequence[Rule], seed: int | None, progress: Pro
 
 def report(done: Done, *, as_json: bool) -> None:
     """Print how it went."""
-    counts = {result.value: len(done.report.of(result)) for result in Result}
-    if sum(counts.values()) != len(done.seconds):
-        leave(
-            FAILED, [f"internal error: {len(done.seconds)} rules were tried, and the verdicts are {counts}"]
-        )
+    counts = {result.value: len(done.of(result)) for result in Result}
+    if [verdict.rule for verdict in done.verdicts] != [*done.rules]:
+        leave(FAILED, [f"internal error: {len(done.rules)} rules were asked, and the verdicts are {counts}"])
     described = declared(done.subject.scheme, done.subject.loaded)
     url = done.subject.shown
     if as_json:
         rules = [
-            _as_json(verdict, seconds)
-            for verdict, seconds in zip(done.report.verdicts, done.seconds, strict=True)
+            _as_json(verdict, seconds) for verdict, seconds in zip(done.verdicts, done.seconds, strict=True)
         ]
         print_json(
             {**described, "url": url, "seed": done.seed, "ok": done.ok, "counts": counts, "rules": rules}
@@ -172,13 +175,13 @@ def report(done: Done, *, as_json: bool) -> None:
         ("rule", "result", "seconds", "why"),
         [
             (verdict.rule.name, verdict.result.value, f"{seconds:.2f}", verdict.text)
-            for verdict, seconds in zip(done.report.verdicts, done.seconds, strict=True)
+            for verdict, seconds in zip(done.verdicts, done.seconds, strict=True)
         ],
     )
-    for verdict in done.report.of(Result.BROKEN):
+    for verdict in done.of(Result.BROKEN):
         print(f"\n{_explained(verdict, done.seed)}")
     numbers = ", ".join(f"{count} {result}" for result, count in counts.items())
-    print(f"\n{len(done.seconds)} rules: {numbers}")
+    print(f"\n{len(done.rules)} rules: {numbers}")
 
 
 def _as_json(verdict: Verdict, seconds: float) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from producer_pool.contract.ports import IntakeReceipt, Listener
 from producer_pool.model.batch import Batch
-from producer_pool.testing.subject import in_kebab_case, with_options
 
 if TYPE_CHECKING:
     from producer_pool.testing.trial import Trial
@@ -63,10 +63,12 @@ class ListenerConsumer(TrialConsumer):
         self.received = []
         self.batches: list[Batch] = []
         """The same as it came, with its origin."""
+        self.astray = False
+        """Whether it was fed from another thread than that of the loop."""
         self.url = ""
-        self._make: Callable[[str], Listener] = trial.subject.factory.listener
-        self._options = {**trial.filled(trial.subject.listener_options), **in_kebab_case(options)}
-        self._place = trial.place
+        self._trial = trial
+        self._options = options
+        self._place = trial.another_place()
         self._listener: Listener | None = None
         self._intake = _Kept(self)
 
@@ -81,9 +83,9 @@ class ListenerConsumer(TrialConsumer):
         return 0 if self._listener is None else self._listener.stats.connections
 
     async def start(self) -> None:
-        listener = self._make(with_options(self._place, self._options))
-        self._listener = listener
-        endpoint = await listener.start(self._intake)
+        listener = self._listener = self._trial.listener(self._place, **self._options)
+        async with self._trial.patience("start() of the listener returns"):
+            endpoint = await listener.start(self._intake)
         self._place = self.url = endpoint.without(endpoint.options).raw
 
     def pause(self) -> None:
@@ -97,7 +99,7 @@ class ListenerConsumer(TrialConsumer):
     async def crash(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            await listener.aclose()
+            await self._trial.within("aclose() of the listener returns", listener.aclose())
 
 
 class _Kept:
@@ -105,12 +107,14 @@ class _Kept:
 
     def __init__(self, consumer: ListenerConsumer) -> None:
         self._consumer = consumer
+        self._thread = threading.get_ident()
         self.paused = False
         self.going = asyncio.Event()
 
     def feed(self, batch: Batch) -> None:
         self._consumer.batches.append(batch)
         self._consumer.received += batch.messages
+        self._consumer.astray |= threading.get_ident() != self._thread
 
     def accept(self, batch: Batch) -> IntakeReceipt:
         self.feed(batch)

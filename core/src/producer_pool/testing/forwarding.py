@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from producer_pool.aio import AsyncProducerPool
-from producer_pool.delivery.receipts import AsyncReceipt
-from producer_pool.model.errors import DeliveryError
-from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
+from producer_pool.model.outcomes import ForwardResult, Outcome
 from producer_pool.model.policies import DeliveryPolicy, Retry
-from producer_pool.testing.consumers import TrialConsumer
 from producer_pool.testing.rule import RuleBroken, require
-from producer_pool.testing.trial import Trial
 
-__all__ = ["DIRECT", "RELAY", "Forwarding", "steady", "until_one_arrives"]
+if TYPE_CHECKING:
+    from producer_pool.aio import AsyncProducerPool
+    from producer_pool.delivery.receipts import AsyncReceipt
+    from producer_pool.model.stats import Health, ProducerStats
+    from producer_pool.testing.trial import Trial
+
+__all__ = ["DIRECT", "RELAY", "Forwarding"]
 
 DIRECT: Final = DeliveryPolicy.direct()
 RELAY: Final = replace(DeliveryPolicy.relay(), deadline=math.inf, retry=Retry(backoff=0.01, max_backoff=0.05))
 """The daemon's policy, for consumers that are back in no time."""
 
-_STEADY: Final = 0.3
-"""Seconds: longer than a kernel delays an acknowledgement, and a producer looks for one."""
-
-_SOON: Final = 0.05
-"""Seconds between two attempts."""
-
-T = TypeVar("T")
-
 
 class Forwarding:
     """One pool with one producer, and the receipts of all that it was given."""
+
+    ID: Final = "trial"
+    """What the producer is called."""
 
     def __init__(self, trial: Trial, pool: AsyncProducerPool) -> None:
         self.messages: list[bytes] = []
@@ -42,44 +36,27 @@ class Forwarding:
         self._trial = trial
         self._receipts: list[AsyncReceipt] = []
 
-    @classmethod
-    async def to(
-        cls,
-        trial: Trial,
-        consumer: TrialConsumer | str,
-        policy: DeliveryPolicy = RELAY,
-        *,
-        ack: Ack | None = None,
-        **options: str,
-    ) -> Self:
-        """Make a producer for *consumer*; *ack* is the level that counts, else that of *policy*."""
-        policy = policy if ack is None else replace(policy, ack=ack)
-        return cls(trial, await trial.producing(consumer, policy=policy, **options))
-
     async def submit(self, messages: Iterable[bytes]) -> None:
         """Give it more messages."""
         given = list(messages)
         self._receipts += await self.pool.submit_many(given)
         self.messages += given
 
-    async def delivered(self) -> int:
-        """Return how many messages were reported delivered so far."""
-        return (await self.pool.stats()).producers["trial"].delivered
+    async def forward(self, messages: Iterable[bytes]) -> list[ForwardResult]:
+        """Give it more messages, and return what became of each when all are settled."""
+        before = len(self._receipts)
+        await self.submit(messages)
+        return await self._results(self._receipts[before:])
 
     def reported(self) -> list[bytes]:
-        """Return those messages, in their order."""
+        """Return those messages that are settled so far, in their order."""
         pairs = zip(self.messages, self._receipts, strict=True)
         return [message for message, receipt in pairs if receipt.done]
-
-    async def results(self) -> list[ForwardResult]:
-        """Return what became of each message when all are settled."""
-        async with self._trial.patience("every message comes to an outcome"):
-            return [(await receipt.results())["trial"] for receipt in self._receipts]
 
     async def all_delivered(self) -> None:
         """Wait until all are settled, and make sure that they are DELIVERED."""
         try:
-            results = await self.results()
+            results = await self._results(self._receipts)
         except RuleBroken:
             pending = sum(not receipt.done for receipt in self._receipts)
             raise RuleBroken(
@@ -88,44 +65,19 @@ class Forwarding:
         failed = [result for result in results if result.outcome is not Outcome.DELIVERED]
         require(not failed, f"{len(failed)} of {len(results)} messages: {failed and failed[0].error}")
 
-    async def last_error(self) -> DeliveryError | None:
-        """Return why the last connection failed or broke."""
-        return (await self.pool.health())["trial"].last_error
+    async def _results(self, receipts: Iterable[AsyncReceipt]) -> list[ForwardResult]:
+        async with self._trial.patience("every message comes to an outcome"):
+            return [(await receipt.results())[self.ID] for receipt in receipts]
+
+    async def stats(self) -> ProducerStats:
+        """Return the counters of the producer."""
+        return (await self.pool.stats()).producers[self.ID]
+
+    async def health(self) -> Health:
+        """Return how its connection is."""
+        return (await self.pool.health())[self.ID]
 
     async def trouble(self) -> str:
-        """Say the same, behind a text; empty: there was none."""
-        error = await self.last_error()
+        """Say why the last connection failed or broke, behind a text; empty: none did."""
+        error = (await self.health()).last_error
         return f"; the last error was {type(error).__name__}: {error}" if error is not None else ""
-
-
-async def steady(look: Callable[[], T], trial: Trial, seconds: float = _STEADY) -> T:
-    """Return what *look* returns when that has not changed for so many seconds."""
-    loop = asyncio.get_running_loop()
-    async with trial.patience("what goes on comes to rest"):
-        last, since = look(), loop.time()
-        while loop.time() - since < seconds:
-            await asyncio.sleep(0.01)
-            if (now := look()) != last:
-                last, since = now, loop.time()
-    return last
-
-
-async def until_one_arrives(
-    trial: Trial,
-    consumer: TrialConsumer,
-    messages: Sequence[bytes],
-    send: Callable[[bytes], Awaitable[None]],
-) -> bool:
-    """Send one of *messages* after the other until one arrives: the first may still be lost; say whether."""
-    wanted = set(messages)
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(RuleBroken):
-        async with trial.patience("a message arrives after the consumer came back"):
-            for message in messages:
-                await send(message)
-                give_up = loop.time() + _SOON
-                while loop.time() < give_up:
-                    if not wanted.isdisjoint(consumer.received):
-                        return True
-                    await asyncio.sleep(0.001)
-    return False

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from producer_pool.testing.rule import RuleBroken, require
 
 if TYPE_CHECKING:
     from producer_pool.testing.trial import Trial
 
-__all__ = ["descriptors", "require_back"]
+__all__ = ["COUNTED", "CYCLES", "descriptors", "require_back"]
+
+CYCLES: Final = 12
+"""How often something is begun and ended before what is left is counted."""
 
 
 def descriptors() -> int:
     """Return how many file descriptors this process has open."""
     folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
     return len(os.listdir(folder))
+
+
+COUNTED: Final[dict[str, Callable[[], int]]] = {
+    "file descriptors": descriptors,
+    "tasks": lambda: len(asyncio.all_tasks()),
+    "threads": threading.active_count,
+}
+"""What can be left, and what counts it."""
 
 
 async def require_back(trial: Trial, before: int, count: Callable[[], int], what: str, after: str) -> None:

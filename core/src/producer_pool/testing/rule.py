@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from producer_pool.model.outcomes import Ack
 
 if TYPE_CHECKING:
     from producer_pool.testing.subject import Subject
@@ -70,7 +72,8 @@ CONSUMER: Final = Need(
 )
 ORDERED: Final = Need(lambda subject: subject.transport.ordered, "does not declare to keep order")
 CONFIRMING: Final = Need(
-    lambda subject: max(subject.transport.acks) > 1, "declares no level of acknowledgement above written"
+    lambda subject: max(subject.transport.acks) > Ack.WRITTEN,
+    "declares no level of acknowledgement above written",
 )
 OPTIONS: Final = Need(
     lambda subject: subject.transport.options or subject.transport.listener_options, "has no options"
@@ -92,21 +95,21 @@ class Rule:
     explanation: str
     """Why that matters, and how to mend what breaks it."""
     needs: tuple[Need, ...]
-    check: Callable[[Trial], Awaitable[None]]
+    check: Callable[[Trial], Coroutine[Any, Any, None]]
 
     def lacking(self, subject: Subject) -> str:
         """Say what *subject* lacks for this rule to be asked; empty: nothing."""
         return next((need.lacking for need in self.needs if not need.there(subject)), "")
 
 
-def rule(*needs: Need) -> Callable[[Callable[[Trial], Awaitable[None]]], Rule]:
+def rule(*needs: Need) -> Callable[[Callable[[Trial], Coroutine[Any, Any, None]]], Rule]:
     """
     Make a rule out of a coroutine function: its name is that of the function, its text the docstring.
 
     The first paragraph says what a transport does that keeps the rule; the rest why, and how to mend it.
     """
 
-    def made(check: Callable[[Trial], Awaitable[None]]) -> Rule:
+    def made(check: Callable[[Trial], Coroutine[Any, Any, None]]) -> Rule:
         name = check.__name__.replace("_", "-")
         family = check.__module__.rpartition(".")[2]
         sentence, _, explanation = inspect.cleandoc(check.__doc__ or "").partition("\n\n")

@@ -9,16 +9,18 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from producer_pool.testing.rule import NotApplicable, Rule, RuleBroken
 from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import PATIENCE, Trial
+from producer_pool.testing.whereabouts import of_coroutine, of_thread, where
 
-__all__ = ["Report", "Result", "Verdict", "run_rule", "run_rules"]
+__all__ = ["Result", "Verdict", "run_rule"]
 
 _LIMIT: Final = 3.0
 """Times the patience that a rule may take as a whole: longer than it waits for anything."""
@@ -46,30 +48,6 @@ class Verdict:
     """For the one who mends it: a traceback."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """The verdicts of a whole suite."""
-
-    verdicts: tuple[Verdict, ...]
-
-    def of(self, result: Result) -> list[Verdict]:
-        """Return the verdicts of this kind."""
-        return [verdict for verdict in self.verdicts if verdict.result is result]
-
-    @property
-    def ok(self) -> bool:
-        """Whether no rule is broken."""
-        return not self.of(Result.BROKEN)
-
-
-def run_rules(
-    subject: Subject, rules: Iterable[Rule], *, seed: int | None = None, patience: float = PATIENCE
-) -> Iterator[Verdict]:
-    """Yield a verdict for each of *rules*, in their order. The rest is as for run_rule()."""
-    for one in rules:
-        yield run_rule(subject, one, seed=seed, patience=patience)
-
-
 def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None, patience: float = PATIENCE) -> Verdict:
     """
     Return what *rule* says of *subject*. Never raises for anything that the transport does.
@@ -86,7 +64,7 @@ def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None, patience:
         verdict = _Run(rule, trial, patience).verdict()
     if verdict.result is not Result.BROKEN:
         return verdict
-    return Verdict(rule, Result.BROKEN, f"{verdict.text} (seed {seed})", verdict.details)
+    return replace(verdict, text=f"{verdict.text} (seed {seed})")
 
 
 class _Run:
@@ -97,33 +75,32 @@ class _Run:
         self._trial = trial
         self._limit = _LIMIT * patience
         self._ending = min(_ENDING, patience)
+        self._check: Coroutine[Any, Any, None] = rule.check(trial)
         self._verdict: Verdict | None = None
 
     def verdict(self) -> Verdict:
         thread = threading.Thread(target=self._work, name=f"rule {self._rule.name}", daemon=True)
         thread.start()
         thread.join(self._limit)
-        if self._verdict is None:
-            frame = sys._current_frames().get(thread.ident or 0)
-            stack = traceback.format_stack(frame) if frame is not None else []
-            where = stack[-1].strip().splitlines()[0] if stack else "nobody knows where"
-            text = f"not done within {self._limit:g} s; it hangs in {where}"
-            return Verdict(self._rule, Result.BROKEN, text, "".join(stack))
-        return self._verdict
+        # It may be known, though what the rule made is still being closed.
+        return self._verdict or self._unfinished(sys._current_frames().get(thread.ident or 0))
+
+    def _unfinished(self, frame: FrameType | None) -> Verdict:
+        """Say where a rule is that does not come to an end; *frame* is where its thread is."""
+        stack = of_thread(frame) if frame is not None else of_coroutine(self._check)
+        if stack and stack[-1].name == "select":  # The loop has nothing to do: somebody waits in vain.
+            stack = of_coroutine(self._check) or stack
+        text = f"not done within {self._limit:g} s; it hangs {where(stack) if stack else 'at its end'}"
+        return Verdict(self._rule, Result.BROKEN, text, "".join(stack.format()))
 
     def _work(self) -> None:
         try:
             self._in_a_loop(self._try())
-        except NotApplicable as reason:
-            self._verdict = Verdict(self._rule, Result.SKIPPED, f"{self._trial.subject.scheme} {reason}")
-        except RuleBroken as fault:
-            self._verdict = self._broken(str(fault), fault)
         except BaseException as error:
-            self._verdict = self._broken(f"raised {type(error).__name__}: {error}", error)
-        else:
-            self._verdict = Verdict(self._rule, Result.KEPT)
+            self._verdict = self._verdict or self._broken(error)
 
-    def _broken(self, text: str, error: BaseException) -> Verdict:
+    def _broken(self, error: BaseException) -> Verdict:
+        text = str(error) if isinstance(error, RuleBroken) else f"raised {type(error).__name__}: {error}"
         return Verdict(self._rule, Result.BROKEN, text, "".join(traceback.format_exception(error)))
 
     async def _try(self) -> None:
@@ -131,11 +108,16 @@ class _Run:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: trial.unseen.append(_described(context)))
         try:
-            await self._rule.check(trial)
-        finally:
-            await trial.aclose()
+            await self._check
+        except NotApplicable as reason:
+            self._verdict = Verdict(self._rule, Result.SKIPPED, f"{trial.subject.scheme} {reason}")
+        except BaseException as error:
+            self._verdict = self._broken(error)
+        else:
+            self._verdict = Verdict(self._rule, Result.KEPT)
+        await trial.aclose()
 
-    def _in_a_loop(self, story: Any) -> None:
+    def _in_a_loop(self, story: Coroutine[Any, Any, None]) -> None:
         """Run *story*. Unlike asyncio.run(), wait a bounded time for tasks that ignore their cancellation."""
         loop = asyncio.new_event_loop()
         try:

@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import zlib
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 from producer_pool.aio import AsyncProducerPool
 from producer_pool.contract.options import describe
-from producer_pool.contract.ports import Client
-from producer_pool.model.outcomes import ForwardResult
-from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.contract.ports import Client, Listener
+from producer_pool.model.outcomes import Ack
+from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
+from producer_pool.testing.driving import Driver
+from producer_pool.testing.forwarding import DIRECT, Forwarding
+from producer_pool.testing.messages import difference, numbered
+from producer_pool.testing.patience import bounded, settling
 from producer_pool.testing.rule import RuleBroken, require
 from producer_pool.testing.subject import Subject, in_kebab_case, with_options
 
-__all__ = ["PATIENCE", "Trial", "difference", "numbered", "shown"]
+__all__ = ["PATIENCE", "Trial"]
 
 PATIENCE: Final = 20.0
 """Seconds after which what does not come true never will; no healthy transport needs a tenth of it."""
+_FLOOD: Final = 24 * 1024 * 1024
+_STEADY: Final = 0.3
+"""Seconds: longer than a kernel delays an acknowledgement, and a producer looks for one."""
+_SOON: Final = 0.05
+"""Seconds between two messages of which the first may be lost."""
 
-
-def numbered(count: int, *, size: int = 64, start: int = 0) -> list[bytes]:
-    """Return *count* different messages of *size* bytes, at least 18: number, checksum, and filler."""
-    messages = []
-    for number in range(start, start + count):
-        head = b"%08d " % number
-        filler = (b"abcdefghijklmnopqrstuvwxyz0123456789 " * (size // 37 + 2))[number % 37 :]
-        body = (head + filler)[: max(size - 9, 9)]
-        messages.append(b"%b %08x" % (body, zlib.crc32(body)))
-    return messages
+T = TypeVar("T")
 
 
 class Trial:
@@ -54,6 +52,7 @@ class Trial:
         self.unseen: list[str] = []
         """Exceptions that nobody saw, as the loop reported them."""
         self._patience = patience
+        self._places = 0
         self._stack = AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -88,6 +87,19 @@ class Trial:
         await consumer.start()
         return consumer
 
+    async def somewhere(self) -> TrialConsumer | str:
+        """Return a place for a client: a consumer, if there is anything that shows what arrives."""
+        return await self.consumer() if self.subject.sees_arrivals else self.place
+
+    def another_place(self) -> str:
+        """Return the URL of the trial, each time with another folder in the place of ``{tmp}``."""
+        self._places += 1
+        if self._places == 1:
+            return self.place
+        folder = self.folder / f"place-{self._places}"
+        folder.mkdir()
+        return self.subject.place(folder)
+
     def url(self, to: TrialConsumer | str, **options: str) -> str:
         """Return the URL by which a client reaches *to*, with *options* (``max_message="1KiB"``)."""
         url = to if isinstance(to, str) else to.url
@@ -99,15 +111,45 @@ class Trial:
         self._closed_after(client.aclose)
         return client
 
+    def listener(self, at: str, **options: str) -> Listener:
+        """Return a listener for *at* as the factory makes it; not started, and closed after the rule."""
+        given = {**self.filled(self.subject.listener_options), **in_kebab_case(options)}
+        listener = self.subject.factory.listener(with_options(at, given))
+        self._closed_after(listener.aclose)
+        return listener
+
+    def flood(self, client: Client, *, piece: int = 64 * 1024, start: int = 0) -> list[bytes]:
+        """Return more messages, of *piece* bytes at the most, than two kernels keep if nobody reads."""
+        size = min(self.longest(client) or piece, piece)
+        return numbered(_FLOOD // size, size=size, start=start)
+
     async def reach(self, client: Client) -> None:
         """Connect *client* as one does who uses it without a pool; send() goes on from there."""
         await client.__aenter__()
 
-    async def pool(
-        self, *, policy: DeliveryPolicy | None = None, limits: Limits | None = None
-    ) -> AsyncProducerPool:
+    async def reached(self, consumer: TrialConsumer, message: bytes, **options: str) -> Client:
+        """Return a client for *consumer* that is connected, and over which *message* has arrived."""
+        client = self.client(consumer, **options)
+        async with self.patience("a client connects, and sends a message"):
+            await self.reach(client)
+            await client.send(message)
+        await self.until(lambda: message in consumer.received, "a first message arrives")
+        return client
+
+    async def driven(
+        self, consumer: TrialConsumer, messages: Sequence[bytes], *, ack: Ack = Ack.WRITTEN, **options: str
+    ) -> Driver:
+        """Return a client that is driven without a producer, and over which *messages* have arrived."""
+        driver = Driver(self.client(consumer, **options), ack)
+        async with self.patience("a client connects, and takes messages"):
+            await driver.connect()
+            await driver.put(messages)
+        await self.arrives(consumer, messages)
+        return driver
+
+    def pool(self, *, policy: DeliveryPolicy = DIRECT) -> AsyncProducerPool:
         """Return a pool with the plugins of the trial; it is closed, without draining, after the rule."""
-        pool = AsyncProducerPool(policy=policy, limits=limits, factory=self.subject.factory)
+        pool = AsyncProducerPool(policy=policy, factory=self.subject.factory)
 
         async def close() -> None:
             await pool.aclose(drain=0)
@@ -115,19 +157,15 @@ class Trial:
         self._closed_after(close)
         return pool
 
-    async def producing(
-        self, to: TrialConsumer | str, *, policy: DeliveryPolicy | None = None, **options: str
-    ) -> AsyncProducerPool:
-        """Return a pool with one producer, whose client is that of the transport; for forward()."""
-        pool = await self.pool(policy=policy)
-        await pool.add_producer("trial", self.url(to, **options))
-        return pool
+    async def forwarding(
+        self, to: TrialConsumer | str, policy: DeliveryPolicy = DIRECT, **options: str
+    ) -> Forwarding:
+        """Return a producer for *to*, in a pool of its own, whose client is that of the transport."""
+        pool = self.pool(policy=policy)
+        await pool.add_producer(Forwarding.ID, self.url(to, **options))
+        return Forwarding(self, pool)
 
-    async def forward(self, pool: AsyncProducerPool, messages: Iterable[bytes]) -> list[ForwardResult]:
-        """Submit *messages* together, and return what became of each when all are settled."""
-        receipts = await pool.submit_many(messages)
-        async with self.patience("every message comes to an outcome"):
-            return [(await receipt.results())["trial"] for receipt in receipts]
+    # -- what is declared ----------------------------------------------------------------------------
 
     def has_option(self, name: str, listener: bool = False) -> bool:
         """Whether the URL of a consumer, or of a *listener*, may have an option of this name."""
@@ -143,6 +181,10 @@ class Trial:
     def filled(self, options: Mapping[str, str]) -> dict[str, str]:
         """Return *options* with the trial's folder in the place of ``{tmp}``."""
         return {name: value.replace("{tmp}", str(self.folder)) for name, value in options.items()}
+
+    def levels(self, above: Ack = Ack.WRITTEN) -> list[Ack]:
+        """Return the declared levels of acknowledgement above that one, from the lowest on."""
+        return [level for level in sorted(self.subject.transport.acks) if level > above]
 
     # -- patience ----------------------------------------------------------------------------------
 
@@ -168,12 +210,12 @@ class Trial:
             RuleBroken: it took longer; *what* says what was waited for.
         """
         seconds = self._patience * times
-        limit = asyncio.timeout(seconds)
+        limit: asyncio.Timeout | None = None
         try:
-            async with limit:
+            async with bounded(seconds) as limit:
                 yield
         except TimeoutError:
-            if not limit.expired():
+            if limit is None or not limit.expired():
                 raise
             raise RuleBroken(f"waited {seconds:g} s in vain: {what}") from None
 
@@ -181,6 +223,11 @@ class Trial:
         """Await *awaitable* with patience, whatever it returns."""
         async with self.patience(what):
             await awaitable
+
+    async def steady(self, look: Callable[[], T], seconds: float = _STEADY) -> T:
+        """Return what *look* returns when that has not changed for so many seconds."""
+        async with self.patience("what goes on comes to rest", 2):
+            return await settling(look, seconds)
 
     async def arrives(self, consumer: TrialConsumer, messages: Iterable[bytes]) -> None:
         """Wait until exactly *messages* have arrived, in their order if that is declared."""
@@ -201,31 +248,31 @@ class Trial:
         fault = difference(wanted, consumer.received, ordered=ordered)
         require(not fault, fault)
 
+    async def missing(self, consumer: TrialConsumer, messages: Iterable[bytes]) -> set[bytes]:
+        """Wait until *messages* have arrived, whatever else does; return those that never do."""
+        needed = set(messages)
+        with contextlib.suppress(RuleBroken):
+            await self.until(lambda: needed.issubset(consumer.received), "all messages arrive")
+        return needed.difference(consumer.received)
 
-def difference(sent: Sequence[bytes], received: Sequence[bytes], *, ordered: bool = True) -> str:
-    """Say in what *received* differs from *sent*: altered, doubled, missing, in another order; or nothing."""
-    known = set(sent)
-    strangers = [index for index, message in enumerate(received) if message not in known]
-    if strangers:
-        first = strangers[0]
-        place = f" in the place of {shown(sent[first])}" if ordered and first < len(sent) else ""
-        others = f", and {len(strangers) - 1} others like it" if len(strangers) > 1 else ""
-        return f"{shown(received[first])} arrived{place}, and nobody sent it{others}"
-    balance = Counter(received)
-    balance.subtract(Counter(sent))
-    doubled = [message for message, surplus in balance.items() if surplus > 0]
-    if doubled:
-        return f"{len(doubled)} of {len(sent)} messages arrived more than once, such as {shown(doubled[0])}"
-    missing = [message for message, surplus in balance.items() if surplus < 0]
-    if missing:
-        return f"{len(missing)} of {len(sent)} messages did not arrive, such as {shown(min(missing))}"
-    if ordered and list(received) != list(sent):
-        pairs = zip(sent, received, strict=True)
-        first = next(index for index, (one, other) in enumerate(pairs) if one != other)
-        return f"another order: {shown(received[first])} arrived before {shown(sent[first])}"
-    return ""
+    async def one_arrives(
+        self, consumer: TrialConsumer, messages: Iterable[bytes], send: Callable[[bytes], Awaitable[None]]
+    ) -> bool:
+        """Send one of *messages* after the other until one arrives: the first may be lost; say whether."""
+        sent: set[bytes] = set()
 
+        def arrived() -> bool:
+            return not sent.isdisjoint(consumer.received)
 
-def shown(message: bytes) -> str:
-    """Return *message* as a verdict shows it: in full if it is short."""
-    return repr(message) if len(message) <= 60 else f"{message[:40]!r}... ({len(message)} bytes)"
+        with contextlib.suppress(RuleBroken):
+            async with self.patience("one of several messages arrives"):
+                for message in messages:
+                    sent.add(message)
+                    await send(message)
+                    with contextlib.suppress(TimeoutError):
+                        async with bounded(_SOON):
+                            while not arrived():  # noqa: ASYNC110
+                                await asyncio.sleep(0.001)
+                    if arrived():
+                        return True
+        return False

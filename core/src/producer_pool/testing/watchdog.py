@@ -6,15 +6,15 @@ import asyncio
 import ipaddress
 import socket
 import sys
-import sysconfig
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
+
+from producer_pool.testing.whereabouts import of_thread, where
 
 __all__ = ["Watchdog"]
 
@@ -24,7 +24,6 @@ _BEAT: Final = 0.005
 _LOOK: Final = 0.01
 _LOOKS: Final = 10
 """How often it has to be seen there, at the least: who is kept from looking has seen nothing."""
-_STDLIB: Final = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
 
 class Watchdog:
@@ -75,7 +74,9 @@ class Watchdog:
         def noted(*args: Any, **more: Any) -> Any:
             if threading.get_ident() == self._ident and not self.found and waits(*args, **more):
                 frame = sys._getframe(1)
-                self.found = f"{module.__name__}.{name}() is called on the event loop, {_where(frame)}"
+                self.found = (
+                    f"{module.__name__}.{name}() is called on the event loop, {where(of_thread(frame))}"
+                )
             return function(*args, **more)
 
         setattr(module, name, noted)
@@ -103,7 +104,7 @@ class Watchdog:
             looks += 1
             still = time.monotonic() - since - (self._waited() - queued)
             if still >= BLOCKED and looks >= _LOOKS and not self.found:
-                self.found = f"nothing else ran for {still:.2g} s and more, {_where(frame)}"
+                self.found = f"nothing else ran for {still:.2g} s and more, {where(of_thread(frame))}"
                 for call in self.when_found:
                     call()
 
@@ -128,16 +129,3 @@ def _is_name(host: object) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _where(frame: FrameType) -> str:
-    """Name the innermost function, and the innermost one that is not of Python's library."""
-    stack = traceback.extract_stack(frame)[::-1]
-    inner = stack[0]
-    own = next((one for one in stack if not one.filename.startswith((*_STDLIB, "<"))), inner)
-    by = "" if own is inner else f", called by {_named(own)}"
-    return f"in {_named(inner)}{by}"
-
-
-def _named(one: traceback.FrameSummary) -> str:
-    return f"{one.name}() ({'/'.join(Path(one.filename).parts[-2:])}, line {one.lineno})"

@@ -11,6 +11,7 @@ __all__ = ["FAMILIES", "RULES"]
 
 FAMILIES: Final = (
     "lifecycle",
+    "listening",
     "boundaries",
     "order",
     "backpressure",

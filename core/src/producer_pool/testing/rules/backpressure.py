@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import math
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from dataclasses import replace
 from typing import Final
 
-from producer_pool.contract.ports import Client, PipelinedClient
+from producer_pool.contract.ports import PipelinedClient
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError
 from producer_pool.model.outcomes import Ack
-from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
-from producer_pool.testing.handover import Handover
-from producer_pool.testing.rule import CLIENT, CONSUMER, LISTENER, RuleBroken, not_applicable, require, rule
-from producer_pool.testing.trial import Trial, difference, numbered
+from producer_pool.testing.driving import Driver
+from producer_pool.testing.forwarding import DIRECT
+from producer_pool.testing.messages import difference, numbered
+from producer_pool.testing.rule import CONSUMER, not_applicable, require, rule
+from producer_pool.testing.trial import Trial
 
 __all__ = [
     "bounds_what_it_holds",
+    "forgets_what_is_settled",
     "goes_on_after_a_pause",
-    "listener_reads_nothing_while_paused",
     "takes_what_it_says",
 ]
 
@@ -33,6 +34,9 @@ _MOST: Final = 32 * _MiB
 _HELD: Final = 12 * _MiB
 """Bytes that a process may keep of them. Datagrams that nobody reads are kept by nobody."""
 _PIECE: Final = 32 * 1024
+_SENT: Final = 8 * _MiB
+"""Bytes that are sent, and settled, before it is looked what is left of them; and of them, the most."""
+_LEFT: Final = 3 * _MiB
 _STUCK: Final = 0.2
 """Seconds after which a send() that goes on waits for its consumer. Should that be wrong, less is asked."""
 
@@ -47,24 +51,48 @@ async def bounds_what_it_holds(trial: Trial) -> None:
     libraries write into a buffer without an end: wait for theirs to drain after each write.
     """
     consumer = await trial.consumer()
-    client = trial.client(consumer)
-    size = min(_PIECE, trial.longest(client) or _PIECE)
-    if isinstance(client, PipelinedClient):
-        taking = await _begin_pipelined(trial, client, consumer)
-    else:
-        await _begin(trial, client, consumer)
-        taking = partial(_taken_by_send, client)
+    driver = await trial.driven(consumer, numbered(1))
+    size = min(_PIECE, trial.longest(driver.client) or _PIECE)
     consumer.pause()
     taken = 0
     with _traced() as held:
         # Each message has memory of its own: what is kept of it can be seen.
-        while taken < _MOST and await taking(numbered(1, size=size, start=taken // size + 1)[0]):
+        while taken < _MOST and await _takes(driver, numbered(1, size=size, start=taken // size + 1)):
             taken += size
         kept = held()
     if taken >= _MOST:
         text = f"took {taken // _MiB} MiB while nothing was read, and keeps {kept // _MiB} MiB of them"
         require(kept <= _HELD, text)
     consumer.resume()
+
+
+@rule(CONSUMER)
+async def forgets_what_is_settled(trial: Trial) -> None:
+    """
+    A client keeps nothing of the messages that arrived.
+
+    It runs for months. What it needs in order to send again is kept by its producer, until it is settled;
+    a history, or a table of answers that are awaited, has to be cleared as they come.
+    """
+    consumer = await trial.consumer()
+    driver = await trial.driven(consumer, numbered(1))
+    size = min(_PIECE, trial.longest(driver.client) or _PIECE)
+    with _traced() as held:
+        for number in range(1, _SENT // size):
+            async with trial.patience("messages are sent, and arrive"):
+                await driver.put(numbered(1, size=size, start=number))
+                while not consumer.received and trial.subject.transport.ordered:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            _forget(consumer)
+        await trial.steady(driver.settled, _STUCK / 4)
+        _forget(consumer)
+        kept = held()
+    if consumer.received:
+        not_applicable("has a consumer of its own whose list of what was received cannot be cleared")
+    require(
+        kept <= _LEFT,
+        f"of {_SENT // _MiB} MiB that it sent, and that arrived, it keeps {kept / _MiB:.1f} MiB",
+    )
 
 
 @rule(CONSUMER)
@@ -77,15 +105,15 @@ async def goes_on_after_a_pause(trial: Trial) -> None:
     look for a writer that is not watched, or a writable() that is never called.
     """
     consumer = await trial.consumer()
-    pool = await trial.producing(consumer, policy=DeliveryPolicy(deadline=math.inf))
+    forwarding = await trial.forwarding(consumer, replace(DIRECT, deadline=math.inf))
     first = numbered(1)
-    await trial.forward(pool, first)
+    await forwarding.forward(first)
     await trial.arrives(consumer, first)
     limit = trial.longest(trial.client(consumer))
     sent = numbered(12 * _MiB // _PIECE, size=min(_PIECE, limit or _PIECE), start=1)
     consumer.pause()
     asyncio.get_running_loop().call_later(_STUCK, consumer.resume)
-    for result in await trial.forward(pool, sent):
+    for result in await forwarding.forward(sent):
         require(result.ok, f"a message was not delivered, though it had only to wait: {result.error}")
     await _pause_is_over(trial, consumer, [*first, *sent])
     later: set[bytes] = set()
@@ -94,45 +122,8 @@ async def goes_on_after_a_pause(trial: Trial) -> None:
         while later.isdisjoint(consumer.received):
             more = numbered(1, start=1 + len(sent) + len(later))
             later.update(more)
-            await trial.forward(pool, more)
+            await forwarding.forward(more)
             await asyncio.sleep(_STUCK / 20)
-
-
-@rule(CLIENT, LISTENER)
-async def listener_reads_nothing_while_paused(trial: Trial) -> None:
-    """
-    While its intake is paused, a listener passes nothing on.
-
-    Look at ``intake.paused`` before each read, and wait for ``resumed()``: so the senders have to wait,
-    and not the program's memory. Datagrams cannot wait: they are dropped, and counted in
-    ``stats.dropped``.
-    """
-    consumer = await trial.listening()
-    client = trial.client(consumer)
-    await _begin(trial, client, consumer)
-    consumer.pause()
-    arrived = len(consumer.received)
-    messages = numbered(20, start=1)
-
-    async def send() -> None:
-        for message in messages:
-            await client.send(message)
-
-    sending = asyncio.create_task(send())  # It may have to wait, too.
-    await asyncio.sleep(_STUCK / 4)
-    passed_on = len(consumer.received) - arrived
-    require(not passed_on, f"{passed_on} messages were passed on while the intake was paused")
-    consumer.resume()
-    await trial.within("what had to wait is sent after the pause", sending)
-    stats = consumer.listener.stats
-    with suppress(RuleBroken):
-        await trial.until(
-            lambda: len(consumer.received) - arrived + stats.dropped >= len(messages),
-            "what waited is passed on after the pause",
-        )
-    lost = len(messages) - (len(consumer.received) - arrived) - stats.dropped
-    lossy = not trial.subject.transport.ordered
-    require(lost <= 0 or lossy, f"{lost} messages that came during a pause were not passed on after it")
 
 
 @rule(CONSUMER)
@@ -148,81 +139,49 @@ async def takes_what_it_says(trial: Trial) -> None:
     client = trial.client(consumer)
     if not isinstance(client, PipelinedClient):
         not_applicable("has a plain client: there is no start()")
-    handover = Handover(client, max(client.acks & {Ack.WRITTEN, Ack.KERNEL}, default=Ack.WRITTEN))
-    client.attach(handover)
-    await trial.within("connect() returns", client.connect())
-    require(handover.settled() == (0, 0), "settled() is not (0, 0) after connect()")
+    driver = Driver(client, max(client.acks & {Ack.WRITTEN, Ack.KERNEL}, default=Ack.WRITTEN))
+    await trial.within("connect() returns", driver.connect())
+    require(driver.settled() == (0, 0), "settled() is not (0, 0) after connect()")
     skipped, sent = numbered(3, start=90_000), numbered(3)
     async with trial.patience("start() takes a first batch"):
-        await _hand_over(handover, [Batch.of([*skipped, *sent])], len(skipped))
+        await _hand_over(driver, [Batch.of([*skipped, *sent])], len(skipped))
     await trial.arrives(consumer, sent)
-    limit = client.max_message
+    limit = trial.longest(client)
     messages = numbered(12 * _MiB // _PIECE, size=min(_PIECE, limit or _PIECE), start=3)
     consumer.pause()
     asyncio.get_running_loop().call_later(_STUCK, consumer.resume)
     batches = _batches(trial, messages)
     async with trial.patience("start() takes all batches; after a 0, writable() says when to ask again"):
-        await _hand_over(handover, batches, 0)
-    await trial.until(lambda: handover.settled().written == handover.handed, "all that was taken is written")
-    await trial.until(
-        lambda: handover.settled().confirmed == handover.handed, "all that was taken is confirmed"
-    )
+        await _hand_over(driver, batches, 0)
+    await trial.until(lambda: driver.settled().written == driver.taken, "all that was taken is written")
+    await trial.until(lambda: driver.settled().confirmed == driver.taken, "all that was taken is confirmed")
     sent += messages
-    require(
-        handover.handed == len(sent), f"{handover.handed} messages were taken, and {len(sent)} handed over"
-    )
+    require(driver.taken == len(sent), f"{driver.taken} messages were taken, and {len(sent)} handed over")
     await _pause_is_over(trial, consumer, sent)
 
 
 # -- what they share -------------------------------------------------------------------------------
 
 
-async def _begin(trial: Trial, client: Client, consumer: TrialConsumer) -> None:
-    """Connect *client*, and have a first message arrive: all that only a beginning needs is done then."""
-    first = numbered(1)
-    async with trial.patience("a first message is sent"):
-        await trial.reach(client)
-        await client.send(first[0])
-    await trial.arrives(consumer, first)
-
-
-async def _taken_by_send(client: Client, message: bytes) -> bool:
-    """Send *message*; False: the client waits, or says that its consumer takes no more."""
-    sending = asyncio.create_task(client.send(message))
-    done, _ = await asyncio.wait([sending], timeout=_STUCK)
+async def _takes(driver: Driver, messages: list[bytes]) -> bool:
+    """Hand over *messages*; False: the client waits, or says that its consumer takes no more."""
+    putting = asyncio.create_task(driver.put(messages))
+    done, _ = await asyncio.wait([putting], timeout=_STUCK)
     if not done:
-        sending.cancel()
-        await asyncio.wait([sending], timeout=_STUCK)
+        putting.cancel()
+        await asyncio.wait([putting], timeout=_STUCK)
         return False
     with suppress(DeliveryError):
-        sending.result()
+        putting.result()
         return True
     return False
 
 
-async def _begin_pipelined(
-    trial: Trial, client: PipelinedClient, consumer: TrialConsumer
-) -> Callable[[bytes], Awaitable[bool]]:
-    """Do the same as _begin() by start(), and return what takes one message so."""
-    handover = Handover(client)
-    client.attach(handover)
-
-    async def taking(message: bytes) -> bool:
-        while not handover.start([Batch.of([message])]):
-            try:
-                async with asyncio.timeout(_STUCK):
-                    await handover.told()
-            except TimeoutError:
-                return False
-        await asyncio.sleep(0)
-        return True
-
-    first = numbered(1)
-    async with trial.patience("a first message is taken"):
-        await client.connect()
-        await taking(first[0])
-    await trial.arrives(consumer, first)
-    return taking
+def _forget(consumer: TrialConsumer) -> None:
+    """Let go of what has arrived."""
+    consumer.received.clear()
+    if isinstance(consumer, ListenerConsumer):
+        consumer.batches.clear()
 
 
 @contextmanager
@@ -239,15 +198,15 @@ def _traced() -> Iterator[Callable[[], int]]:
             tracemalloc.stop()
 
 
-async def _hand_over(handover: Handover, batches: list[Batch], offset: int) -> None:
+async def _hand_over(driver: Driver, batches: list[Batch], offset: int) -> None:
     """Hand over all *batches*, a few at a time, waiting for the client's word where it takes none."""
     while batches:
-        taken = handover.start(batches[:4], offset)
+        taken = driver.start(batches[:4], offset)
         del batches[:taken]
         if taken:
             offset = 0
         else:
-            await handover.told()
+            await driver.told()
         await asyncio.sleep(0)
 
 

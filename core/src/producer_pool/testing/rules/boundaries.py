@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final
 
-from producer_pool.aio import AsyncProducerPool
 from producer_pool.contract.ports import Client
-from producer_pool.model.errors import ConfigurationError, DeliveryError, Rejected, UsageError
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import DeliveryError, Rejected
 from producer_pool.model.outcomes import ForwardResult
-from producer_pool.testing.consumers import TrialConsumer
-from producer_pool.testing.proxy import FaultProxy
+from producer_pool.testing.between import between
+from producer_pool.testing.forwarding import Forwarding
+from producer_pool.testing.messages import numbered, shown
 from producer_pool.testing.proxy_faults import Faults
 from producer_pool.testing.rule import CLIENT, CONSUMER, LISTENER, RuleBroken, not_applicable, require, rule
-from producer_pool.testing.trial import Trial, numbered, shown
+from producer_pool.testing.trial import Trial
 
 __all__ = [
     "carries_64_kib",
@@ -27,6 +27,7 @@ __all__ = [
     "passes_on_no_half_message",
     "refuses_too_long_messages",
     "rejects_only_the_misfit",
+    "sends_batches_as_they_are",
 ]
 
 _NASTY: Final = (
@@ -40,8 +41,6 @@ _NASTY: Final = (
 """What some protocol somewhere takes for its own: ends of lines, frames of others, bytes that are no text."""
 _TOGETHER: Final = 40
 """Messages that are on their way at once: few enough for the buffer of a socket that takes datagrams."""
-_TURNS: Final = 20
-"""Turns of the loop in which a connection gets from one side of a proxy to the other."""
 _PAUSE: Final = 0.05
 """Seconds in which nothing is read, so that all buffers fill; should that take longer, less is asked."""
 
@@ -56,7 +55,7 @@ async def keeps_boundaries(trial: Trial) -> None:
     than a missing one, because nobody notices. Nothing may be stripped, escaped or replaced.
     """
     consumer = await trial.consumer()
-    pool = await trial.producing(consumer)
+    forwarding = await trial.forwarding(consumer)
     chance = trial.random
     messages = [b"plain", *_NASTY, *(chance.randbytes(chance.choice((1, 2, 3, 17, 300))) for _ in range(80))]
     messages += [bytes(chance.choices(range(32, 127), k=chance.randrange(300))) for _ in range(80)]
@@ -64,11 +63,11 @@ async def keeps_boundaries(trial: Trial) -> None:
     carried: list[bytes] = []
     while messages:
         some = [messages.pop() for _ in range(min(chance.randrange(1, _TOGETHER), len(messages)))]
-        carried += await _carried(trial, pool, some)
+        carried += await _carried(forwarding, some)
         await trial.arrives(consumer, carried)
     require(b"plain" in carried, "not even a message of five letters is carried")
     # Behind it nothing can be on its way any more, such as the second half of one that was split.
-    carried += await _carried(trial, pool, [b"the last one"])
+    carried += await _carried(forwarding, [b"the last one"])
     await trial.arrives(consumer, carried)
 
 
@@ -81,10 +80,10 @@ async def carries_empty_messages(trial: Trial) -> None:
     "nothing there", such as ``if message:``.
     """
     consumer = await trial.consumer()
-    pool = await trial.producing(consumer)
+    forwarding = await trial.forwarding(consumer)
     before, after = numbered(2)
-    carried = await _carried(trial, pool, [before, b"", b"", after])
-    carried += await _carried(trial, pool, [b""])
+    carried = await _carried(forwarding, [before, b"", b"", after])
+    carried += await _carried(forwarding, [b""])
     require({before, after} <= set(carried), "the messages beside the empty one were not carried")
     await trial.arrives(consumer, carried)
 
@@ -122,21 +121,21 @@ async def refuses_too_long_messages(trial: Trial) -> None:
     consumer = await trial.consumer()
     if trial.has_option("max-message"):
         limit: int | None = 1024
-        pool = await trial.producing(consumer, max_message="1KiB")
+        forwarding = await trial.forwarding(consumer, max_message="1KiB")
     else:
         limit = trial.longest(trial.client(consumer))
-        pool = await trial.producing(consumer)
+        forwarding = await trial.forwarding(consumer)
     if limit is None or limit > 16 * 1024 * 1024:
         not_applicable("declares no limit, and has no option max-message")
     size = min(limit, 100)
     fits, other, after = numbered(1, size=limit)[0], *numbered(2, size=size, start=1)
     too_long = numbered(1, size=limit + 1, start=3)[0]
-    results = await trial.forward(pool, [fits, too_long, other, after])
+    results = await forwarding.forward([fits, too_long, other, after])
     allowed = f"a message of exactly {limit} bytes, which are allowed, was not carried"
     require(results[0].ok, f"{allowed}: {_why(results[0])}")
     _require_only(results, 1, f"a message of {limit + 1} bytes, where {limit} are allowed,")
     await trial.arrives(consumer, [fits, other, after])
-    await _require_one_connection(pool, "a message was too long")
+    await _require_one_connection(forwarding, "a message was too long")
 
 
 @rule(CONSUMER)
@@ -148,11 +147,11 @@ async def rejects_only_the_misfit(trial: Trial) -> None:
     send(), or return it from misfits(); any other error says that the consumer is out of reach.
     """
     consumer = await trial.consumer()
-    pool = await trial.producing(consumer)
+    forwarding = await trial.forwarding(consumer)
     misfit = None
     wanted: list[bytes] = []
     for candidate in (b"a\nb", b"a\0b", b"\xff", b""):
-        carried = await _carried(trial, pool, [candidate])
+        carried = await _carried(forwarding, [candidate])
         wanted += carried
         if not carried:
             misfit = candidate
@@ -163,10 +162,48 @@ async def rejects_only_the_misfit(trial: Trial) -> None:
             not_applicable("carries every message that was tried")
         misfit = numbered(1, size=limit + 1)[0]
     good = numbered(10, size=32)
-    results = await trial.forward(pool, [*good[:5], misfit, *good[5:]])
+    results = await forwarding.forward([*good[:5], misfit, *good[5:]])
     _require_only(results, 5, f"{shown(misfit)}, which cannot be carried,")
     await trial.arrives(consumer, [*wanted, *good])
-    await _require_one_connection(pool, "a message was rejected")
+    await _require_one_connection(forwarding, "a message was rejected")
+
+
+@rule(CONSUMER)
+async def sends_batches_as_they_are(trial: Trial) -> None:
+    """
+    send_batch() begins where it is told to, says at which message it stopped, and changes nothing.
+
+    Behind a message that was Rejected, a producer goes on where ``error.index`` says: if that is not set,
+    or counted from another place, messages are doubled or lost. A batch is shared by all producers, and
+    its list of messages, too: to change it in misfits() or send_batch() changes what others send.
+    """
+    consumer = await trial.consumer()
+    (first,) = numbered(1)
+    client = await trial.reached(consumer, first)
+    messages = [*numbered(4, start=1), b"a\nb", b"", *numbered(3, start=5), b"a\0b", b"\xff", b"end"]
+    whole = Batch.of(messages)
+    misfits = client.misfits(whole)
+    batch = whole.select(index for index in range(len(whole)) if index not in misfits)
+    fitting = list(batch.messages)
+    start, sent = 2, [first]
+    async with trial.patience("send_batch() ends"):
+        while start < len(fitting):
+            try:
+                await client.send_batch(batch, start)
+            except Rejected as error:
+                stopped = error.index
+                if type(stopped) is not int or not start <= stopped < len(fitting):
+                    raise RuleBroken(
+                        f"send_batch() of messages {start} to {len(fitting) - 1} raised Rejected with "
+                        f"index={stopped}: {error}"
+                    ) from error
+            else:
+                stopped = len(fitting)
+            sent += fitting[start:stopped]
+            start = stopped + 1
+    same = list(whole.messages) == messages and list(batch.messages) == fitting
+    require(same, "the list of a batch's messages is another after misfits() and send_batch()")
+    await trial.arrives(consumer, sent)
 
 
 @rule(CLIENT, LISTENER)
@@ -180,7 +217,7 @@ async def finds_messages_in_every_split(trial: Trial) -> None:
     """
     consumer = await trial.listening()
     messages = numbered(9, size=18)
-    async with _stream(trial, consumer) as proxy:
+    async with between(trial, consumer) as proxy:
         client = trial.client(proxy.url)
         proxy.forth.faults = Faults(slice=1)
         await trial.within("it connects", trial.reach(client))
@@ -212,7 +249,7 @@ async def passes_on_no_half_message(trial: Trial) -> None:
         await _send_all(trial, client, sent[-1:])
         await trial.until(lambda: sent[-1] in consumer.received, "a message arrives that was not cut")
 
-    async with _stream(trial, consumer) as proxy:
+    async with between(trial, consumer) as proxy:
         for turn in range(12):
             client = trial.client(proxy.url)
             await last_arrives(client)
@@ -240,39 +277,16 @@ async def passes_on_no_half_message(trial: Trial) -> None:
 # -- what they share -------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def _stream(trial: Trial, consumer: TrialConsumer) -> AsyncIterator[FaultProxy]:
-    """Yield a proxy before *consumer*, if it is a stream that leads there."""
-    try:
-        proxy = FaultProxy(consumer.url, seed=trial.random.randrange(1 << 32))
-        async with proxy:
-            client = trial.client(proxy.url)
-            with contextlib.suppress(DeliveryError, RuleBroken):
-                async with trial.patience("it connects", 0.1):
-                    await trial.reach(client)
-            stands = False
-            for _ in range(_TURNS):
-                stands = stands or any(one.reached for one in proxy.connections)
-                await asyncio.sleep(0.001 * (not stands))
-            with contextlib.suppress(Exception):
-                await client.aclose()
-            if not stands:
-                not_applicable("is no stream in which a proxy could stand")
-            yield proxy
-    except (ConfigurationError, UsageError):
-        not_applicable("has no address at which a proxy could stand")
-
-
 async def _send_all(trial: Trial, client: Client, messages: Sequence[bytes]) -> None:
     async with trial.patience("messages are sent through a proxy"):
         for message in messages:
             await client.send(message)
 
 
-async def _carried(trial: Trial, pool: AsyncProducerPool, messages: Sequence[bytes]) -> list[bytes]:
+async def _carried(forwarding: Forwarding, messages: Sequence[bytes]) -> list[bytes]:
     """Forward *messages* together, and return those that were not Rejected."""
     carried = []
-    for message, result in zip(messages, await trial.forward(pool, messages), strict=True):
+    for message, result in zip(messages, await forwarding.forward(messages), strict=True):
         if result.ok:
             carried.append(message)
         elif not isinstance(result.error, Rejected):
@@ -283,23 +297,23 @@ async def _carried(trial: Trial, pool: AsyncProducerPool, messages: Sequence[byt
 async def _carries(trial: Trial, size: int, *, pausing: bool = False) -> None:
     """Send a message of *size* bytes; with *pausing*, several, while the consumer does not read."""
     consumer = await trial.consumer()
-    pool = await trial.producing(consumer)
+    forwarding = await trial.forwarding(consumer)
     limit = trial.longest(trial.client(consumer))
     before, after = numbered(2, size=18)
     large = numbered(1, size=size, start=2)
     if limit is not None and limit < size:
-        result = (await trial.forward(pool, [before, *large, after]))[1]
+        result = (await forwarding.forward([before, *large, after]))[1]
         refused = isinstance(result.error, Rejected)
         require(refused, f"{size} bytes, where {limit} are allowed, were not Rejected: {_why(result)}")
         await trial.arrives(consumer, [before, after])
         return
-    await trial.forward(pool, [before])
+    await forwarding.forward([before])
     if pausing:
         large += numbered(7, size=size, start=3)
         await trial.arrives(consumer, [before])
         consumer.pause()
         asyncio.get_running_loop().call_later(_PAUSE, consumer.resume)
-    for result in await trial.forward(pool, [*large, after]):
+    for result in await forwarding.forward([*large, after]):
         require(result.ok, f"a message of {size} bytes was not carried: {_why(result)}")
     await trial.arrives(consumer, [before, *large, after])
 
@@ -313,9 +327,9 @@ def _require_only(results: Sequence[ForwardResult], index: int, what: str) -> No
     require(refused, f"{what} was not Rejected: {_why(results[index])}")
 
 
-async def _require_one_connection(pool: AsyncProducerPool, after: str) -> None:
-    stats = (await pool.stats()).producers["trial"]
-    require(stats.connects == 1, f"the connection was lost and made anew when {after}")
+async def _require_one_connection(forwarding: Forwarding, after: str) -> None:
+    connects = (await forwarding.stats()).connects
+    require(connects == 1, f"the connection was lost and made anew when {after}")
 
 
 def _why(result: ForwardResult) -> str:

@@ -11,10 +11,11 @@ from producer_pool.contract.ports import Client
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidEndpoint
 from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
-from producer_pool.testing.handover import attach
+from producer_pool.testing.driving import Driver
 from producer_pool.testing.leftovers import descriptors, require_back
+from producer_pool.testing.messages import numbered, shown
 from producer_pool.testing.rule import CONSUMER, RuleBroken, not_applicable, require, rule
-from producer_pool.testing.trial import Trial, numbered, shown
+from producer_pool.testing.trial import Trial
 
 __all__ = [
     "cancelled_close_leaves_nothing",
@@ -45,8 +46,7 @@ async def passes_on_cancellation(trial: Trial) -> None:
     consumer = await trial.consumer()
     client = trial.client(consumer)
     for turns in range(_TURNS):
-        attach(client)
-        before = await _cancelled(trial, "connect", client.connect, turns)
+        before = await _cancelled(trial, "connect", Driver(client).connect, turns)
         await trial.within("aclose() after a cancelled connect() returns", client.aclose())
         if before:
             break
@@ -69,8 +69,7 @@ async def cancelled_connect_leaves_nothing(trial: Trial) -> None:
     """
 
     async def connect(client: Client, turns: int) -> None:
-        attach(client)
-        await _started(trial, client.connect, turns)
+        await _started(trial, Driver(client).connect, turns)
 
     await _leaves_nothing(trial, connect, "connect() was cancelled")
 
@@ -95,15 +94,18 @@ async def cancelled_close_leaves_nothing(trial: Trial) -> None:
 @rule(CONSUMER)
 async def cancelled_send_ends(trial: Trial) -> None:
     """
-    A send() that waits for its consumer raises CancelledError when it is cancelled, and soon.
+    A send() that waits for its consumer raises CancelledError when it is cancelled; then aclose() returns.
 
-    Else a consumer that does not read would hold up the end of the program, and every timeout.
+    Else a consumer that does not read would hold up the end of the program, and every timeout. What
+    cannot be written any more is thrown away by aclose(): ``drain()`` and ``wait_closed()`` of asyncio
+    wait for a consumer that may never read again.
     """
     consumer = await trial.consumer()
     client = trial.client(consumer)
     sending = await _stuck(trial, client, consumer, [])
     sending.cancel()
     await _require_cancelled(trial, "send", sending)
+    await trial.within("aclose() after a cancelled send() returns", client.aclose())
     consumer.resume()
 
 
@@ -194,13 +196,9 @@ async def _require_cancelled(trial: Trial, name: str, task: asyncio.Future[Any])
 async def _leaves_nothing(trial: Trial, cancel: Callable[[Client, int], Awaitable[None]], what: str) -> None:
     """Have a call cancelled, each time a turn later; require that no descriptor is left, and all works."""
     consumer = await trial.consumer()
-    client = trial.client(consumer)
     messages = numbered(2)
-    async with trial.patience("a first message is sent"):
-        await trial.reach(client)
-        await client.send(messages[0])
-        await client.aclose()
-    await trial.arrives(consumer, messages[:1])
+    client = await trial.reached(consumer, messages[0])
+    await trial.within("aclose() returns", client.aclose())
     before = descriptors()
     for turns in range(_TURNS):
         await cancel(client, turns)

@@ -10,9 +10,9 @@ from producer_pool.contract.ports import Client
 from producer_pool.model.outcomes import Ack
 from producer_pool.testing.consumers import TrialConsumer
 from producer_pool.testing.daemons import COMMAND, LOADABLE, TrialDaemon
-from producer_pool.testing.forwarding import until_one_arrives
-from producer_pool.testing.rule import CONSUMER, RuleBroken, require, rule
-from producer_pool.testing.trial import Trial, difference, numbered
+from producer_pool.testing.messages import difference, numbered
+from producer_pool.testing.rule import CONSUMER, require, rule
+from producer_pool.testing.trial import Trial
 
 __all__ = [
     "daemon_ends_cleanly",
@@ -62,7 +62,7 @@ async def daemon_survives_its_consumer(trial: Trial) -> None:
         await consumer.start()
         if max(trial.subject.transport.acks) > Ack.WRITTEN:
             await _arrive(trial, daemon, consumer, messages[10:30])
-        back = await until_one_arrives(trial, consumer, messages[30:-10], client.send)
+        back = await trial.one_arrives(consumer, messages[30:-10], client.send)
         require(back, f"nothing arrived after the consumer came back; the daemon said: {daemon.said}")
         await _send(trial, client, messages[-10:])
         await _arrive(trial, daemon, consumer, messages[-10:])
@@ -108,7 +108,7 @@ async def found_by_environment(trial: Trial) -> None:
 async def _sender(trial: Trial, daemon: TrialDaemon) -> Client:
     """Return a client that is connected to the daemon; it is closed after the rule."""
     client = trial.client(trial.url(daemon.address) if daemon.own else daemon.address)
-    await trial.within("the daemon can be connected to", client.__aenter__())
+    await trial.within("the daemon can be connected to", trial.reach(client))
     return client
 
 
@@ -140,11 +140,9 @@ async def _notices(daemon: TrialDaemon) -> None:
 async def _arrive(
     trial: Trial, daemon: TrialDaemon, consumer: TrialConsumer, messages: Sequence[bytes]
 ) -> None:
-    needed = set(messages)
-    try:
-        await trial.until(lambda: needed.issubset(consumer.received), "they arrive")
-    except RuleBroken:
-        missing = len(needed.difference(consumer.received))
-        raise RuleBroken(
-            f"{missing} of {len(needed)} messages did not arrive through the daemon; it said: {daemon.said}"
-        ) from None
+    missing = await trial.missing(consumer, messages)
+    require(
+        not missing,
+        f"{len(missing)} of {len(messages)} messages did not arrive through the daemon; it said: "
+        f"{daemon.said}",
+    )

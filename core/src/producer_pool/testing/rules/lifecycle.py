@@ -1,47 +1,55 @@
-"""How a client and a listener begin and end, and that they leave nothing behind."""
+"""How a client begins and ends, again and again, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-import threading
 import warnings
-from collections.abc import Callable
-from functools import partial
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
-from producer_pool.contract.ports import Client
 from producer_pool.model.errors import DeliveryError
-from producer_pool.testing.leftovers import descriptors, require_back
-from producer_pool.testing.rule import CLIENT, CONSUMER, LISTENER, require, rule
-from producer_pool.testing.subject import with_options
-from producer_pool.testing.trial import Trial, numbered
+from producer_pool.testing.leftovers import COUNTED, CYCLES, require_back
+from producer_pool.testing.messages import numbered
+from producer_pool.testing.rule import CLIENT, CONSUMER, RuleBroken, require, rule
+from producer_pool.testing.trial import Trial
 
 __all__ = [
     "arrives_before_the_end",
     "closes_before_it_connected",
     "closes_twice",
     "connects_again",
-    "leaks_no_descriptor",
-    "leaks_no_task",
-    "leaks_no_thread",
-    "listener_closes_twice",
-    "listener_drains_what_has_arrived",
-    "listener_frees_its_address",
-    "listener_leaves_nothing",
-    "listener_stops_accepting_alone",
-    "listener_tells_its_address",
+    "is_made_without_a_loop",
+    "leaves_nothing",
 ]
 
-_CYCLES: Final = 12
-"""Connections made and closed before what is left is counted."""
-_COUNTED: Final[dict[str, Callable[[], int]]] = {
-    "file descriptors": descriptors,
-    "tasks": lambda: len(asyncio.all_tasks()),
-    "threads": threading.active_count,
-}
-"""What can be left, and what counts it."""
+T = TypeVar("T")
+
+
+@rule()
+async def is_made_without_a_loop(trial: Trial) -> None:
+    """
+    A client and a listener can be made where no event loop runs, and used on one after that.
+
+    A ProducerPool makes them on the thread that asks for them, and has its loop on another. What belongs
+    to a loop, such as a task, or what get_running_loop() returns, is for connect() and start().
+    """
+    transport = trial.subject.transport
+    if transport.listener is not None:
+        listener = _made_elsewhere("listener", lambda: trial.listener(trial.another_place()))
+        async with trial.patience("a listener that was made without a loop starts, and is closed"):
+            await listener.start(trial.pool().intake)
+            await listener.aclose()
+    if transport.client is None:
+        return
+    place = await trial.somewhere()
+    client = _made_elsewhere("client", lambda: trial.client(place))
+    if isinstance(place, str):
+        return
+    async with trial.patience("a client that was made without a loop is used"), client:
+        await client.send(numbered(1)[0])
+    await trial.arrives(place, numbered(1))
 
 
 @rule(CLIENT)
@@ -51,7 +59,7 @@ async def closes_before_it_connected(trial: Trial) -> None:
 
     A pool that ends before its first message does that.
     """
-    client = trial.client(await _somewhere(trial))
+    client = trial.client(await trial.somewhere())
     async with trial.patience("aclose() of a client that was never connected returns"):
         try:
             await client.aclose()
@@ -111,191 +119,80 @@ async def arrives_before_the_end(trial: Trial) -> None:
 
 
 @rule(CONSUMER)
-async def leaks_no_descriptor(trial: Trial) -> None:
+async def leaves_nothing(trial: Trial) -> None:
     """
-    Connections that were closed leave no file descriptor open.
+    A connection that ended, however it did, leaves no file descriptor, task or thread behind.
 
-    A consumer that goes and comes back a thousand times would else exhaust those of the process. What
-    is left to the garbage collector is not closed: it comes when it likes.
+    A consumer that goes and comes back a thousand times would else exhaust those of the process. Here
+    connections are closed, break, and cannot be made: what connect() had opened when it failed has to be
+    closed, too, and aclose() waits for the end of what connect() began. What is left to the garbage
+    collector is not closed: it comes when it likes.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        gc.collect()  # What others left is not this transport's.
-        caught.clear()
-        warnings.simplefilter("always", ResourceWarning)
-        await _count_after_cycles(trial, "file descriptors")
-        gc.collect()
-    unclosed = [str(one.message) for one in caught if issubclass(one.category, ResourceWarning)]
-    require(not unclosed, f"{len(unclosed)} left to the garbage collector: {', '.join(unclosed[:1])}")
+    consumer = await trial.consumer()
+    client = trial.client(consumer)
+    message = numbered(1)[0]
 
+    async def close() -> None:
+        async with client:
+            await client.send(message)
 
-@rule(CONSUMER)
-async def leaks_no_task(trial: Trial) -> None:
-    """
-    Connections that were closed leave no task behind.
-
-    aclose() has to end what connect() began, and wait until it has ended.
-    """
-    await _count_after_cycles(trial, "tasks")
-
-
-@rule(CONSUMER)
-async def leaks_no_thread(trial: Trial) -> None:
-    """
-    Connections that were closed leave no thread behind.
-
-    Threads outlive their loops, and keep a program from ending.
-    """
-    await _count_after_cycles(trial, "threads")
-
-
-@rule(LISTENER)
-async def listener_closes_twice(trial: Trial) -> None:
-    """
-    A listener can be closed before it was started, and twice after that.
-
-    A server that cannot start one of its listeners closes all of them, and may be closed itself then.
-    """
-    never = trial.subject.factory.listener(
-        with_options(trial.place, trial.filled(trial.subject.listener_options))
-    )
-    async with trial.patience("aclose() of a listener returns"):
-        await never.aclose()
-        listener = (await trial.listening()).listener
-        await listener.aclose()
-        try:
-            await listener.aclose()
-        except Exception as error:
-            require(False, f"the second aclose() raised {type(error).__name__}: {error}")
-
-
-@rule(LISTENER)
-async def listener_tells_its_address(trial: Trial) -> None:
-    """
-    start() returns where the listener really is, so that a client reaches it there.
-
-    Whoever asked for port 0 has no other way to know.
-    """
-    consumer = await trial.listening()
-    require(not consumer.url.endswith(":0"), f"start() returned {consumer.url}, where nobody can connect")
-    if trial.subject.transport.client is not None:
-        async with trial.patience("a client reaches it there"), trial.client(consumer) as client:
-            await client.send(numbered(1)[0])
-        await trial.arrives(consumer, numbered(1))
-
-
-@rule(LISTENER)
-async def listener_frees_its_address(trial: Trial) -> None:
-    """
-    Where a listener was closed, the next one can be started at once.
-
-    A daemon that is restarted listens where the old one did.
-    """
-    consumer = await trial.listening()
-    try:
-        for _ in range(2):
-            await consumer.crash()
-            await consumer.start()
-    except Exception as error:
-        require(False, f"the address could not be listened at again: {type(error).__name__}: {error}")
-
-
-@rule(CLIENT, LISTENER)
-async def listener_leaves_nothing(trial: Trial) -> None:
-    """
-    A listener that was closed leaves no file descriptor, task or thread behind, though it had connections.
-
-    aclose() ends the connections, too, and whatever was made for them or for listening.
-    """
-    consumer = await trial.listening()
-    await consumer.crash()
-    before: dict[str, int] = {}
-    for number, message in enumerate(numbered(_CYCLES + 2)):
-        async with trial.patience("a listener is started, reached, and closed, many times"):
-            await consumer.start()
-            client = trial.client(consumer)
+    async def break_off() -> None:
+        with contextlib.suppress(DeliveryError):
             await trial.reach(client)
             await client.send(message)
-            await trial.until(partial(consumer.received.__contains__, message), "a message arrives")
-            # Both at once: some protocols have words to part with, and wait for an answer.
-            await asyncio.gather(consumer.crash(), client.aclose())
-        if number == 1:  # What is made once and kept, such as a buffer, is no leak.
-            before = {what: count() for what, count in _COUNTED.items()}
-    for what, count in _COUNTED.items():
-        await require_back(trial, before[what], count, what, f"{_CYCLES} listeners were closed")
-
-
-@rule(CLIENT, LISTENER)
-async def listener_drains_what_has_arrived(trial: Trial) -> None:
-    """
-    drain() passes on what has arrived already, and returns.
-
-    An orderly end is stop_accepting(), drain(), aclose(). Senders know what was taken from them: what
-    lies in a buffer of the kernel or of the listener then must not be lost.
-    """
-    messages = numbered(20)
-    # What was sent may need a moment to arrive, on a busy machine. So one time in three is enough.
-    for last in (False, False, True):
-        consumer = await trial.listening()
-        client = trial.client(consumer)
-        async with trial.patience("messages are sent, and drain() returns"):
-            await trial.reach(client)
-            for message in messages:
-                await client.send(message)
-            await consumer.listener.stop_accepting()
-            await consumer.listener.drain()
-            arrived = len(consumer.received)
-            await asyncio.gather(consumer.listener.aclose(), client.aclose())
-        if arrived == len(messages) or last:
-            await trial.arrives(consumer, messages)
-            return
-
-
-@rule(CLIENT, LISTENER)
-async def listener_stops_accepting_alone(trial: Trial) -> None:
-    """
-    After stop_accepting(), the connections that are open go on.
-
-    Their senders are in the middle of something. drain() and aclose() end them, in their time.
-    """
-    consumer = await trial.listening()
-    client = trial.client(consumer)
-    messages = numbered(2)
-    async with trial.patience("messages are sent, before and after stop_accepting()"):
-        await trial.reach(client)
-        await client.send(messages[0])
-        await trial.until(lambda: consumer.received, "the first message arrives")
-        await consumer.listener.stop_accepting()
+        await consumer.crash()
         with contextlib.suppress(DeliveryError):
-            await client.send(messages[1])
-    await trial.arrives(consumer, messages)
+            await client.send(message)
+        await client.aclose()
+        await consumer.start()
+
+    async def try_in_vain() -> None:
+        with contextlib.suppress(DeliveryError):
+            await trial.reach(client)
+            await client.send(message)
+        await client.aclose()
+
+    with _collected() as unclosed:
+        await _count(trial, close, "connections were closed")
+        await _count(trial, break_off, "connections broke")
+        await consumer.crash()
+        await _count(trial, try_in_vain, "connections could not be made")
+    require(not unclosed, f"{len(unclosed)} left to the garbage collector: {', '.join(unclosed[:1])}")
 
 
 # -- what they share -------------------------------------------------------------------------------
 
 
-async def _somewhere(trial: Trial) -> str:
-    """Return a URL for a client; there may be nobody."""
-    if not trial.subject.sees_arrivals:
-        return trial.place
-    consumer = await trial.consumer()
-    return consumer.url
+def _made_elsewhere(what: str, make: Callable[[], T]) -> T:
+    """Return what *make* makes on a thread that has no event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(make).result()
+        except Exception as error:
+            raise RuleBroken(
+                f"making a {what} where no event loop runs raised {type(error).__name__}: {error}"
+            ) from error
 
 
-async def _cycle(client: Client, message: bytes) -> None:
-    async with client:
-        await client.send(message)
+async def _count(trial: Trial, cycle: Callable[[], Awaitable[None]], what: str) -> None:
+    """Require that *cycle*, many times, leaves no more than what is made once and kept, such as a buffer."""
+    before: dict[str, int] = {}
+    for number in range(CYCLES + 2):
+        await trial.within(f"{what}, many times", cycle())
+        if number == 1:
+            before = {name: count() for name, count in COUNTED.items()}
+    for name, count in COUNTED.items():
+        await require_back(trial, before[name], count, name, f"{CYCLES} {what}")
 
 
-async def _count_after_cycles(trial: Trial, what: str) -> None:
-    count = _COUNTED[what]
-    consumer = await trial.consumer()
-    client = trial.client(consumer)
-    messages = numbered(_CYCLES + 2)
-    async with trial.patience("a connection is made, used and closed, many times"):
-        for message in messages[:2]:  # What is made once and kept, such as a buffer, is no leak.
-            await _cycle(client, message)
-        await trial.until(lambda: len(consumer.received) >= 2, "the first messages arrive")
-        before = count()
-        for message in messages[2:]:
-            await _cycle(client, message)
-    await require_back(trial, before, count, what, f"{_CYCLES} connections were made and closed")
+@contextlib.contextmanager
+def _collected() -> Iterator[list[str]]:
+    """Yield a list of what the garbage collector had to close, full when the block is done."""
+    unclosed: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        gc.collect()  # What others left is not this transport's.
+        caught.clear()
+        warnings.simplefilter("always", ResourceWarning)
+        yield unclosed
+        gc.collect()
+    unclosed += [str(one.message) for one in caught if issubclass(one.category, ResourceWarning)]

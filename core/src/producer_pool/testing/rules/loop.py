@@ -1,30 +1,34 @@
-"""That a client leaves the event loop to others, and troubles it with nothing."""
+"""That a transport leaves the event loop, and the program around it, to others."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
+import logging
+import os
 import select
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final
 
 from producer_pool.contract.ports import Client
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, DeliveryError
 from producer_pool.testing.consumers import TrialConsumer
+from producer_pool.testing.messages import numbered
 from producer_pool.testing.rule import CONSUMER, require, rule
-from producer_pool.testing.trial import Trial, numbered
+from producer_pool.testing.trial import Trial
 from producer_pool.testing.watchdog import Watchdog
 
-__all__ = ["keeps_exceptions_to_itself", "never_blocks_the_loop"]
+__all__ = ["keeps_exceptions_to_itself", "leaves_the_program_alone", "never_blocks_the_loop"]
 
 _TIMEOUT: Final = 0.3
 """Seconds that a call may wait, in an orderly way."""
-_FLOOD: Final = 24 * 1024 * 1024
-"""Bytes: more than two kernels keep for a consumer that reads nothing."""
 
 
 @rule(CONSUMER)
@@ -42,7 +46,7 @@ async def never_blocks_the_loop(trial: Trial) -> None:
     async with trial.patience("a client connects, sends and is closed"), client:
         await client.send(numbered(1)[0])  # What is imported, or made once, is so now.
     with Watchdog() as watch:
-        flood = numbered(_FLOOD // 65536, size=min(trial.longest(client) or 65536, 65536), start=1)
+        flood = trial.flood(client, start=1)
         await _use(trial, watch, "a consumer that reads", consumer.url, flood[:3])
         for url in _by_name(consumer):
             await _use(trial, watch, "a consumer that has a name", url, flood[3:4])
@@ -71,7 +75,7 @@ async def keeps_exceptions_to_itself(trial: Trial) -> None:
         for turn in range(3):
             with contextlib.suppress(DeliveryError, TimeoutError):
                 async with trial.patience("a client is used, and its consumer crashes"):
-                    await _crash_in_use(consumer, client, numbered(50, start=50 * turn))
+                    await _crash_in_use(trial, consumer, client, numbered(50, start=50 * turn))
             await _cancel_connecting(trial, client)
             await trial.within("aclose() returns", client.aclose())
             await consumer.start()
@@ -81,14 +85,34 @@ async def keeps_exceptions_to_itself(trial: Trial) -> None:
     require(not unseen, f"{len(unseen)} exceptions were seen by nobody, such as {unseen and unseen[0]}")
 
 
+@rule(CONSUMER)
+async def leaves_the_program_alone(trial: Trial) -> None:
+    """
+    Sending and listening change nothing of the program around them.
+
+    A plugin is a guest. Timeouts that hold for all sockets, handlers of signals, of the loop and of
+    uncaught exceptions, the environment, the working directory and the root logger belong to the program,
+    and other plugins rely on them.
+    """
+    before = _surroundings()
+    consumer = await trial.consumer()
+    client = await trial.reached(consumer, numbered(1)[0])
+    await consumer.crash()
+    with contextlib.suppress(DeliveryError):
+        await trial.within("send() after a crash ends", client.send(numbered(1)[0]))
+    await trial.within("aclose() after a crash returns", client.aclose())
+    for what, value in _surroundings().items():
+        require(value == before[what], f"{what} changed, from {before[what]!r} to {value!r}")
+
+
 # -- what they share -------------------------------------------------------------------------------
 
 
 async def _use(trial: Trial, watch: Watchdog, who: str, url: str, messages: list[bytes]) -> None:
     """Connect, send until that has to wait, close; each within its time."""
     client = trial.client(url)
-    calls: list[tuple[str, Callable[[], Awaitable[object]]]] = [("connect()", client.__aenter__)]
-    calls += [("send()", _sending(client.send, message)) for message in messages]
+    calls: list[tuple[str, Callable[[], Awaitable[object]]]] = [("connect()", partial(trial.reach, client))]
+    calls += [("send()", partial(client.send, message)) for message in messages]
     for name, call in calls:
         failed = False
         try:
@@ -105,10 +129,6 @@ async def _use(trial: Trial, watch: Watchdog, who: str, url: str, messages: list
     await trial.within("aclose() returns", client.aclose())
     await asyncio.sleep(0)
     require(not watch.found, f"aclose() with {who}: {watch.found}")
-
-
-def _sending(send: Callable[[bytes], Awaitable[None]], message: bytes) -> Callable[[], Awaitable[None]]:
-    return lambda: send(message)
 
 
 def _by_name(consumer: TrialConsumer) -> list[str]:
@@ -140,8 +160,8 @@ def _deaf(consumer: TrialConsumer, watch: Watchdog) -> Iterator[str]:
         yield url
 
 
-async def _crash_in_use(consumer: TrialConsumer, client: Client, messages: list[bytes]) -> None:
-    await client.__aenter__()
+async def _crash_in_use(trial: Trial, consumer: TrialConsumer, client: Client, messages: list[bytes]) -> None:
+    await trial.reach(client)
     await client.send(messages[0])
     await consumer.crash()
     for message in messages[1:]:
@@ -150,7 +170,7 @@ async def _crash_in_use(consumer: TrialConsumer, client: Client, messages: list[
 
 
 async def _cancel_connecting(trial: Trial, client: Client) -> None:
-    task = asyncio.ensure_future(client.__aenter__())
+    task = asyncio.ensure_future(trial.reach(client))
     await asyncio.sleep(0)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, DeliveryError):
@@ -174,3 +194,18 @@ def _unseen(trial: Trial) -> Iterator[list[str]]:
         yield trial.unseen
     finally:
         threading.excepthook = hook
+
+
+def _surroundings() -> dict[str, object]:
+    """Return what belongs to the program, and can be changed from anywhere."""
+    root = logging.getLogger()
+    return {
+        "socket.getdefaulttimeout()": socket.getdefaulttimeout(),
+        "the loop's exception handler": asyncio.get_running_loop().get_exception_handler(),
+        "sys.excepthook": sys.excepthook,
+        "threading.excepthook": threading.excepthook,
+        "the handlers of signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "the root logger": (root.level, root.handlers[:]),
+        "the environment": dict(os.environ),
+        "the working directory": os.getcwd(),
+    }

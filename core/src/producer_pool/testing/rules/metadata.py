@@ -166,6 +166,7 @@ import producer_pool.plugin
 core = time.perf_counter() - start
 words = {
     "socket.__new__": "opens a socket", "socket.getaddrinfo": "looks up a name",
+    "socket.gethostbyname": "looks up a name", "socket.gethostbyaddr": "looks up a name",
     "subprocess.Popen": "starts a process", "os.fork": "starts a process", "os.system": "starts a process",
 }
 did, watching = [], True

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter
 from typing import Final
 
-from producer_pool.delivery.receipts import AsyncReceipt
-from producer_pool.model.policies import DeliveryPolicy, Retry
 from producer_pool.testing.consumers import TrialConsumer
+from producer_pool.testing.forwarding import RELAY
+from producer_pool.testing.messages import numbered, shown
 from producer_pool.testing.rule import CONSUMER, ORDERED, RuleBroken, require, rule
-from producer_pool.testing.trial import Trial, numbered, shown
+from producer_pool.testing.trial import Trial
 
 __all__ = ["doubles_nothing", "drops_nothing", "keeps_order", "keeps_order_over_a_break"]
 
@@ -71,25 +70,21 @@ async def keeps_order_over_a_break(trial: Trial) -> None:
     with them. So it keeps none; its producer has them all.
     """
     consumer = await trial.consumer()
-    retry = Retry(backoff=0.01, max_backoff=0.05)
-    policy = DeliveryPolicy(ack=None, deadline=math.inf, retry=retry)
-    pool = await trial.producing(consumer, policy=policy)
+    forwarding = await trial.forwarding(consumer, RELAY)
     sent = numbered(_MANY)
     third = _MANY // 3
-    receipts = await pool.submit_many(sent[:third])
+    await forwarding.submit(sent[:third])
     await trial.until(lambda: len(consumer.received) >= _BEFORE_THE_BREAK, "the first messages arrive")
     await consumer.crash()
-    receipts += await pool.submit_many(sent[third : 2 * third])
+    await forwarding.submit(sent[third : 2 * third])
     await consumer.start()
-    for message in sent[2 * third :]:
-        receipts += await pool.submit_many([message])
-        if len(receipts) % 40 == 0:
+    for number, message in enumerate(sent[2 * third :]):
+        await forwarding.submit([message])
+        if number % 40 == 0:
             await asyncio.sleep(0)
-    async with trial.patience("every message comes to an outcome after a break"):
-        for receipt in receipts:
-            await receipt.results()
+    await forwarding.all_delivered()
     last = numbered(1, start=_MANY)
-    await trial.forward(pool, last)
+    await forwarding.forward(last)
     await trial.until(lambda: last[0] in consumer.received[-1:], "a message arrives after the break")
     _require_order([*sent, *last], list(dict.fromkeys(consumer.received)))
 
@@ -100,23 +95,20 @@ async def keeps_order_over_a_break(trial: Trial) -> None:
 async def _traffic(trial: Trial) -> tuple[list[bytes], list[bytes]]:
     """Send many messages in bursts of many sizes; return them, and what arrived."""
     consumer = await trial.consumer()
-    pool = await trial.producing(consumer)
+    forwarding = await trial.forwarding(consumer)
     ordered = trial.subject.transport.ordered
     messages = numbered(_MANY if ordered else _FEW)
-    receipts: list[AsyncReceipt] = []
-    while len(receipts) < len(messages):
+    sent = forwarding.messages
+    while len(sent) < len(messages):
         size = trial.random.choice((*_BURSTS, 300) if ordered else _BURSTS)
-        receipts += await pool.submit_many(messages[len(receipts) : len(receipts) + size])
+        await forwarding.submit(messages[len(sent) : len(sent) + size])
         await asyncio.sleep(0)
-        if not (ordered or await _arrived(trial, consumer, len(receipts))):
+        if not (ordered or await _arrived(trial, consumer, len(sent))):
             break
-    async with trial.patience("every message comes to an outcome"):
-        for receipt in receipts:
-            result = (await receipt.results())["trial"]
-            require(result.ok, f"a message was not delivered, though nothing was broken: {result.error}")
+    await forwarding.all_delivered()
     if ordered:
-        await _arrived(trial, consumer, len(receipts))
-    return messages[: len(receipts)], list(consumer.received)
+        await _arrived(trial, consumer, len(sent))
+    return sent, list(consumer.received)
 
 
 async def _arrived(trial: Trial, consumer: TrialConsumer, count: int) -> bool:

@@ -7,30 +7,27 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from producer_pool.model.errors import ConfigurationError, UsageError
+from producer_pool.contract.ports import PipelinedClient
+from producer_pool.model.errors import DeliveryError
 from producer_pool.model.outcomes import Ack
+from producer_pool.testing.between import between
 from producer_pool.testing.consumers import TrialConsumer
-from producer_pool.testing.forwarding import DIRECT, Forwarding, steady, until_one_arrives
-from producer_pool.testing.proxy import FaultProxy
+from producer_pool.testing.driving import Driver
+from producer_pool.testing.forwarding import RELAY, Forwarding
+from producer_pool.testing.messages import numbered, shown
 from producer_pool.testing.proxy_faults import Faults
-from producer_pool.testing.rule import (
-    CONFIRMING,
-    CONSUMER,
-    Need,
-    RuleBroken,
-    not_applicable,
-    require,
-    rule,
-)
-from producer_pool.testing.trial import Trial, numbered, shown
+from producer_pool.testing.rule import CONFIRMING, CONSUMER, Need, RuleBroken, not_applicable, require, rule
+from producer_pool.testing.trial import Trial
 
 __all__ = [
+    "connects_only_when_told",
     "doubles_nothing_confirmed",
     "loses_nothing_in_a_proxy",
     "loses_nothing_in_mid_stream",
     "loses_nothing_unconfirmed",
     "notices_the_end",
     "reconnects",
+    "tells_of_the_end_once",
 ]
 
 ABOVE_KERNEL: Final = Need(
@@ -43,6 +40,8 @@ _MOST: Final = 32 * 1024
 """Messages of 1 KiB, given to a consumer that reads nothing: at once, and until some are not confirmed."""
 _TRIES: Final = 500
 """Messages sent to a consumer that is gone."""
+_MOMENT: Final = 0.05
+"""Seconds in which what must not happen would have happened. Should that take longer, less is asked."""
 
 
 @rule(CONSUMER)
@@ -55,7 +54,7 @@ async def reconnects(trial: Trial) -> None:
     connection left.
     """
     consumer = await trial.consumer()
-    forwarding = await Forwarding.to(trial, consumer)
+    forwarding = await trial.forwarding(consumer, RELAY)
     await _arrive(trial, consumer, forwarding, numbered(5))
     for turn in range(1, 3):
         await consumer.crash()
@@ -75,7 +74,7 @@ async def loses_nothing_unconfirmed(trial: Trial) -> None:
     fails, `settled()` counted something as confirmed that was only written, perhaps when the
     connection broke: at that moment nothing more can be known than was known before.
     """
-    for level in _confirming(trial):
+    for level in trial.levels():
         await _crash_of_one_who_reads_nothing(trial, level)
 
 
@@ -89,7 +88,7 @@ async def loses_nothing_in_mid_stream(trial: Trial) -> None:
     are missing, they were counted in the wrong place: `settled()` counts messages since connect(), in
     their order, and the first one that it does not count is the first to be sent again.
     """
-    for level in _confirming(trial):
+    for level in trial.levels():
         await _crash_of_one_who_reads(trial, level)
 
 
@@ -101,9 +100,8 @@ async def loses_nothing_in_a_proxy(trial: Trial) -> None:
     A proxy, a sidecar or a load balancer ends the connection: its kernel acknowledges what may never reach
     the consumer. A level above KERNEL is an answer of the consumer itself, and counts what that has read.
     """
-    for level in _confirming(trial):
-        if level > Ack.KERNEL:
-            await _swallow_and_reset(trial, level)
+    for level in trial.levels(Ack.KERNEL):
+        await _swallow_and_reset(trial, level)
 
 
 @rule(CONSUMER)
@@ -115,14 +113,14 @@ async def doubles_nothing_confirmed(trial: Trial) -> None:
     its own, and sends them when it is connected again, doubles them.
     """
     consumer = await trial.consumer()
-    forwarding = await Forwarding.to(trial, consumer)
+    forwarding = await trial.forwarding(consumer, RELAY)
     first = numbered(50)
     await _arrive(trial, consumer, forwarding, first)
     await forwarding.all_delivered()
     await consumer.crash()
     await consumer.start()
     await _one_arrives(trial, consumer, forwarding, numbered(_TRIES, start=1000))
-    await steady(lambda: len(consumer.received), trial, 0.05)
+    await trial.steady(lambda: len(consumer.received), _MOMENT)
     known = set(first)
     again = [message for message in consumer.received[len(first) :] if message in known]
     require(
@@ -142,23 +140,81 @@ async def notices_the_end(trial: Trial) -> None:
     that reads.
     """
     consumer = await trial.consumer()
-    forwarding = await Forwarding.to(trial, consumer, DIRECT)
+    forwarding = await trial.forwarding(consumer)
     await _arrive(trial, consumer, forwarding, numbered(1))
     await consumer.crash()
     for message in numbered(_TRIES, start=1):
         async with trial.patience("forwarding to a consumer that is gone returns"):
-            result = await forwarding.pool.forward_to("trial", message)
+            (result,) = await forwarding.forward([message])
         if not result.ok:
             return
         await asyncio.sleep(0.001)
     raise RuleBroken(f"{_TRIES} messages were reported delivered after the consumer went away")
 
 
+@rule(CONSUMER)
+async def connects_only_when_told(trial: Trial) -> None:
+    """
+    When its connection broke, a client sends nothing more until connect() is called.
+
+    To reconnect is its producer's part, which waits between attempts, tells who watches, and sends first
+    what was not confirmed. A send() that connects again by itself hides that what the old connection had
+    taken may be lost.
+    """
+    consumer = await trial.consumer()
+    driver = await _breakable(trial, consumer)
+    if driver.client.ack > Ack.WRITTEN and not isinstance(driver.client, PipelinedClient):
+        not_applicable("waits for an answer to each message, and loses none with a connection")
+    await consumer.crash()
+    await consumer.start()
+    for number in range(1, 4):  # The first finds that it broke; the next may think that all is well again.
+        with contextlib.suppress(DeliveryError):
+            async with trial.patience("sending over a connection that broke ends"):
+                for message in numbered(_TRIES, start=number * _TRIES):
+                    await driver.put([message])
+                    await asyncio.sleep(0.001)
+                    if len(consumer.received) > 1:
+                        break
+    await trial.steady(lambda: len(consumer.received), _MOMENT)
+    again = len(consumer.received) - 1
+    require(not again, f"{again} messages arrived over a connection that nobody had told it to make")
+
+
+@rule(CONSUMER)
+async def tells_of_the_end_once(trial: Trial) -> None:
+    """
+    A PipelinedClient calls broken() once when its connection breaks, and no signal after that.
+
+    It does so on the event loop, never inside start(), with a ConnectError or a SendError. Signals that
+    come later would be taken for those of the next connection.
+    """
+    consumer = await trial.consumer()
+    driver = await _breakable(trial, consumer)
+    if not isinstance(driver.client, PipelinedClient):
+        not_applicable("has a plain client: it has no signals")
+    await consumer.crash()
+    with contextlib.suppress(DeliveryError):
+        async with trial.patience("broken() is called after the consumer went away"):
+            for message in numbered(_TRIES, start=1):
+                await driver.put([message])
+                await asyncio.sleep(0.001)
+            await driver.told()
+    driver.settled()
+    await trial.within("aclose() after broken() returns", driver.client.aclose())
+    await asyncio.sleep(_MOMENT)
+    require(not driver.fault, driver.fault)
+
+
 # -- what they share -------------------------------------------------------------------------------
 
 
-def _confirming(trial: Trial) -> list[Ack]:
-    return [level for level in sorted(trial.subject.transport.acks) if level > Ack.WRITTEN]
+async def _breakable(trial: Trial, consumer: TrialConsumer) -> Driver:
+    """Return a client that is driven without a producer, over a connection that can break."""
+    driver = await trial.driven(consumer, numbered(1))
+    if not consumer.connections:
+        not_applicable("has no connections, as far as its consumer can tell")
+    driver.may_break = True
+    return driver
 
 
 async def _arrive(
@@ -176,19 +232,19 @@ async def _one_arrives(
     async def send(message: bytes) -> None:
         await forwarding.submit([message])
 
-    if not await until_one_arrives(trial, consumer, messages, send):
+    if not await trial.one_arrives(consumer, messages, send):
         raise RuleBroken(f"nothing arrived after the consumer came back{await forwarding.trouble()}")
 
 
 async def _crash_of_one_who_reads_nothing(trial: Trial, level: Ack) -> None:
     consumer = await trial.consumer()
-    forwarding = await Forwarding.to(trial, consumer, ack=level)
+    forwarding = await trial.forwarding(consumer, RELAY, ack=level.label)
     await _arrive(trial, consumer, forwarding, numbered(20, size=1024))
     consumer.pause()
     while len(forwarding.messages) < _MOST:
         given = len(forwarding.messages)
         await forwarding.submit(numbered(_STEP, size=1024, start=given))
-        await steady(lambda: len(forwarding.reported()), trial)
+        await trial.steady(lambda: len(forwarding.reported()))
         if len(forwarding.reported()) < len(forwarding.messages):
             break
     # The kernel of a consumer that reads nothing acknowledges nothing more: what is known now is all.
@@ -201,7 +257,7 @@ async def _crash_of_one_who_reads_nothing(trial: Trial, level: Ack) -> None:
 
 async def _crash_of_one_who_reads(trial: Trial, level: Ack) -> None:
     consumer = await trial.consumer()
-    forwarding = await Forwarding.to(trial, consumer, ack=level)
+    forwarding = await trial.forwarding(consumer, RELAY, ack=level.label)
     await forwarding.submit(numbered(6000, size=512))
     await trial.until(lambda: len(consumer.received) >= 500, "messages stream in")
     read = len(consumer.received)
@@ -221,23 +277,14 @@ async def _crash_of_one_who_reads(trial: Trial, level: Ack) -> None:
 
 async def _swallow_and_reset(trial: Trial, level: Ack) -> None:
     consumer = await trial.consumer()
-    try:
-        proxy = FaultProxy(consumer.url)
-    except (ConfigurationError, UsageError):
-        not_applicable("has no address at which a proxy could stand")
     first, swallowed = numbered(20), numbered(50, start=20)
-    async with proxy:
-        forwarding = await Forwarding.to(trial, proxy.url, ack=level, timeout="1h")
-        try:
-            await _arrive(trial, consumer, forwarding, first)
-        except RuleBroken:
-            if not proxy.accepted:
-                not_applicable("is no stream in which a proxy could stand")
-            raise
+    async with between(trial, consumer) as proxy:
+        forwarding = await trial.forwarding(proxy.url, RELAY, ack=level.label, timeout="1h")
+        await _arrive(trial, consumer, forwarding, first)
         await forwarding.all_delivered()
         proxy.forth.faults = Faults(black_hole=True)
         await forwarding.submit(swallowed)
-        await steady(lambda: len(forwarding.reported()), trial)
+        await trial.steady(lambda: len(forwarding.reported()))
         wrong = forwarding.reported()[len(first) :]
         require(
             not wrong,
@@ -260,10 +307,7 @@ async def _crash_and_come_back(consumer: TrialConsumer, forwarding: Forwarding) 
 
 
 async def _all_arrive(trial: Trial, consumer: TrialConsumer, messages: Sequence[bytes], level: Ack) -> None:
-    needed = set(messages)
-    with contextlib.suppress(RuleBroken):
-        await trial.until(lambda: needed.issubset(consumer.received), "what was not confirmed arrives")
-    lost = needed.difference(consumer.received)
+    lost = await trial.missing(consumer, messages)
     require(
         not lost,
         f"{len(lost)} messages were reported delivered ({level.label}) after the consumer had crashed, "

@@ -1,4 +1,4 @@
-"""That no secret of a URL shows anywhere, and that there is something else to show."""
+"""That no secret of a URL, and no message, shows anywhere, and that there is something else to show."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import contextlib
 import io
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, Self
 
-from producer_pool.aio import AsyncProducerPool
 from producer_pool.contract.options import describe
 from producer_pool.contract.ports import Client
 from producer_pool.testing.consumers import TrialConsumer
-from producer_pool.testing.rule import CLIENT, RuleBroken, require, rule
+from producer_pool.testing.forwarding import Forwarding
+from producer_pool.testing.messages import numbered
+from producer_pool.testing.rule import CLIENT, CONSUMER, RuleBroken, require, rule
 from producer_pool.testing.subject import with_options
-from producer_pool.testing.trial import Trial, numbered
+from producer_pool.testing.trial import Trial
 
-__all__ = ["has_an_address", "shows_no_secret"]
+__all__ = ["has_an_address", "shows_no_message", "shows_no_secret"]
 
 _TIMEOUT: Final = "100ms"
 """For a consumer that does not answer."""
 _TRIES: Final = 50
 """Messages sent to a consumer that crashed."""
+_LONGEST: Final = 16 * 1024 * 1024
+"""Bytes: where more can be carried, no message is too long."""
 
 
 @rule(CLIENT)
@@ -38,15 +42,35 @@ async def shows_no_secret(trial: Trial) -> None:
     own ``from None``: what hangs on an error as its cause is printed with it.
     """
     marker = f"hunter{trial.random.randrange(10**9, 10**10)}"
-    consumer = await trial.consumer() if trial.subject.sees_arrivals else None
-    place = trial.url(consumer or trial.place)
+    to = await trial.somewhere()
     with _Watch(trial, marker) as watch:
-        for secret, url in _secret_urls(trial, place, marker):
+        for secret, url in _secret_urls(trial, trial.url(to), marker):
             watch.secret = secret
-            await _send(trial, watch, url, consumer)
+            await _send(watch, url, None if isinstance(to, str) else to)
         for secret, url in _secret_listeners(trial, marker):
             watch.secret = secret
-            await _listen(trial, watch, url)
+            await _listen(watch, url)
+
+
+@rule(CONSUMER)
+async def shows_no_message(trial: Trial) -> None:
+    """
+    Nothing of a message shows in a log line or an error, at whatever level, and however odd it is.
+
+    Messages are somebody's data, and logs are read by many. Say how long a message is, where it came
+    from, and what is wrong with it, but not what is in it; take care with ``repr()`` of what a library
+    raises.
+    """
+    marker = f"payload{trial.random.randrange(10**9, 10**10)}"
+    consumer = await trial.consumer()
+    text = marker.encode()
+    odd = [text, b"a\n" + text, b"\0" + text, b"\xff" + text]
+    longest = trial.longest(trial.client(consumer))
+    if longest is not None and longest <= _LONGEST:
+        odd.append(text * (longest // len(text) + 1))
+    with _Watch(trial, marker) as watch:
+        watch.secret = "a message"
+        await _send(watch, trial.url(consumer), consumer, odd)
 
 
 @rule(CLIENT)
@@ -57,7 +81,7 @@ async def has_an_address(trial: Trial) -> None:
     `protocol_name` and `address` stand in each log line and each error about its consumer. Both are one
     line of text, and there before connect().
     """
-    client = trial.client(await trial.consumer() if trial.subject.sees_arrivals else trial.place)
+    client = trial.client(await trial.somewhere())
     for name in ("protocol_name", "address"):
         text = getattr(client, name)
         require(isinstance(text, str) and text, f"client.{name} is {text!r}; say it in a few words")
@@ -104,7 +128,7 @@ class _Watch:
     def __init__(self, trial: Trial, marker: str) -> None:
         self.secret = ""
         """What just now is one."""
-        self._trial = trial
+        self.trial = trial
         self._marker = marker
         self._said = io.StringIO()
         self._handler = logging.StreamHandler(self._said)
@@ -133,7 +157,7 @@ class _Watch:
         texts = [
             (where, str(text)),
             ("a log line, or what is printed,", self._said.getvalue()),
-            ("what the event loop reports", "\n".join(self._trial.unseen)),
+            ("what the event loop reports", "\n".join(self.trial.unseen)),
         ]
         for place, whole in texts:
             for line in whole.splitlines():
@@ -155,63 +179,67 @@ class _Watch:
             self.look(f"the traceback of {of}", "".join(traceback.format_exception(error)))
 
 
-async def _send(trial: Trial, watch: _Watch, url: str, consumer: TrialConsumer | None) -> None:
+async def _send(
+    watch: _Watch, url: str, consumer: TrialConsumer | None, messages: Sequence[bytes] = ()
+) -> None:
     """Have a client and a producer meet whatever makes them speak, and look at what they show."""
+    trial = watch.trial
     with watch.errors("making a client"):
         client = trial.client(with_options(url, {"timeout": _TIMEOUT}))
         for name in ("address", "protocol_name"):
             watch.look(f"client.{name}", getattr(client, name))
         watch.look("repr() of a client", repr(client))
-        if consumer is not None:
-            pool = await trial.producing(url, timeout=_TIMEOUT)
-            await _meet_all(trial, watch, client, pool, consumer)
-
-
-async def _meet_all(
-    trial: Trial, watch: _Watch, client: Client, pool: AsyncProducerPool, consumer: TrialConsumer
-) -> None:
-    await consumer.crash()
-    await _meet(trial, watch, client, pool, "one that is not there")
-    await consumer.start()
-    consumer.pause()
-    await _meet(trial, watch, client, pool, "one that does not answer")
-    consumer.resume()
-    await _meet(trial, watch, client, pool, "one that crashes", consumer.crash)
-    await consumer.start()
+        if consumer is None:
+            return
+        forwarding = await trial.forwarding(url, timeout=_TIMEOUT)
+        meet = partial(_meet, watch, client, forwarding, messages or numbered(1))
+        if messages:
+            await meet("one that reads")
+        await consumer.crash()
+        await meet("one that is not there")
+        await consumer.start()
+        consumer.pause()
+        await meet("one that does not answer")
+        consumer.resume()
+        await meet("one that crashes", consumer.crash)
+        await consumer.start()
 
 
 async def _meet(
-    trial: Trial,
     watch: _Watch,
     client: Client,
-    pool: AsyncProducerPool,
+    forwarding: Forwarding,
+    messages: Sequence[bytes],
     who: str,
     crash: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
+    trial = watch.trial
     async with trial.patience(f"meeting {who} ends"):
         with watch.errors(f"connecting to {who}"):
             async with asyncio.timeout(1):
-                await client.__aenter__()
+                await trial.reach(client)
         if crash is not None:
-            await pool.check()
+            await forwarding.pool.check()
             await crash()
-        for message in numbered(_TRIES if crash is not None else 1):
+        for message in [*messages] * (_TRIES // len(messages) if crash is not None else 1):
             with watch.errors(f"sending to {who}"):
                 async with asyncio.timeout(1):
                     await client.send(message)
             with watch.errors(f"forwarding to {who}"):
-                (await pool.forward_to("trial", message)).check()
+                for result in await forwarding.forward([message]):
+                    result.check()
             await asyncio.sleep(0)
         await client.aclose()
-    watch.look("the health of its producer", (await pool.health())["trial"])
+    watch.look("the health of its producer", await forwarding.health())
 
 
-async def _listen(trial: Trial, watch: _Watch, url: str) -> None:
+async def _listen(watch: _Watch, url: str) -> None:
+    trial = watch.trial
     with watch.errors("a listener"):
         listener = trial.subject.factory.listener(url)
         watch.look("repr() of a listener", repr(listener))
         try:
             async with trial.patience("starting a listener ends"):
-                watch.look("the endpoint of a listener", await listener.start((await trial.pool()).intake))
+                watch.look("the endpoint of a listener", await listener.start(trial.pool().intake))
         finally:
             await listener.aclose()
