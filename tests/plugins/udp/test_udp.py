@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from support.ends import make_client, make_listener
 from support.streams import FakeIntake, until
 
 (TRANSPORT,) = producer_pool_udp.producer_pool_transports()
-
-
-def test_scheme_is_the_entry_point() -> None:
-    """The scheme is served by this distribution, and no other is."""
-    found = metadata.distribution("producer-pool-udp").entry_points.select(group="producer_pool.transports")
-
-    assert [(point.name, point.value) for point in found] == [("udp", "producer_pool_udp")]
-    assert TRANSPORT.schemes == ("udp",)
 
 
 def test_guarantees() -> None:

@@ -6,14 +6,12 @@ import asyncio
 import os
 import socket
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import producer_pool_unix
-from producer_pool.contract.options import describe
 from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import InvalidEndpoint, InvalidOption, ListenError, SendError
@@ -28,14 +26,6 @@ TRANSPORTS: dict[str, Transport] = {
     for transport in producer_pool_unix.producer_pool_transports()
     for scheme in transport.schemes
 }
-
-
-def test_schemes_are_the_entry_points() -> None:
-    """The scheme of each entry point is served, and no other; ``.`` stands for ``+``."""
-    found = metadata.distribution("producer-pool-unix").entry_points.select(group="producer_pool.transports")
-
-    assert {point.name.replace(".", "+") for point in found} == set(TRANSPORTS)
-    assert {point.value for point in found} == {"producer_pool_unix"}
 
 
 def test_levels_of_the_platform() -> None:
@@ -275,19 +265,3 @@ def test_options_that_are_wrong(make: Any, url: str, wrong: str) -> None:
     """Each is an error that names the option."""
     with pytest.raises(InvalidOption, match=wrong):
         make(url)
-
-
-def test_options_are_what_the_readme_says() -> None:
-    """Every option of all schemes stands in the README's tables, and no other."""
-    text = (Path(__file__).parents[3] / "plugins/unix/README.md").read_text()
-    tables = text.partition("## Options of consumers")[2]
-    listed = {line.split("`")[1] for line in tables.splitlines() if line.startswith("| `")}
-    options = {
-        option.name
-        for transport in TRANSPORTS.values()
-        for kind in (transport.options, transport.listener_options)
-        if kind is not None
-        for option in describe(kind)
-    }
-
-    assert listed == options

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def here(authority: Authority) -> Identity:
     return authority.issue()
-
-
-def test_schemes_are_the_entry_points() -> None:
-    """The scheme of each entry point is served, and no other; ``.`` stands for ``+``."""
-    found = metadata.distribution("producer-pool-websocket").entry_points.select(
-        group="producer_pool.transports"
-    )
-
-    assert {point.name.replace(".", "+") for point in found} == set(TRANSPORTS)
-    assert {point.value for point in found} == {"producer_pool_websocket"}
 
 
 def test_levels_of_the_platform() -> None:
@@ -184,22 +173,6 @@ def test_options_that_are_wrong(make: Any, url: str, wrong: str) -> None:
     """Each is an error that names the option."""
     with pytest.raises(InvalidOption, match=wrong):
         make(url)
-
-
-def test_options_are_what_the_readme_says() -> None:
-    """Every option of both schemes stands in the README's tables, and no other."""
-    text = (Path(__file__).parents[3] / "plugins/websocket/README.md").read_text()
-    tables = text.partition("## Options of consumers")[2]
-    listed = {line.split("`")[1] for line in tables.splitlines() if line.startswith("| `")}
-    options = {
-        option.name
-        for transport in TRANSPORTS.values()
-        for kind in (transport.options, transport.listener_options)
-        if kind is not None
-        for option in describe(kind)
-    }
-
-    assert listed == options
 
 
 def test_secrets_in_options_are_declared() -> None:
