@@ -87,6 +87,15 @@ def test_rules_that_do_not_apply() -> None:
     assert all(skipped.values())
 
 
+def test_rules_that_are_named() -> None:
+    """They are asked in the order of the suite, and once."""
+    done = check("null:", "--json", rules=("has-an-address", "closes-twice", "has-an-address"))
+
+    told = json.loads(done.stdout)
+    assert [rule["name"] for rule in told["rules"]] == ["closes-twice", "has-an-address"]
+    assert told["counts"] == {"kept": 1, "broken": 0, "skipped": 1}
+
+
 def test_verdicts_that_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verdict that got lost is an error, and no success."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from producer_pool.builtin.memory import MemoryClient
 from producer_pool.discovery.registry import Registry
 from producer_pool.plugin import Ack, Transport
+from producer_pool.testing import rules
 from producer_pool.testing.rule import (
     CLIENT,
     CONFIRMING,
@@ -60,6 +63,18 @@ def test_every_rule_explains_itself(one: Rule) -> None:
     assert one.sentence.count(". ") == 0
     assert len(one.explanation) > 40
     assert one.family in FAMILIES
+
+
+def test_every_rule_is_in_the_suite() -> None:
+    """A module in the folder is a family, and a rule in it is one of RULES: none is forgotten."""
+    found = []
+    for family in pkgutil.iter_modules(rules.__path__):
+        module = import_module(f"{rules.__name__}.{family.name}")
+        found += [one for one in vars(module).values() if isinstance(one, Rule)]
+
+    assert {one.family for one in found} == set(FAMILIES)
+    assert len(found) == len(RULES)
+    assert {one.name for one in found} == RULES.keys()
 
 
 def test_require() -> None:

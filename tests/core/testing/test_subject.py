@@ -11,7 +11,7 @@ from producer_pool.builtin.memory import MemoryClient
 from producer_pool.discovery.registry import Registry
 from producer_pool.model.errors import UnknownScheme, UsageError
 from producer_pool.plugin import Transport
-from producer_pool.testing.subject import Subject, in_kebab_case, with_options
+from producer_pool.testing.subject import Subject, with_options
 from support.zoo.animal import Plugin, transport
 
 
@@ -101,6 +101,16 @@ def test_options_in_a_url(url: str, options: dict[str, str], expected: str) -> N
     assert with_options(url, options) == expected
 
 
-def test_options_as_parameters() -> None:
-    """What Python cannot name has another name there."""
-    assert in_kebab_case({"max_message": "1", "tail": "2"}) == {"max-message": "1", "tail": "2"}
+def test_urls_of_both_ends(tmp_path: Path) -> None:
+    """Each has its own options, with a folder in them, and those that a rule asks for."""
+    subject = Subject(
+        "zoo://127.0.0.1:0",
+        registry(),
+        client_options={"a": "{tmp}/a"},
+        listener_options={"b": "{tmp}/b"},
+    )
+
+    assert subject.client_url("zoo://h:1", tmp_path, max_message="1") == (
+        f"zoo://h:1?a={tmp_path}/a&max-message=1"
+    )
+    assert subject.listener_url("zoo://h:1", tmp_path, b="2") == "zoo://h:1?b=2"

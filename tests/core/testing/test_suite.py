@@ -76,13 +76,29 @@ class TestMemory(TransportConformance):
 """
 
 
-def test_no_rule_vanishes(tmp_path: Path) -> None:
-    """Those that were tried and those that were skipped, with their reasons, are all that there are."""
-    (tmp_path / "test_it.py").write_text(SUITE)
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_it.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+def run_pytest(folder: Path, *arguments: str) -> str:
+    (folder / "test_it.py").write_text(SUITE)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "test_it.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50)
 
-    counts = dict(re.findall(r"(\d+) (passed|skipped)", done.stdout.splitlines()[-1]))
     assert done.returncode == 0, done.stdout
-    assert sum(map(int, counts)) == len(RULES)
-    assert "memory has no listener: it only sends" in done.stdout
+    return done.stdout
+
+
+def test_no_rule_vanishes(tmp_path: Path) -> None:
+    """Those that were tried and those that were skipped are all, though two processes share them."""
+    said = run_pytest(tmp_path, "-rs", "-n", "2")
+
+    counts = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", said.splitlines()[-1])}
+    assert counts.keys() == {"passed", "skipped"}
+    assert sum(counts.values()) == len(RULES)
+    assert "memory has no listener: it only sends" in said
+
+
+def test_choice_of_rules(tmp_path: Path) -> None:
+    """Each is a test of its name, and pytest says how many were left out."""
+    said = run_pytest(tmp_path, "--collect-only", "-p", "no:randomly", "-k", "daemon")
+
+    chosen = [f"test_it.py::TestMemory::test_rule[{name}]" for name in RULES if "daemon" in name]
+    assert said.splitlines()[: len(chosen)] == chosen
+    assert f"{len(chosen)}/{len(RULES)} tests collected ({len(RULES) - len(chosen)} deselected)" in said

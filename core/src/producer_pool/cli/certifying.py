@@ -26,7 +26,7 @@ from producer_pool.model.text import suggestion
 from producer_pool.testing.rule import Rule
 from producer_pool.testing.rules import RULES
 from producer_pool.testing.running import Result, Verdict, run_rule
-from producer_pool.testing.subject import Subject, with_options
+from producer_pool.testing.subject import Subject
 
 __all__ = ["Done", "Progress", "named", "report", "run", "subject_for"]
 
@@ -92,19 +92,19 @@ def subject_for(
 
 def _check(subject: Subject) -> None:
     """Make both ends once: if they cannot be made, no rule has anything to say."""
-    with tempfile.TemporaryDirectory(prefix="check-") as folder:
-        place = subject.place(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="check-") as name:
+        folder = Path(name)
+        place = subject.place(folder)
         Endpoint.parse(place)
 
         ends = (
-            ("client", subject.transport.client, subject.factory.create, subject.client_options),
-            ("listener", subject.transport.listener, subject.factory.listener, subject.listener_options),
+            ("client", subject.transport.client, subject.factory.create, subject.client_url),
+            ("listener", subject.transport.listener, subject.factory.listener, subject.listener_url),
         )
-        for end, there, make, options in ends:
-            filled = {name: value.replace("{tmp}", folder) for name, value in options.items()}
+        for end, there, make, url in ends:
             try:
                 if there is not None:
-                    make(with_options(place, filled))
+                    make(url(place, folder))
             except InvalidOption as error:
                 text = f"{error}; --{end}-option NAME=VALUE gives each {end} an option"
                 raise InvalidOption(text) from None

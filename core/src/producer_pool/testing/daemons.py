@@ -19,7 +19,7 @@ from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.testing.rule import Need, RuleBroken, not_applicable
-from producer_pool.testing.subject import Subject, with_options
+from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import Trial
 
 __all__ = ["COMMAND", "LOADABLE", "TrialDaemon"]
@@ -148,7 +148,7 @@ def _source(trial: Trial, folder: Path) -> tuple[bool, str]:
     """Return where the daemon is to listen, and whether that is with the transport on trial."""
     subject = trial.subject
     if subject.transport.listener is not None and not _is_taken(subject.url):
-        return True, with_options(subject.place(folder), trial.filled(subject.listener_options))
+        return True, subject.listener_url(subject.place(folder), trial.folder)
     if _OTHER in subject.registry.schemes():
         return False, f"{_OTHER}://127.0.0.1:0"
     return not_applicable(

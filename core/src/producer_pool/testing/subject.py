@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from producer_pool.testing.consumers import TrialConsumer
     from producer_pool.testing.trial import Trial
 
-__all__ = ["Subject", "in_kebab_case", "with_options"]
+__all__ = ["Subject", "filled", "with_options"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,19 @@ class Subject:
         """Return its URL with *folder* in the place of ``{tmp}``."""
         return self.url.replace("{tmp}", str(folder))
 
+    def client_url(self, url: str, folder: Path, **options: str) -> str:
+        """Return *url* with the options that each consumer's URL gets, and *options* (``x_y="1"``)."""
+        return with_options(url, {**filled(self.client_options, folder), **_in_kebab_case(options)})
+
+    def listener_url(self, url: str, folder: Path, **options: str) -> str:
+        """Return *url* with the options that each listener's URL gets, and *options*."""
+        return with_options(url, {**filled(self.listener_options, folder), **_in_kebab_case(options)})
+
+
+def filled(options: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return *options* with *folder* in the place of ``{tmp}``."""
+    return {name: value.replace("{tmp}", str(folder)) for name, value in options.items()}
+
 
 def with_options(url: str, options: Mapping[str, str]) -> str:
     """Return *url* with more options, encoded; one that it has already is replaced."""
@@ -123,6 +136,6 @@ def with_options(url: str, options: Mapping[str, str]) -> str:
     return "?".join(filter(None, (bare, "&".join(kept + added))))
 
 
-def in_kebab_case(options: Mapping[str, str]) -> dict[str, str]:
+def _in_kebab_case(options: Mapping[str, str]) -> dict[str, str]:
     """Return *options*, named as Python names parameters, with the names that they have in URLs."""
     return {name.replace("_", "-"): value for name, value in options.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -21,7 +21,7 @@ from producer_pool.testing.forwarding import DIRECT, Forwarding
 from producer_pool.testing.messages import difference, numbered
 from producer_pool.testing.patience import bounded, settling
 from producer_pool.testing.rule import RuleBroken, require
-from producer_pool.testing.subject import Subject, in_kebab_case, with_options
+from producer_pool.testing.subject import Subject
 
 __all__ = ["PATIENCE", "Trial"]
 
@@ -103,7 +103,7 @@ class Trial:
     def url(self, to: TrialConsumer | str, **options: str) -> str:
         """Return the URL by which a client reaches *to*, with *options* (``max_message="1KiB"``)."""
         url = to if isinstance(to, str) else to.url
-        return with_options(url, {**self.filled(self.subject.client_options), **in_kebab_case(options)})
+        return self.subject.client_url(url, self.folder, **options)
 
     def client(self, to: TrialConsumer | str, **options: str) -> Client:
         """Return a client for *to* as the factory makes it; not connected, and closed after the rule."""
@@ -113,8 +113,7 @@ class Trial:
 
     def listener(self, at: str, **options: str) -> Listener:
         """Return a listener for *at* as the factory makes it; not started, and closed after the rule."""
-        given = {**self.filled(self.subject.listener_options), **in_kebab_case(options)}
-        listener = self.subject.factory.listener(with_options(at, given))
+        listener = self.subject.factory.listener(self.subject.listener_url(at, self.folder, **options))
         self._closed_after(listener.aclose)
         return listener
 
@@ -177,10 +176,6 @@ class Trial:
         """Return the bytes of the longest message that *client* declares to carry; None: no limit."""
         limits = (client.max_message, self.subject.transport.max_message)
         return min((limit for limit in limits if limit is not None), default=None)
-
-    def filled(self, options: Mapping[str, str]) -> dict[str, str]:
-        """Return *options* with the trial's folder in the place of ``{tmp}``."""
-        return {name: value.replace("{tmp}", str(self.folder)) for name, value in options.items()}
 
     def levels(self, above: Ack = Ack.WRITTEN) -> list[Ack]:
         """Return the declared levels of acknowledgement above that one, from the lowest on."""

@@ -105,7 +105,7 @@ def _secret_listeners(trial: Trial, marker: str) -> Iterator[tuple[str, str]]:
     """Yield the same for listeners."""
     transport = trial.subject.transport
     if transport.listener is not None:
-        place = with_options(trial.place, trial.filled(trial.subject.listener_options))
+        place = trial.subject.listener_url(trial.place, trial.folder)
         yield from _secret_options(trial, place, transport.listener_options or transport.options, marker)
 
 

@@ -17,7 +17,7 @@ from producer_pool.model.errors import ConfigurationError, DeliveryError, Invali
 from producer_pool.testing.consumers import TrialConsumer
 from producer_pool.testing.messages import difference, numbered
 from producer_pool.testing.rule import CLIENT, CONSUMER, OPTIONS, RuleBroken, require, rule
-from producer_pool.testing.subject import with_options
+from producer_pool.testing.subject import filled
 from producer_pool.testing.trial import Trial
 
 __all__ = [
@@ -223,17 +223,12 @@ def _kinds(trial: Trial) -> Iterator[tuple[str, Any]]:
         yield "listener", kind
 
 
-def _base(trial: Trial, end: str) -> dict[str, str]:
-    """Return the options that the suite was given for this end."""
-    subject = trial.subject
-    return trial.filled(subject.client_options if end == "client" else subject.listener_options)
-
-
 def _check_default(trial: Trial, end: str, kind: Any, one: Option) -> None:
     where = f"option {one.name} of a {end}"
     name = one.name.replace("-", "_")
     known = {option.name for option in describe(kind)}
-    base = {name: value for name, value in _base(trial, end).items() if name in known and name != one.name}
+    given = trial.subject.client_options if end == "client" else trial.subject.listener_options
+    base = {name: value for name, value in filled(given, trial.folder).items() if name in known - {one.name}}
     try:
         default = getattr(coerce(kind, base, where=where), name)
     except InvalidOption:
@@ -326,10 +321,10 @@ def _make(trial: Trial, end: str, options: dict[str, str], *, refused: bool = Fa
     subject = trial.subject
     shown = "&".join(f"{name}={value}" for name, value in options.items())
     try:
-        make: Callable[[str], object] = (
-            subject.factory.create if end == "client" else subject.factory.listener
-        )
-        make(with_options(trial.place, {**_base(trial, end), **options}))
+        if end == "client":
+            subject.factory.create(subject.client_url(trial.place, trial.folder, **options))
+        else:
+            subject.factory.listener(subject.listener_url(trial.place, trial.folder, **options))
     except ConfigurationError as error:
         require(str(error).isprintable(), f"{shown} of a {end}: an error of several lines: {error}")
         return str(error)
