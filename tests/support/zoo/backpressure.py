@@ -8,6 +8,7 @@ from threading import Thread
 
 from producer_pool.plugin import Batch, Settled
 from support.zoo.animal import animal
+from support.zoo.handmade import HandmadeClient
 from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener
 
 
@@ -27,6 +28,15 @@ class BuffersWithoutEnd(PlainClient):
             rest = wire
         if rest or self.buffer:
             self.buffer.append(rest or wire)
+
+
+@animal("bounds-what-it-holds", says=r"took 32 MiB while nothing was read, and keeps [23]\d MiB of them")
+class ForgetsToDrain(HandmadeClient):
+    """It writes, and does not wait until anything is written."""
+
+    async def write(self, wire: bytes) -> None:
+        assert self.writer is not None
+        self.writer.write(wire)
 
 
 @animal("goes-on-after-a-pause", says=r"waited .* in vain: every message comes to an outcome")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from producer_pool.plugin import ConnectError, SendError
+from producer_pool.plugin import Ack, ConnectError, SendError
 from support.zoo.animal import animal
+from support.zoo.handmade import AnsweredClient, AnsweringListener
 from support.zoo.healthy import PlainClient
 
 
@@ -68,6 +69,22 @@ class TriesAgainByItself(PlainClient):
             else:
                 return
         raise ConnectError("after four attempts")
+
+
+@animal(
+    "lost-answer-is-a-send-error",
+    says=r"send\(\) of a message that arrived raised ConnectError: no answer",
+    listener=AnsweringListener,
+    acks={Ack.APP},
+)
+class TakesSilenceForAbsence(AnsweredClient):
+    """If the answer does not come, it says that nobody is there."""
+
+    async def answered(self) -> None:
+        try:
+            await super().answered()
+        except OSError:
+            raise ConnectError("no answer") from None
 
 
 @animal("raises-only-its-errors", says=r"raised GivesUp: the consumer is gone, and no DeliveryError")

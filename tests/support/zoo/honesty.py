@@ -74,6 +74,16 @@ class KeepsABuffer(PlainClient):
 
 
 @animal("written-means-written", says=r"[1-9] of \d+ messages never arrived: send\(\) had returned")
+class LeavesTheLimitsAsTheyAre(HandmadeClient):
+    """It drains as the library does by default: until less than 64 KiB are not written."""
+
+    async def connect(self) -> None:
+        await super().connect()
+        assert self.writer is not None
+        self.writer.transport.set_write_buffer_limits()
+
+
+@animal("written-means-written", says=r"[1-9] of \d+ messages never arrived: send\(\) had returned")
 class ReturnsWhenTimeIsUp(HandmadeClient):
     """send() bounds its time, and returns when that is over."""
 

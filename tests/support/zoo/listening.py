@@ -34,6 +34,17 @@ class TellsWhereItWasAskedToListen(ZooListener):
         return (await super().start(intake)).at("127.0.0.1", 0)
 
 
+@animal("listener-stays-where-it-was-told", says=r"listens at 127\.0\.0\.1, as it says, and at all other")
+class ListensEverywhere(HandmadeListener):
+    """The host in its URL is for show."""
+
+    async def start(self, intake: Intake) -> Endpoint:
+        host, self.host = self.host, "0.0.0.0"
+        endpoint = await super().start(intake)
+        self.host = host
+        return endpoint.at(host, endpoint.port)
+
+
 @animal("listener-frees-its-address", says=r"could not be listened at again: ListenError")
 class KeepsItsAddress(ZooListener):
     """The socket that it listened at stays open."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from producer_pool.plugin import Ack, Batch, DeliveryError, Settled
+from producer_pool.plugin import Ack, Batch, DeliveryError, Rejected, Settled
 from support.zoo.animal import animal
+from support.zoo.handmade import HandmadeClient
 from support.zoo.healthy import PipelinedClient, PlainClient
 
 
@@ -33,6 +35,42 @@ class SwallowsErrors(PlainClient):
     async def send(self, message: bytes) -> None:
         with contextlib.suppress(DeliveryError):
             await super().send(message)
+
+
+@animal("notices-the-end", says=r"a message for a consumer that went away is Rejected: gone")
+class GivesUpForGood(PlainClient):
+    """When its consumer is gone, it says that nothing will ever be taken."""
+
+    async def write(self, wire: bytes) -> None:
+        try:
+            await super().write(wire)
+        except DeliveryError:
+            raise Rejected("gone") from None
+
+
+@animal("notices-the-end", says=r"500 messages were reported delivered after the consumer went away")
+class SwallowsWhatItsReaderFinds(HandmadeClient):
+    """A task reads, and keeps what it finds to itself; what is written then goes nowhere."""
+
+    async def connect(self) -> None:
+        await super().connect()
+        self.reading = asyncio.ensure_future(self.read())
+
+    async def read(self) -> None:
+        with contextlib.suppress(Exception):
+            while await self.reader.read(1000):
+                continue
+
+    async def write(self, wire: bytes) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if not self.reading.done():
+            await super().write(wire)
+
+    async def aclose(self) -> None:
+        if self.writer is not None:
+            self.reading.cancel()
+        await super().aclose()
 
 
 @animal("doubles-nothing-confirmed", says=r"50 of 50 messages that were reported delivered were sent again")

@@ -22,8 +22,10 @@ from producer_pool.testing.whereabouts import of_coroutine, of_thread, where
 
 __all__ = ["Result", "Verdict", "run_rule"]
 
-_LIMIT: Final = 3.0
+_LIMIT: Final = 2.5
 """Times the patience that a rule may take as a whole: longer than it waits for anything."""
+_WORK: Final = 20.0
+"""Seconds for all else that it does, on a machine that is busy."""
 _ENDING: Final = 5.0
 """Seconds in which the tasks of a rule have to end when they are cancelled."""
 
@@ -48,12 +50,19 @@ class Verdict:
     """For the one who mends it: a traceback."""
 
 
-def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None, patience: float = PATIENCE) -> Verdict:
+def run_rule(
+    subject: Subject,
+    rule: Rule,
+    *,
+    seed: int | None = None,
+    patience: float = PATIENCE,
+    limit: float | None = None,
+) -> Verdict:
     """
     Return what *rule* says of *subject*. Never raises for anything that the transport does.
 
     *seed* repeats what an earlier run left to chance. What does not come true within *patience*, in
-    seconds, never will.
+    seconds, never will; what is not done within *limit*, by default longer, is left behind.
     """
     lacking = rule.lacking(subject)
     if lacking:
@@ -61,7 +70,8 @@ def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None, patience:
     seed = random.randrange(1 << 32) if seed is None else seed
     with tempfile.TemporaryDirectory(prefix="trial-", ignore_cleanup_errors=True) as folder:
         trial = Trial(subject, Path(folder), seed, patience=patience)
-        verdict = _Run(rule, trial, patience).verdict()
+        limit = max(_LIMIT * patience, _WORK) if limit is None else limit
+        verdict = _Run(rule, trial, limit, min(_ENDING, patience)).verdict()
     if verdict.result is not Result.BROKEN:
         return verdict
     return replace(verdict, text=f"{verdict.text} (seed {seed})")
@@ -70,11 +80,11 @@ def run_rule(subject: Subject, rule: Rule, *, seed: int | None = None, patience:
 class _Run:
     """One rule, on a thread of its own: a transport that blocks the loop for ever is left behind there."""
 
-    def __init__(self, rule: Rule, trial: Trial, patience: float) -> None:
+    def __init__(self, rule: Rule, trial: Trial, limit: float, ending: float) -> None:
         self._rule = rule
         self._trial = trial
-        self._limit = _LIMIT * patience
-        self._ending = min(_ENDING, patience)
+        self._limit = limit
+        self._ending = ending
         self._check: Coroutine[Any, Any, None] = rule.check(trial)
         self._verdict: Verdict | None = None
 

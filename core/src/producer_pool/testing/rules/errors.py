@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from producer_pool.contract.ports import PipelinedClient
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import ConnectError, DeliveryError, Rejected
+from producer_pool.model.errors import ConnectError, DeliveryError, Rejected, SendError
+from producer_pool.testing.between import between
 from producer_pool.testing.consumers import TrialConsumer
 from producer_pool.testing.messages import numbered
 from producer_pool.testing.patience import bounded
-from producer_pool.testing.rule import CONSUMER, RuleBroken, require, rule
+from producer_pool.testing.proxy_faults import Faults
+from producer_pool.testing.rule import CONFIRMING, CONSUMER, RuleBroken, not_applicable, require, rule
 from producer_pool.testing.trial import Trial
 
 __all__ = [
     "absent_consumer_is_a_connect_error",
+    "lost_answer_is_a_send_error",
     "raises_only_its_errors",
 ]
 
@@ -61,6 +65,34 @@ async def absent_consumer_is_a_connect_error(trial: Trial) -> None:
                 raise RuleBroken(f"send() to nobody raised {_named(error)}, and not a SendError") from error
             await asyncio.sleep(0.001)
     raise RuleBroken(f"connect() to nobody, and {_TRIES} times send(), raised nothing")
+
+
+@rule(CONSUMER, CONFIRMING)
+async def lost_answer_is_a_send_error(trial: Trial) -> None:
+    """
+    When a connection breaks after a message arrived, and before its answer did, send() raises a SendError.
+
+    It says that the message may have arrived. A ConnectError would say that it cannot have: then it is
+    sent again although nobody asked for that, and arrives twice.
+    """
+    consumer = await trial.consumer()
+    client = trial.client(consumer)
+    if isinstance(client, PipelinedClient):
+        not_applicable("has a client that tells how far messages got, and not whether one did")
+    first, lost = numbered(2)
+    async with between(trial, consumer) as proxy:
+        client = trial.client(proxy.url)
+        async with trial.patience("a client connects, and sends a message"):
+            await trial.reach(client)
+            await client.send(first)
+        proxy.back.faults = Faults(black_hole=True)
+        sending = asyncio.ensure_future(client.send(lost))
+        await trial.until(lambda: lost in consumer.received, "a message arrives")
+        proxy.reset()
+        async with trial.patience("send() ends when the connection breaks"):
+            await asyncio.wait([sending])
+        error = sending.exception()
+        require(isinstance(error, SendError), f"send() of a message that arrived raised {_named(error)}")
 
 
 @rule(CONSUMER)

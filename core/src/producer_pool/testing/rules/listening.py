@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from typing import Final
 
 from producer_pool.contract.ports import Client
@@ -29,6 +30,7 @@ __all__ = [
     "listener_leaves_nothing",
     "listener_outlives_strangers",
     "listener_reads_nothing_while_paused",
+    "listener_stays_where_it_was_told",
     "listener_stops_accepting_alone",
     "listener_tells_its_address",
     "taken_address_is_a_listen_error",
@@ -69,6 +71,26 @@ async def listener_tells_its_address(trial: Trial) -> None:
     require(not consumer.url.endswith(":0"), f"start() returned {consumer.url}, where nobody can connect")
     if trial.subject.transport.client is not None:
         await trial.reached(consumer, numbered(1)[0])
+
+
+@rule(LISTENER)
+async def listener_stays_where_it_was_told(trial: Trial) -> None:
+    """
+    A listener at an address of this machine alone cannot be reached at another one.
+
+    Whoever writes 127.0.0.1 wants no other machine to connect. To bind a port at all addresses, which is
+    what an empty host means to many libraries, opens it to the network.
+    """
+    consumer = await trial.listening()
+    try:
+        endpoint = Endpoint.parse(consumer.url)
+        port = endpoint.port
+    except ConfigurationError:
+        not_applicable("has no ports")
+    if endpoint.host not in ("127.0.0.1", "localhost") or sys.platform != "linux":
+        not_applicable(f"is at {endpoint.host}, beside which this platform has no other address")
+    taken = all(not _is_free(f"127.0.0.{number}", port) for number in range(2, 5))
+    require(not taken, f"it listens at {endpoint.host}, as it says, and at all other addresses, too")
 
 
 @rule(LISTENER)
@@ -352,6 +374,17 @@ async def listener_counts(trial: Trial) -> None:
 
 
 # -- what they share -------------------------------------------------------------------------------
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether a socket can be bound there: it cannot if one at all addresses has the port."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            try:
+                sock.bind((host, port))
+            except OSError:
+                return False
+    return True
 
 
 async def _require_served(

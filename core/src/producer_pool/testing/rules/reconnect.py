@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from producer_pool.contract.ports import PipelinedClient
-from producer_pool.model.errors import DeliveryError
+from producer_pool.model.errors import DeliveryError, Rejected
 from producer_pool.model.outcomes import Ack
 from producer_pool.testing.between import between
 from producer_pool.testing.consumers import TrialConsumer
@@ -137,7 +137,7 @@ async def notices_the_end(trial: Trial) -> None:
 
     The first may be: the kernel takes it before it knows. Then send() has to raise a SendError, or a
     PipelinedClient to call broken(). If this fails, an error is swallowed: of a write, or of the task
-    that reads.
+    that reads. Rejected is for what the consumer will never take: such a message is not sent again.
     """
     consumer = await trial.consumer()
     forwarding = await trial.forwarding(consumer)
@@ -147,6 +147,8 @@ async def notices_the_end(trial: Trial) -> None:
         async with trial.patience("forwarding to a consumer that is gone returns"):
             (result,) = await forwarding.forward([message])
         if not result.ok:
+            given_up = isinstance(result.error, Rejected)
+            require(not given_up, f"a message for a consumer that went away is Rejected: {result.error}")
             return
         await asyncio.sleep(0.001)
     raise RuleBroken(f"{_TRIES} messages were reported delivered after the consumer went away")
