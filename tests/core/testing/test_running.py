@@ -73,7 +73,7 @@ def test_transport_that_blocks_the_loop() -> None:
     async def check(trial: Trial) -> None:
         over.wait()  # here
 
-    verdict = run_rule(plain(), check, patience=0.1)
+    verdict = run_rule(plain(), check, limit=0.3)
     over.set()
 
     assert verdict.result is Result.BROKEN
@@ -91,7 +91,7 @@ def test_transport_that_waits_for_ever() -> None:
     async def check(trial: Trial) -> None:
         await waits()
 
-    verdict = run_rule(plain(), check, patience=0.1)
+    verdict = run_rule(plain(), check, limit=0.3)
 
     assert verdict.result is Result.BROKEN
     assert re.search(r"not done within 0\.3 s; it hangs in wait\(\) .*, called by waits\(\) ", verdict.text)
@@ -140,7 +140,9 @@ def test_fault_is_not_hidden_by_a_closing_that_never_ends() -> None:
             trial.client("zoo://h:1")
         require(False, "what it is about")
 
-    assert run_rule(subject_of(NeverCloses), check, seed=1, patience=0.1).text == "what it is about (seed 1)"
+    verdict = run_rule(subject_of(NeverCloses), check, seed=1, patience=0.1, limit=0.3)
+
+    assert verdict.text == "what it is about (seed 1)"
 
 
 def test_fault_is_not_hidden_by_one_in_closing() -> None:
