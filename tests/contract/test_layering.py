@@ -14,6 +14,7 @@ LAYERS = {
     "model": 1,
     "contract": 2,
     "delivery": 3,
+    "storage": 3,
     "discovery": 3,
     "toolkit": 3,
     "builtin": 3,

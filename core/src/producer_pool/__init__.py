@@ -45,13 +45,14 @@ if TYPE_CHECKING:
         Rejected,
         SchemeConflict,
         SendError,
+        StorageError,
         UnknownProducer,
         UnknownScheme,
         UsageError,
         WrongThread,
     )
     from producer_pool.model.outcomes import Ack, ForwardResult, Outcome, Results
-    from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry
+    from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry, Spool
     from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
     from producer_pool.pool import ProducerPool
     from producer_pool.server import AsyncServer, Server, bind_transport, bind_transport_async
@@ -96,13 +97,14 @@ _MODULES = {
         "Rejected",
         "SchemeConflict",
         "SendError",
+        "StorageError",
         "UnknownProducer",
         "UnknownScheme",
         "UsageError",
         "WrongThread",
     ],
     "model.outcomes": ["Ack", "ForwardResult", "Outcome", "Results"],
-    "model.policies": ["DeliveryPolicy", "Limits", "Overflow", "Retry"],
+    "model.policies": ["DeliveryPolicy", "Limits", "Overflow", "Retry", "Spool"],
     "model.stats": ["Health", "ListenerStats", "PoolStats", "ProducerStats", "State"],
     "pool": ["ProducerPool"],
     "server": ["AsyncServer", "Server", "bind_transport", "bind_transport_async"],
@@ -157,6 +159,7 @@ __all__ = [
     "Rejected",
     "SchemeConflict",
     "SendError",
+    "StorageError",
     "UnknownProducer",
     "UnknownScheme",
     "UsageError",
@@ -171,6 +174,7 @@ __all__ = [
     "Limits",
     "Overflow",
     "Retry",
+    "Spool",
     # model.stats
     "Health",
     "ListenerStats",

@@ -269,6 +269,8 @@ def test_all_delivery_options() -> None:
         retry_backoff="1s",
         retry_max_backoff="2m",
         retry_stable="3s",
+        spool_quota="2GiB",
+        dead_letters="letters",
     )
 
     assert made == DeliveryPolicy(
@@ -277,8 +279,10 @@ def test_all_delivery_options() -> None:
         ack=Ack.KERNEL,
         deadline=3600,
         retry=Retry(attempts=5, backoff=1, max_backoff=120, stable=3),
+        spool_quota=2 * 1024**3,
+        dead_letters="letters",
     )
-    assert len(DELIVERY_OPTIONS) == 8
+    assert len(DELIVERY_OPTIONS) == 10
 
 
 def test_some_delivery_options() -> None:

@@ -1,12 +1,13 @@
 """Command line, environment and file together."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from producer_pool.discovery.config import SETTINGS, Settings
 from producer_pool.model.errors import ConfigurationError
-from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
 
 MiB = 1024 * 1024
 
@@ -194,3 +195,46 @@ def test_secret_in_settings(caplog: pytest.LogCaptureFixture) -> None:
     assert settings.listeners[0].shown == "tcp://***@h:1"
     assert "hunter2" not in caplog.text
     assert "use PRODUCER_<ID>_FILE instead" in caplog.text
+
+
+def test_spool() -> None:
+    """Its settings come together in one value, wherever each of them stands."""
+    settings = Settings.read(
+        {"PRODUCER_POOL_SPOOL": "here", "PRODUCER_POOL_SPOOL_AGE": "7d"},
+        flags={"spool-sync": "interval:50ms", "spool-size": "1GiB"},
+    )
+
+    assert settings.spool == Spool("here", sync=0.05, size=1024 * MiB, age=7 * 86400)
+
+
+@pytest.mark.parametrize("word,seconds", [("always", 0.0), ("os", math.inf), ("interval:2s", 2.0)])
+def test_when_a_spool_is_synced(word: str, seconds: float) -> None:
+    """There is a word for each of the three ways."""
+    settings = Settings.read({}, flags={"spool": "here", "spool-sync": word, "spool-age": "unlimited"})
+
+    assert settings.spool == Spool("here", sync=seconds)
+
+
+@pytest.mark.parametrize(
+    "flags,fault",
+    [
+        ({"spool-sync": "os"}, "--spool-sync: there is no spool; name its folder: --spool DIR"),
+        ({"spool": "s", "spool-sync": "now"}, "--spool-sync: 'now' is none of always, interval:DURATION"),
+        ({"spool": "s", "spool-sync": "interval:now"}, "--spool-sync: 'now' is not a duration"),
+        ({"spool": "s", "spool-size": "1kB"}, "--spool-size: spool-size must be at least 1MiB"),
+        ({"spool": "s", "spool-age": "0"}, "--spool-age: spool-age must be above 0 seconds"),
+        ({"spool": ""}, "--spool: it is empty, or holds a zero byte; write the path of a folder"),
+        ({"dead-letters": ""}, "--dead-letters: it is empty, or holds a zero byte"),
+    ],
+)
+def test_spools_that_cannot_be(flags: dict[str, str], fault: str) -> None:
+    """Each says what would do."""
+    with pytest.raises(ConfigurationError) as raised:
+        Settings.read({}, flags=flags)
+
+    assert str(raised.value).startswith(fault)
+
+
+def test_dead_letters() -> None:
+    """They are kept as they are written: a folder, or a URL."""
+    assert Settings.read({"PRODUCER_POOL_DEAD_LETTERS": "tcp://h:1"}).dead_letters == "tcp://h:1"

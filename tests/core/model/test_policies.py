@@ -1,6 +1,7 @@
 """Policies: what is refused, and the arithmetic of the backoff."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from producer_pool.model.policies import (
     Limits,
     Overflow,
     Retry,
+    Spool,
     checked_limits,
     checked_policy,
+    checked_spool,
 )
 
 seconds = st.floats(0.001, 1000)
@@ -143,3 +146,38 @@ def test_no_limits() -> None:
     """The same for the bounds of a pool."""
     with pytest.raises(ConfigurationError, match=r"such as Limits\(drain=10\), not 10"):
         checked_limits(10)
+
+
+@pytest.mark.parametrize(
+    "wrong,fault",
+    [
+        ({"path": ""}, "the path of a spool is that of a folder, not ''"),
+        ({"path": 7}, "the path of a spool is that of a folder, not 7"),
+        ({"sync": -1}, "spool-sync must not be negative"),
+        ({"sync": "50ms"}, "sync is a number here, such as bytes or seconds, not '50ms'; units go with URLs"),
+        ({"size": 4096}, "spool-size must be at least 1MiB"),
+        ({"age": 0}, "spool-age must be above 0 seconds"),
+    ],
+)
+def test_spools_that_cannot_be(wrong: dict[str, Any], fault: str) -> None:
+    """The error says which value, and what would do."""
+    with pytest.raises(ConfigurationError) as raised:
+        Spool(**{"path": "spool", **wrong})
+
+    assert str(raised.value) == fault
+
+
+def test_what_is_taken_for_a_spool() -> None:
+    """One, its path as a text or a Path, or none; anything else is named."""
+    assert checked_spool(None) is None
+    assert checked_spool("here") == Spool("here")
+    assert checked_spool(Path("here")) == Spool(Path("here"))
+    assert checked_spool(Spool("here", sync=0.05)) == Spool("here", sync=0.05)
+    with pytest.raises(ConfigurationError, match=r"spool is the path of a folder, or a Spool"):
+        checked_spool(7)
+
+
+def test_dead_letters_that_cannot_be() -> None:
+    """An empty text would be the folder of the process."""
+    with pytest.raises(ConfigurationError, match="dead-letters is the path of a folder or a URL"):
+        DeliveryPolicy(dead_letters="")

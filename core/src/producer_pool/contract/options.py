@@ -267,6 +267,12 @@ class _DeliveryOptions:
     retry_stable: Duration | None = option(
         None, "a connection that lasted this long makes the backoff start anew"
     )
+    spool_quota: Size | None = option(
+        None, "bytes that may lie in the spool for this producer; beyond it, overflow applies"
+    )
+    dead_letters: str | None = option(
+        None, "where messages go that were given up: a folder, or the URL of a consumer"
+    )
 
 
 DELIVERY_OPTIONS: Final = tuple(describe(_DeliveryOptions))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from producer_pool.discovery.selection import PluginSelection
 from producer_pool.discovery.tomlfile import read_file
 from producer_pool.model.endpoint import Endpoint, redact
 from producer_pool.model.errors import ConfigurationError
-from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
 from producer_pool.model.text import parse_duration, parse_size, suggestion
 
 __all__ = ["SETTINGS", "ListenerSetting", "ProducerSetting", "Settings"]
@@ -35,6 +36,8 @@ T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
 _POLICIES: Final = {"direct": DeliveryPolicy.direct(), "relay": DeliveryPolicy.relay()}
+_SYNCS: Final = {"always": 0.0, "os": math.inf}
+_SPOOL: Final = ("spool-sync", "spool-size", "spool-age")
 _LOG_LEVELS: Final = {name: name for name in ("debug", "info", "warning", "error")}
 _YES_NO: Final = {"yes": True, "no": False}
 _TO: Final = re.compile(r"([^:/?=@]*)=(.*)", re.DOTALL)
@@ -65,6 +68,10 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     policy: DeliveryPolicy | None = None
     """None: nobody chose one."""
+    spool: Spool | None = None
+    """None: messages are kept in memory only."""
+    dead_letters: str | None = None
+    """Where messages go that were given up, for producers that do not say so themselves."""
     plugins: PluginSelection = field(default_factory=PluginSelection)
     """For the registry: ``Registry(settings.plugins)``."""
     plugin_files: tuple[str, ...] = ()
@@ -184,6 +191,8 @@ def _merged(layers: Sequence[Layer], faults: Faults) -> Settings:
         producers=tuple(producers.values()),
         limits=Limits(**{name: read[name] for name in ("buffer", "drain") if name in read}),
         policy=read.get("policy"),
+        spool=_spool(read, found, faults),
+        dead_letters=read.get("dead-letters"),
         plugins=plugins,
         plugin_files=tuple(value.text for value in found.get("plugin", ())),
         log_level=read.get("log-level", "info"),
@@ -209,6 +218,21 @@ def _listeners(values: Iterable[Value], faults: Faults) -> tuple[ListenerSetting
     return tuple(listeners.values())
 
 
+def _spool(read: Mapping[str, Any], found: Mapping[str, tuple[Value, ...]], faults: Faults) -> Spool | None:
+    """Return the spool that the settings ask for; those of it without a folder are a mistake."""
+    given = {name.removeprefix("spool-"): read[name] for name in _SPOOL if name in read}
+    if "spool" in read:
+        return Spool(read["spool"], **given)
+    for name in _SPOOL:
+        if name in found:
+            with faults.noted():
+                raise ConfigurationError(
+                    f"{found[name][0].origin}: there is no spool; name its folder: "
+                    f"{SETTINGS['spool'].flag} DIR or {SETTINGS['spool'].variable}"
+                )
+    return None
+
+
 def _read(value: Value, how: Callable[[str], T]) -> T:
     try:
         return how(value.text)
@@ -218,6 +242,21 @@ def _read(value: Value, how: Callable[[str], T]) -> T:
 
 def _positive(text: str) -> int:
     return Limits(buffer=parse_size(text)).buffer
+
+
+def _sync(text: str) -> float:
+    if text in _SYNCS:
+        return _SYNCS[text]
+    kind, colon, seconds = text.partition(":")
+    if kind == "interval" and colon:
+        return Spool("spool", sync=parse_duration(seconds)).sync
+    raise ConfigurationError(f"{text!r} is none of always, interval:DURATION such as interval:50ms, os")
+
+
+def _some(text: str) -> str:
+    if not text or "\0" in text:
+        raise ConfigurationError("it is empty, or holds a zero byte; write the path of a folder")
+    return text
 
 
 def _word(words: Mapping[str, T]) -> Callable[[str], T]:
@@ -235,6 +274,13 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "buffer": _positive,
     "drain": parse_duration,
     "policy": _word(_POLICIES),
+    "spool": _some,
+    "spool-sync": _sync,
+    "spool-size": lambda text: Spool("spool", size=parse_size(text)).size,
+    "spool-age": lambda text: (
+        math.inf if text == "unlimited" else Spool("spool", age=parse_duration(text)).age
+    ),
+    "dead-letters": _some,
     "log-level": _word(_LOG_LEVELS),
     "json": _word(_YES_NO),
 }

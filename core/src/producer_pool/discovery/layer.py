@@ -71,6 +71,27 @@ SETTINGS: Final = {
             "what producers do unless their URLs say otherwise",
         ),
         Setting(
+            "spool",
+            "DIR",
+            "none",
+            "a folder where messages are stored before they are forwarded, so that they outlive the process",
+        ),
+        Setting(
+            "spool-sync",
+            "always|interval:DURATION|os",
+            "always",
+            "when what was stored is safe from a power cut: before it counts as stored, after that time, or "
+            "when the system likes",
+        ),
+        Setting("spool-size", "SIZE", "4GiB", "bytes that the spool may take on disk"),
+        Setting("spool-age", "DURATION", "unlimited", "how old a stored message may become"),
+        Setting(
+            "dead-letters",
+            "DIR|URL",
+            "none",
+            "where messages go that were given up, unless the URL of their producer says so itself",
+        ),
+        Setting(
             "plugin",
             "FILE",
             "none",

@@ -16,6 +16,7 @@ Every exception that Producer Pool raises, in one tree.
     │   │   └── ForkedPool
     │   └── WrongThread
     ├── ListenError                 an endpoint cannot be listened at
+    ├── StorageError                a folder for durable messages cannot be used
     ├── FramingError                bytes on a wire break the rules of their framing
     │   └── MessageTooLarge
     └── DeliveryError               why one message did not reach one consumer
@@ -54,6 +55,7 @@ __all__ = [
     "Rejected",
     "SchemeConflict",
     "SendError",
+    "StorageError",
     "UnknownProducer",
     "UnknownScheme",
     "UsageError",
@@ -161,6 +163,10 @@ class WrongThread(UsageError, RuntimeError):
 
 class ListenError(ProducerPoolError, OSError):
     """An endpoint cannot be listened at."""
+
+
+class StorageError(ProducerPoolError, OSError):
+    """A spool, or a folder of dead letters, cannot be used: its path, its rights, or another process."""
 
 
 class FramingError(ProducerPoolError):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import enum
+import math
+import os
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,11 +20,14 @@ __all__ = [
     "Limits",
     "Overflow",
     "Retry",
+    "Spool",
     "checked_limits",
     "checked_policy",
+    "checked_spool",
 ]
 
 MiB: Final = 1024 * 1024
+GiB: Final = 1024 * MiB
 
 DEFAULT_TIMEOUT: Final = 10.0
 """Seconds that one attempt may take, connect plus reaching the level, unless ``timeout=`` says otherwise."""
@@ -108,6 +113,11 @@ class DeliveryPolicy:
     deadline: float | None = None
     """Seconds from acceptance to a terminal outcome; None: the client's timeout; ``math.inf``: no limit."""
     retry: Retry = field(default_factory=Retry)
+    spool_quota: int = GiB
+    """Bytes that may lie in the pool's spool for this producer, beyond which `overflow` applies. So one
+    consumer that is away for long cannot fill the disk for the others. Without a spool it means nothing."""
+    dead_letters: str | None = None
+    """Where messages go that were given up: a folder, or the URL of a consumer for them; None: nowhere."""
 
     def __post_init__(self) -> None:
         # A word would be taken for none of the rules, and messages lost without any having asked for that.
@@ -119,11 +129,16 @@ class DeliveryPolicy:
             raise ConfigurationError(f"ack is an Ack, such as Ack.KERNEL, or None, not {self.ack!r}")
         if not isinstance(self.retry, Retry):
             raise ConfigurationError(f"retry is a Retry, such as Retry(attempts=5), not {self.retry!r}")
-        _check_numbers(buffer=self.buffer)
+        _check_numbers(buffer=self.buffer, spool_quota=self.spool_quota)
         if self.deadline is not None:
             _check_numbers(deadline=self.deadline)
         if self.buffer < 1:
             raise ConfigurationError("buffer must be at least 1 byte")
+        if self.spool_quota < 1:
+            raise ConfigurationError("spool-quota must be at least 1 byte")
+        dead_letters: object = self.dead_letters
+        if not (dead_letters is None or (isinstance(dead_letters, str) and dead_letters)):
+            raise ConfigurationError("dead-letters is the path of a folder or a URL, as a text, or None")
         if self.deadline is not None and not self.deadline > 0:
             raise ConfigurationError("deadline must be above 0 seconds")
 
@@ -162,6 +177,52 @@ class Limits:
             raise ConfigurationError("the pool's buffer must be at least 1 byte")
         if not self.drain >= 0:
             raise ConfigurationError("drain must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """Where and how a pool stores messages before it forwards them, so that they outlive the process."""
+
+    path: str | os.PathLike[str]
+    """A folder of its own, which is made if need be. One process at a time can use it."""
+    sync: float = 0.0
+    """
+    Seconds until what was stored is safe from a power cut: 0, before it counts as stored; above 0, so
+    much may be lost by one; ``math.inf``: when the operating system likes. A killed process loses
+    nothing with any of them.
+    """
+    size: int = 4 * GiB
+    """Bytes that it may take on disk, about. Beyond it, the producer with the largest backlog gives way."""
+    age: float = math.inf
+    """Seconds after which a stored message is given up, whoever still waits for it."""
+
+    def __post_init__(self) -> None:
+        path: object = self.path
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise ConfigurationError(f"the path of a spool is that of a folder, not {path!r}")
+        _check_numbers(sync=self.sync, size=self.size, age=self.age)
+        if not self.sync >= 0:
+            raise ConfigurationError("spool-sync must not be negative")
+        if self.size < MiB:
+            raise ConfigurationError("spool-size must be at least 1MiB")
+        if not self.age > 0:
+            raise ConfigurationError("spool-age must be above 0 seconds")
+
+
+def checked_spool(spool: object) -> Spool | None:
+    """
+    Return *spool* if it is one, or that of a path.
+
+    Raises:
+        ConfigurationError: it is neither; the text says what to write.
+    """
+    if spool is None or isinstance(spool, Spool):
+        return spool
+    if isinstance(spool, str | os.PathLike):
+        return Spool(spool)
+    raise ConfigurationError(
+        f"spool is the path of a folder, or a Spool such as Spool('spool'), not {spool!r}"
+    )
 
 
 def checked_policy(policy: object) -> DeliveryPolicy | None:
