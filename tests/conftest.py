@@ -1,4 +1,4 @@
-"""What every test gets: skips for missing programs by name, and a guard against processes left behind."""
+"""What every test gets: skips by name, a place for its figures, and a guard against processes left behind."""
 
 import os
 import shutil
@@ -9,28 +9,34 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support import faults
+
 # No absolute time in a test: a machine that is busy with others makes any example slow.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
-
-REQUIRE_SYSTEM = os.environ.get("PRODUCER_POOL_REQUIRE_SYSTEM") == "1"
-"""A program that a test needs and that is not installed: an error instead of a skip."""
 
 # multiprocessing keeps these until the interpreter ends.
 LASTING = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    faults.collect_in(item.user_properties)
     for marker in item.iter_markers("needs"):
         for program in marker.args:
             if shutil.which(program) is None:
-                reason = f"needs the program {program}, see requirements/apt.txt"
-                if REQUIRE_SYSTEM:
-                    pytest.fail(reason, pytrace=False)
-                pytest.skip(reason)
+                faults.lacks(f"needs the program {program}, see requirements/apt.txt")
 
 
+# Here and not beside the fault stories: the process that shows the summary of parallel workers collects no
+# tests, so it never sees a conftest.py further down.
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    ended = (report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome))
+    if stories := faults.figures_of(ended):
+        terminalreporter.section("faults")
+        for line in faults.table(stories):
+            terminalreporter.line(line)
+        if not os.environ.get("PYTEST_XDIST_WORKER"):  # They write a summary, too, that nobody sees.
+            faults.keep(stories)
     skipped = terminalreporter.getreports("skipped")
     if skipped:
         terminalreporter.section("skipped")
