@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run test lint types docs dist bench sabotage clean distclean help
+.PHONY: run test faults lint types docs dist bench sabotage clean distclean help
 
 python := .venv/bin/python
 pip := $(python) -m pip --disable-pip-version-check --quiet
@@ -21,6 +21,9 @@ endif
 
 test: .venv/.dev .venv/.editable ## All tests, in parallel and in random order; ARGS="-k name" chooses
 	$(pytest) -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
+
+faults: .venv/.dev .venv/.editable ## What is promised under fault, in full and with figures; as root for all of it; ARGS="-k name" chooses
+	PRODUCER_POOL_FAULTS=full $(pytest) tests/faults $(ARGS)
 
 lint: .venv/.dev                 ## ruff: lint and format check
 	$(python) -m ruff check .
