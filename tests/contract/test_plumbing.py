@@ -1,5 +1,6 @@
 """What `conftest.py` does to a test, shown on tests in a folder of their own."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -31,21 +32,62 @@ def test_ends():
 """
 
 
+FIGURES = """
+import pytest
+from support.faults import report, times
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_story(turn):
+    report("kills", turn=turn, cycles=times(3, 50), detected_s=1.23456)
+    assert turn == 1
+
+def test_silent():
+    pass
+"""
+
+
+def run(folder: Path, *options: str) -> str:
+    """Run the tests in *folder* with our conftest.py and settings of their own; return what pytest printed."""
+    tests = Path(__file__).parents[1]
+    shutil.copy(tests / "conftest.py", folder)
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {tests}\nmarkers =\n    needs: here, too\n")
+    plain = ["-p", "no:randomly", "-p", "no:cacheprovider", "-W", "ignore", "-q", *options]
+    command = [sys.executable, "-m", "pytest", *plain, "."]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
+
+
 @pytest.mark.parametrize("required", [False, True])
 def test_plumbing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, required: bool) -> None:
     """A missing program is a skip by name, or an error where CI asks for it; so is a process left behind."""
     monkeypatch.setenv("PRODUCER_POOL_REQUIRE_SYSTEM", str(int(required)))
-    shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
     (tmp_path / "test_sample.py").write_text(SAMPLE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    needs: here, too\n")
-    plain = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore", "-q"]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *plain, "."], cwd=tmp_path, capture_output=True, text=True
-    )
+    said = run(tmp_path, "-p", "no:xdist")
 
     reason = "needs the program no-such-program, see requirements/apt.txt"
-    assert ("4 passed, 2 errors" if required else "4 passed, 1 skipped, 1 error") in done.stdout
-    assert (f"test_sample.py::test_needs: {reason}" in done.stdout) is not required
-    assert reason in done.stdout
-    assert "ERROR test_sample.py::test_leaves - Failed: left running: " in done.stdout
+    assert ("4 passed, 2 errors" if required else "4 passed, 1 skipped, 1 error") in said
+    assert (f"test_sample.py::test_needs: {reason}" in said) is not required
+    assert reason in said
+    assert "ERROR test_sample.py::test_leaves - Failed: left running: " in said
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("mode", ["", "full"])
+def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, mode: str) -> None:
+    """Each story has one line in the summary, whoever ran it; the numbers of a full run are kept, once."""
+    kept = tmp_path / "figures.jsonl"
+    monkeypatch.setenv("PRODUCER_POOL_FAULTS", mode)
+    monkeypatch.setenv("PRODUCER_POOL_FAULTS_REPORT", str(kept))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    (tmp_path / "test_sample.py").write_text(FIGURES)
+    cycles = 50 if mode == "full" else 3
+
+    said = run(tmp_path, "-n", workers).splitlines()
+
+    assert said.count(f"kills: turn=1 cycles={cycles} detected_s=1.2346") == 1
+    assert said.count(f"kills (FAILED): turn=2 cycles={cycles} detected_s=1.2346") == 1
+    assert kept.exists() is (mode == "full")
+    if mode == "full":
+        stories = [json.loads(line) for line in kept.read_text().splitlines()]
+
+        assert [(story["turn"], story["outcome"]) for story in stories] == [(1, "passed"), (2, "failed")]
