@@ -47,7 +47,7 @@ def test_silent():
 
 
 def run(folder: Path, *options: str) -> str:
-    """Run the tests in *folder* with our conftest.py and settings of their own; return what pytest printed."""
+    """Run the tests in *folder* with our conftest.py, and return what pytest printed."""
     tests = Path(__file__).parents[1]
     shutil.copy(tests / "conftest.py", folder)
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {tests}\nmarkers =\n    needs: here, too\n")
