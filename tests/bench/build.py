@@ -21,6 +21,12 @@ def compiler() -> str | None:
     return next(filter(None, map(shutil.which, candidates)), None)
 
 
+def made_cache() -> Path:
+    """Return the directory that git ignores, which is made if need be."""
+    CACHE.mkdir(exist_ok=True)
+    return CACHE
+
+
 def binary(name: str) -> Path | None:
     """Path of the compiled program `name`.c; None where there is no compiler or it fails."""
     cc = compiler()
@@ -32,7 +38,7 @@ def binary(name: str) -> Path | None:
     target = CACHE / f"{name}-{digest}"
     if target.exists():
         return target
-    CACHE.mkdir(exist_ok=True)
+    made_cache()
     # Renamed when complete, so that two runs that compile at once cannot see half a program.
     unfinished = CACHE / f"{target.name}.{os.getpid()}"
     command = [cc, *FLAGS, "-o", str(unfinished), str(source)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +44,21 @@ class Relay:
             raise
 
 
-def _over(scheme: str) -> Callable[[Sequence[int]], list[str]]:
-    return lambda ports: _run(f"{scheme}://127.0.0.1:0", [f"{scheme}://127.0.0.1:{port}" for port in ports])
+def _over(scheme: str, query: str = "") -> Callable[[Sequence[int]], list[str]]:
+    return lambda ports: _run(
+        f"{scheme}://127.0.0.1:0", [f"{scheme}://127.0.0.1:{port}{query}" for port in ports]
+    )
+
+
+def _stored(sync: str) -> Callable[[Sequence[int]], list[str]]:
+    """Return a relay that writes all to the disk of this checkout first, in a folder for this bench."""
+
+    def command(ports: Sequence[int]) -> list[str]:
+        folder = tempfile.mkdtemp(prefix="spool-", dir=build.made_cache())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return [*_over("tcp")(ports), "--spool", folder, "--spool-sync", sync]
+
+    return command
 
 
 def _over_unix(ports: Sequence[int]) -> list[str]:
@@ -74,6 +90,9 @@ RELAYS = {
     relay.name: relay
     for relay in (
         Relay("product", _over("tcp")),
+        Relay("written", _over("tcp", "?ack=written")),
+        Relay("spool", _stored("always")),
+        Relay("spool-os", _stored("os")),
         Relay("naive", _naive("naive")),
         Relay("C", _reference),
         Relay("unix", _over_unix, wire="unix"),

@@ -58,6 +58,16 @@ WORKLOADS: dict[str, Workload] = {
     "many": Through(
         "64 producers, one message of 128 B per write, 4 consumers", Traffic(producers=64, batch=1)
     ),
+    "acks": Through(
+        "tcp as above: acknowledged by the next hop (the default), and only written",
+        Traffic(),
+        contestants=("written", "product"),
+    ),
+    "spool": Through(
+        "tcp as above: stored before it is forwarded, synced each time, or when the system likes",
+        Traffic(),
+        contestants=("product", "spool", "spool-os"),
+    ),
     "unix": Through(
         "the product over unix and over tcp, as tcp above", Traffic(), contestants=("product", "unix")
     ),
