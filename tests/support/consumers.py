@@ -1,5 +1,6 @@
 """Consumers that keep a record of all that reaches them, and misbehave as they are told."""
 
+import json
 import os
 import selectors
 import signal
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict, Unpack
 
 from support.waiting import BOUND, eventually
 
@@ -309,23 +310,43 @@ class RecordingConsumer(Record):
         self._ended = True
 
 
+class Behaviour(TypedDict, total=False):
+    """How a ProcessConsumer is."""
+
+    receive_buffer: int
+    rate: int
+    reads: bool
+    poison: str
+    answers: str
+
+
 class ProcessConsumer(Record):
     """
     A consumer that is a process of its own, and can be killed: its record lies in files that outlive it.
 
     For framing=lines, and messages without NUL bytes. With a *path*, it is at a unix socket.
+
+    How it behaves: *rate* is how many bytes it reads in a second, 0 as fast as they come; without *reads*
+    it accepts and never reads; it resets a connection each time that *poison* comes over it, and writes
+    *answers* back for each line. Change them with start(): the next process is like that.
     """
 
-    def __init__(self, *, receive_buffer: int = 0, path: Path | None = None) -> None:
+    def __init__(self, *, path: Path | None = None, **behaviour: Unpack[Behaviour]) -> None:
         self._path = path
         self._holder = reserved_port()
         self.port = self._holder.getsockname()[1]
-        self._receive_buffer = receive_buffer
+        self._behaviour: Behaviour = {
+            "receive_buffer": 0,
+            "rate": 0,
+            "reads": True,
+            "poison": "",
+            "answers": "",
+        }
         self._folder = tempfile.TemporaryDirectory(prefix="consumer-")
         self._streams: dict[str, Stream] = {}
         self._seen: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        self.start(**behaviour)
 
     @property
     def streams(self) -> list[Stream]:
@@ -360,10 +381,11 @@ class ProcessConsumer(Record):
                 total += int(queues.partition(":")[2], 16)
         return total
 
-    def start(self) -> None:
-        """Start it, or start it again, at the same place as ever."""
+    def start(self, **behaviour: Unpack[Behaviour]) -> None:
+        """Start it, or start it again at the same place; *behaviour* says what is different from now on."""
+        self._behaviour.update(behaviour)
         command = [sys.executable, "-IS", str(RECORDER), self._folder.name, str(self._path or self.port)]
-        self._process = subprocess.Popen([*command, str(self._receive_buffer)], stdout=subprocess.PIPE)
+        self._process = subprocess.Popen([*command, json.dumps(self._behaviour)], stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"listening\n":
             raise AssertionError("the consumer's process did not start")

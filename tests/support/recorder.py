@@ -1,35 +1,61 @@
 """
-The process of a ProcessConsumer: ``recorder.py FOLDER PLACE RECEIVE_BUFFER``. The place is a port, or a path.
+The process of a ProcessConsumer: ``recorder.py FOLDER PLACE BEHAVIOUR``. The place is a port, or a path.
 
 Each connection is read straight into a file of its own that is mapped into memory. So what has left the
-kernel's buffer is in the record, and no kill comes between.
+kernel's buffer is in the record, and no kill comes between. The behaviour is a JSON object:
+
+receive_buffer  bytes of SO_RCVBUF, for connections over TCP; 0: the system's
+rate            bytes to read in a second, over all connections; 0: as fast as they come
+reads           false: accept, and never read
+poison          text: reset a connection as soon as it brought this
+answers         text: write this back for each line that came
 """
 
+import json
 import mmap
 import selectors
 import socket
+import struct
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 ROOM = 256 * 1024 * 1024
 """Bytes that one connection may bring. The files have holes: they take what was written."""
 
 
 class Connection:
-    def __init__(self, sock: socket.socket, path: Path) -> None:
+    def __init__(self, sock: socket.socket, path: Path, behaviour: dict[str, Any]) -> None:
         self.socket = sock
+        self._rate = behaviour["rate"]
+        self._poison = behaviour["poison"].encode()
+        self._answers = behaviour["answers"].encode()
         with path.open("w+b") as file:
             file.truncate(ROOM)
-            self._memory = memoryview(mmap.mmap(file.fileno(), ROOM))
+            self._map = mmap.mmap(file.fileno(), ROOM)
+        self._memory = memoryview(self._map)
         self._end = 0
 
     def read(self) -> bool:
-        """Read what is there; False at the end of the stream."""
+        """Read what is there; False at the end of the connection."""
         try:
-            size = self.socket.recv_into(self._memory[self._end :], 65536)
+            size = self.socket.recv_into(self._memory[self._end :], 4096 if self._rate else 65536)
         except ConnectionResetError:
             return False
+        # Poison may have come in two pieces.
+        seen = max(0, self._end - len(self._poison))
         self._end += size
+        if self._rate:
+            time.sleep(size / self._rate)
+        if self._poison and self._map.find(self._poison, seen, self._end) >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
+        if self._answers:
+            try:
+                self.socket.sendall(self._answers * self._map[self._end - size : self._end].count(b"\n"))
+            except (BrokenPipeError, ConnectionResetError):
+                return False
         return size > 0
 
 
@@ -48,21 +74,27 @@ def listener(place: str, receive_buffer: int) -> socket.socket:
     return listening
 
 
-def main(folder: Path, listening: socket.socket) -> None:
+def main(folder: Path, listening: socket.socket, behaviour: dict[str, Any]) -> None:
     selector = selectors.DefaultSelector()
     selector.register(listening, selectors.EVENT_READ)
     print("listening", flush=True)
     count = len(list(folder.iterdir()))
+    ignored = []
     while True:
         for key, _ in selector.select():
             if key.data is None:
                 sock, _ = listening.accept()
-                selector.register(sock, selectors.EVENT_READ, Connection(sock, folder / f"{count:06}"))
+                connection = Connection(sock, folder / f"{count:06}", behaviour)
                 count += 1
+                if behaviour["reads"]:
+                    selector.register(sock, selectors.EVENT_READ, connection)
+                else:
+                    ignored.append(connection)
             elif not key.data.read():
                 selector.unregister(key.fileobj)
                 key.data.socket.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), listener(sys.argv[2], int(sys.argv[3])))
+    settings = json.loads(sys.argv[3])
+    main(Path(sys.argv[1]), listener(sys.argv[2], settings["receive_buffer"]), settings)
