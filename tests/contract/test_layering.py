@@ -47,6 +47,7 @@ ONLY_IN = {
 # A place -> what it has to do without: values have no I/O, and the outbox decides by the `now` it is given.
 DOES_WITHOUT = {
     "model": {"asyncio", "selectors", "socket", "ssl", "subprocess", "threading"},
+    "delivery.accounts": {"asyncio", "selectors", "socket", "threading", "time"},
     "delivery.outbox": {"asyncio", "selectors", "socket", "threading", "time"},
 }
 

@@ -125,7 +125,7 @@ TABLE: Final = (
     ),
     Sabotage(
         "what is dropped is not counted",
-        f"{CORE}/delivery/outbox.py",
+        f"{CORE}/delivery/accounts.py",
         "            stats.dropped += count",
         "            pass",
         "test_daemon_outages.py::test_queue_is_full",

@@ -367,7 +367,7 @@ def test_what_is_told_while_it_happens() -> None:
         def settled(self, outcome: Outcome, count: int, error: DeliveryError | None) -> None:
             found.append(post.outbox.stats.pending == post.outbox.pending())
 
-    post.outbox._events = Looks()
+    post.outbox.accounts._events = Looks()
     for _ in range(6):
         post.offer(b"a", b"b")
     post.outbox.launch(4)

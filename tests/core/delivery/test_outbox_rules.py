@@ -110,7 +110,7 @@ class OutboxRules(RuleBasedStateMachine):
         gone = [index for index in range(len(sizes)) if index not in stay]
         if gone:
             error = Filtered("audit: removed")
-            self.outbox.turn_away(page, whole, gone, error, DROPPED)
+            self.outbox.accounts.turn_away(page, whole, gone, error, DROPPED)
             self.end([numbers[index] for index in gone], DROPPED, 0)
         return page, whole.select(stay), [numbers[index] for index in stay]
 
@@ -150,7 +150,7 @@ class OutboxRules(RuleBasedStateMachine):
         """The client has it before the outbox hears of it."""
         page, taken, numbers = self.make(*batch)
         if not numbers or not self.outbox.fits(taken):
-            self.outbox.turn_away(page, taken, range(len(numbers)), Rejected("never"), FAILED)
+            self.outbox.accounts.turn_away(page, taken, range(len(numbers)), Rejected("never"), FAILED)
             self.end(numbers, FAILED, 0)
             return
         self.outbox.take_off(page, taken, self.now)

@@ -7,31 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
+from producer_pool.delivery.accounts import Accounts, OutboxEvents
 from producer_pool.delivery.entry import Entry
 from producer_pool.delivery.page import Page
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled, ConnectError, DeadlineExceeded, DeliveryError, Full
-from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
+from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.policies import DeliveryPolicy, Overflow
-from producer_pool.model.stats import ProducerStats
 from producer_pool.model.text import format_duration, format_size
 
 __all__ = ["Outbox", "OutboxEvents"]
-
-
-class OutboxEvents(Protocol):
-    """Who is told what an outbox does."""
-
-    def settled(self, outcome: Outcome, count: int, error: DeliveryError | None) -> None:
-        """So many messages came to a terminal outcome."""
-
-    def blocked(self, yes: bool) -> None:
-        """The source has to wait, or need not any more."""
-
-    def emptied(self) -> None:
-        """Nothing waits and nothing is in flight."""
 
 
 class Outbox:
@@ -47,7 +33,8 @@ class Outbox:
     ) -> None:
         self.producer_id = producer_id
         self.policy = policy
-        self.stats = ProducerStats()
+        self.accounts = accounts = Accounts(producer_id, events, ack=ack)
+        self.stats = accounts.stats
         self.waiting: deque[Entry] = deque()
         self.flying: deque[Entry] = deque()
         self.nbytes = 0
@@ -66,7 +53,6 @@ class Outbox:
         """Messages that the client has settled since it connected."""
         self._resume_at: int | None = None
         """While the source has to wait: the size at which it need not any more."""
-        self._first_try = ForwardResult(producer_id, Outcome.DELIVERED, ack, None, 1)
 
     def __repr__(self) -> str:
         return f"<Outbox {self.producer_id} waiting={len(self.waiting)} flying={len(self.flying)}>"
@@ -121,7 +107,7 @@ class Outbox:
         self.passed += count
         tracks = page.tracks
         if tracks is not None:
-            tracks[self.producer_id].run(count, count, self._first_try)
+            tracks[self.producer_id].run(count, count, self.accounts.first_try)
             if page.waiters:
                 page.settled(range(count))
 
@@ -176,8 +162,8 @@ class Outbox:
         outcome = Outcome.FAILED if rejects else Outcome.DROPPED
         error = Full(f"{why}; not taken")
         self.stats.accepted += entry.count
-        told = self._end(entry, outcome, error)
-        self._tell(entry.page, told, outcome, entry.count, error)
+        told = self.accounts.end(entry, outcome, error)
+        self.accounts.tell(entry.page, told, outcome, entry.count, error)
 
     def _full(self, cost: int = 0) -> str:
         buffer = format_size(self.policy.buffer)
@@ -185,20 +171,6 @@ class Outbox:
             size = f"a batch that takes {format_size(cost)}, what it costs in memory included,"
             return f"{self.producer_id}: {size} does not fit into its buffer of {buffer} (buffer=)"
         return f"{self.producer_id}: buffer of {buffer} is full (buffer=, overflow=)"
-
-    def turn_away(
-        self, page: Page, batch: Batch, indexes: Sequence[int], error: DeliveryError, outcome: Outcome
-    ) -> None:
-        """Settle messages of *batch* that never get in: misfits, and what a stage left out."""
-        count = len(indexes)
-        self.stats.accepted += count
-        self._count(outcome, count)
-        kept = batch.kept
-        roots = indexes if kept is None else [kept[index] for index in indexes]
-        track = page.track(self.producer_id)
-        if track is not None:
-            track.odd(roots, ForwardResult(self.producer_id, outcome, None, error))
-        self._tell(page, roots, outcome, count, error)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -245,8 +217,7 @@ class Outbox:
             told: Sequence[int] = ()
             if fresh:
                 delivered += fresh
-                self.stats.delivered += fresh
-                told = self._record(entry, stop, fresh, self._delivered(entry.attempts))
+                told = self.accounts.deliver(entry, stop, fresh)
             entry.start = stop
             if stop == entry.count:
                 self.flying.popleft()
@@ -267,11 +238,6 @@ class Outbox:
         entry = self.flying[0]
         self.settle(count)
         entry.attempts = 1
-
-    def _delivered(self, attempts: int) -> ForwardResult:
-        if attempts == 1:
-            return self._first_try
-        return ForwardResult(self.producer_id, Outcome.DELIVERED, self._ack, None, attempts)
 
     def reject(self, number: int, error: DeliveryError, count: int = 1) -> bool:
         """
@@ -297,11 +263,11 @@ class Outbox:
                 refused = entry.rejected
                 fresh = [index for index in indexes if index not in refused] if refused else indexes
                 if fresh:
-                    told.append((entry.page, self._reject(entry, fresh, error), len(fresh)))
+                    told.append((entry.page, self.accounts.reject(entry, fresh, error), len(fresh)))
             first = max(first - size, 0)
             stop -= size
         for page, places, messages in told:
-            self._tell(page, places, Outcome.FAILED, messages, error)
+            self.accounts.tell(page, places, Outcome.FAILED, messages, error)
         return bool(told)
 
     def fail_first(self, error: DeliveryError) -> None:
@@ -320,22 +286,10 @@ class Outbox:
         if attempts is None or entry.attempts < attempts or entry.expired:
             return
         refused = entry.start in (entry.rejected or ())
-        told = () if refused else self._reject(entry, (entry.start,), error)
+        told = () if refused else self.accounts.reject(entry, (entry.start,), error)
         entry.attempts = entry.again = 0
         self.settle(1)
-        self._tell(entry.page, told, Outcome.FAILED, 0 if refused else 1, error)
-
-    def _reject(self, entry: Entry, indexes: Sequence[int], error: DeliveryError) -> Sequence[int]:
-        if entry.rejected is None:
-            entry.rejected = set()
-        entry.rejected.update(indexes)
-        self.stats.failed += len(indexes)
-        kept = entry.batch.kept
-        roots = indexes if kept is None else [kept[index] for index in indexes]
-        if entry.track is not None:
-            result = ForwardResult(self.producer_id, Outcome.FAILED, None, error, entry.attempts)
-            entry.track.odd(roots, result)
-        return roots
+        self.accounts.tell(entry.page, told, Outcome.FAILED, 0 if refused else 1, error)
 
     # -- when things go wrong ----------------------------------------------------------------------
 
@@ -380,10 +334,10 @@ class Outbox:
             past = f"{self.producer_id}: not {_PAST[self._ack]} within {limit}"
             error = DeadlineExceeded(f"{past}; it may have arrived")
             count = entry.open(entry.count)
-            told = self._end(entry, Outcome.FAILED, error)
+            told = self.accounts.end(entry, Outcome.FAILED, error)
             entry.expired = True
             self._ghosts += 1
-            self._tell(entry.page, told, Outcome.FAILED, count, error)
+            self.accounts.tell(entry.page, told, Outcome.FAILED, count, error)
         while self.waiting and self.waiting[0].deadline <= now:
             entry = self._next_waiting()
             arrived = "it may have arrived" if entry.attempts else "it was not sent"
@@ -404,7 +358,7 @@ class Outbox:
             arrived = "it may have arrived" if entry.attempts else "it was not sent"
             self._finish(entry, Outcome.CANCELLED, Cancelled(f"{self.producer_id}: {why}; {arrived}"))
 
-    # -- accounting --------------------------------------------------------------------------------
+    # -- letting go --------------------------------------------------------------------------------
 
     def _next_waiting(self) -> Entry:
         """Take the oldest waiting entry out of the queue."""
@@ -415,51 +369,9 @@ class Outbox:
     def _finish(self, entry: Entry, outcome: Outcome, error: DeliveryError) -> None:
         """Settle all that is open in *entry*, which is in no queue any more, and let go of it."""
         count = entry.open(entry.count)
-        told = self._end(entry, outcome, error)
+        told = self.accounts.end(entry, outcome, error)
         self._release(entry)
-        self._tell(entry.page, told, outcome, count, error)
-
-    def _end(self, entry: Entry, outcome: Outcome, error: DeliveryError) -> Sequence[int]:
-        """Write down the outcome of all that is open in *entry*; return their places, if anybody asks."""
-        count = entry.open(entry.count)
-        self._count(outcome, count)
-        result = ForwardResult(self.producer_id, outcome, None, error, entry.attempts)
-        return self._record(entry, entry.count, count, result) if count else ()
-
-    def _count(self, outcome: Outcome, count: int) -> None:
-        stats = self.stats
-        if outcome is Outcome.FAILED:
-            stats.failed += count
-        elif outcome is Outcome.DROPPED:
-            stats.dropped += count
-        else:
-            stats.cancelled += count
-
-    def _record(self, entry: Entry, stop: int, count: int, result: ForwardResult) -> Sequence[int]:
-        """
-        Write down the outcome of all open messages of *entry* before *stop*; they are *count*.
-
-        Returns their places in the page, if anybody asks.
-        """
-        track = entry.track
-        if track is None:
-            return ()
-        kept = entry.batch.kept
-        if kept is None:
-            track.run(stop, count, result)
-            return range(entry.start, stop)
-        refused = entry.rejected or ()
-        places = [kept[i] for i in range(entry.start, stop) if i not in refused]
-        track.odd(places, result)
-        return places
-
-    def _tell(
-        self, page: Page, places: Sequence[int], outcome: Outcome, count: int, error: DeliveryError
-    ) -> None:
-        """Wake who waits for these messages of *page*, and report what was settled."""
-        if count:
-            page.settled(places)
-            self._events.settled(outcome, count, error)
+        self.accounts.tell(entry.page, told, outcome, count, error)
 
     def _release(self, entry: Entry) -> None:
         """Let go of an entry that is in no queue any more."""

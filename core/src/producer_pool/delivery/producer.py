@@ -203,7 +203,7 @@ class Producer:
             fault = error.__cause__
             if fault is not None and self._limit.allow(type(fault), self._now()) is not None:
                 log.error("%s: %d messages are not sent: %s", self.id, len(indexes), error, exc_info=fault)
-            self.outbox.turn_away(page, batch, indexes, error, outcome)
+            self.outbox.accounts.turn_away(page, batch, indexes, error, outcome)
 
     # -- the outbox's events -----------------------------------------------------------------------
 
