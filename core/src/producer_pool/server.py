@@ -60,6 +60,11 @@ class _Tap(ABC):
         """Whether the pool, or the callback, has the source wait."""
         return self._intake.paused or not self._room.is_set()
 
+    @property
+    def stores(self) -> bool:
+        """Whether the pool has durable storage."""
+        return bool(getattr(self._intake, "stores", False))
+
     def feed(self, batch: Batch) -> None:
         """Forward *batch*, and queue it for the callback."""
         self._intake.feed(batch)

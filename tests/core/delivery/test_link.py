@@ -177,6 +177,33 @@ async def test_consumer_that_does_not_read(ack: Ack) -> None:
         assert "accepts but does not read: nothing moved for 10s" in str(error)
 
 
+class AtWork(FakePipelinedClient):
+    """Its consumer confirms nothing, and says until some time that it is at work."""
+
+    until = 25.0
+
+    def heard_at(self) -> float:
+        return self.began + min(asyncio.get_running_loop().time() - self.began, self.until)
+
+    def why_stalled(self) -> str:
+        return "sleeps"
+
+    async def connect(self) -> None:
+        await super().connect()
+        self.began = asyncio.get_running_loop().time()
+
+
+@in_virtual_time
+async def test_consumer_that_is_at_work() -> None:
+    """It gets its time; the timeout counts from its last sign of life, and the error is the client's."""
+    async with line(AtWork(confirms_after=10**6), ack=Ack.KERNEL) as it:
+        it.send(b"a")
+        seconds, error = await lost_after(it)
+
+        assert seconds == pytest.approx(35, abs=0.06)
+        assert "sleeps: nothing moved for 10s" in str(error)
+
+
 @in_virtual_time
 async def test_stall_after_progress() -> None:
     """The time counts from the last progress, and not from when the timer was set."""

@@ -99,6 +99,19 @@ async def test_settled_answers_something_else(answer: Any) -> None:
         assert it.delivered == 0
 
 
+@pytest.mark.parametrize("call", ["heard_at", "why_stalled"])
+@in_virtual_time
+async def test_raises_when_it_is_asked_about_a_stall(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection ends all the same."""
+    client = FakePipelinedClient(confirms_after=10**6)
+    monkeypatch.setattr(client, call, raises(ValueError("odd")))
+    async with line(client, ack=Ack.KERNEL) as it:
+        it.send(b"a")
+        lost = await it.lost
+
+        assert isinstance(lost.__cause__, ValueError)
+
+
 @in_virtual_time
 async def test_settled_goes_back() -> None:
     """A count never goes back: it is as if nothing more had been settled."""

@@ -190,6 +190,19 @@ class PipelinedClient(Client):
     def settled(self) -> Settled:
         """Return how far the messages since connect() have got. Cheap: called for each batch."""
 
+    def heard_at(self) -> float | None:
+        """
+        Return when, by the loop's clock, the consumer last told that it is at work on what it has.
+
+        A connection on which nothing moves is given up after `timeout` seconds without such a sign. None:
+        this protocol has none.
+        """
+        return None
+
+    def why_stalled(self) -> str:
+        """Say what the consumer does not do, for the error of a connection on which nothing moves."""
+        return "accepts but does not read"
+
     async def send(self, message: bytes) -> None:
         """Connect if need be, hand over *message*, wait until it reached `ack`: without a Producer."""
         await self.send_batch(Batch.of([message]))
@@ -275,6 +288,13 @@ class IntakeReceipt(Protocol):
     def stored(self) -> bool | None:
         """Whether the batch is in durable storage; None: this intake has none."""
 
+    def when_stored(self, callback: Callable[[], None], /) -> None:
+        """
+        Call *callback* once, on the loop, when it is known whether the batch is stored; at once if it is.
+
+        If `stored` is not true then, it never will be: there is no storage, or it could not take it.
+        """
+
     @property
     def done(self) -> bool:
         """Whether every message has a terminal outcome at each producer."""
@@ -288,7 +308,11 @@ class IntakeReceipt(Protocol):
 
 
 class Intake(Protocol):
-    """What a listener pours its batches into; a pool is one."""
+    """
+    What a listener pours its batches into; a pool is one.
+
+    One that has durable storage has an attribute ``stores = True``; then receipts can become `stored`.
+    """
 
     @property
     def paused(self) -> bool:

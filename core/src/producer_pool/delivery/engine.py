@@ -92,6 +92,11 @@ class Engine:
         """Whether a source should wait: a producer with Overflow.BLOCK is full."""
         return bool(self.blocked)
 
+    @property
+    def stores(self) -> bool:
+        """Whether batches are put into durable storage."""
+        return False
+
     async def resumed(self) -> None:
         """Wait until no source has to wait."""
         await self._go_on.wait()

@@ -267,16 +267,25 @@ class Link:
         if self._lost.done() or not self._outstanding():
             return
         if self._patience() <= 0:
-            waited = format_duration(self._timeout)
-            arrived = "; what was in flight may have arrived" if self._outbox.flying else ""
-            self.broken(
-                SendError(
-                    f"{self._name()}: accepts but does not read: nothing moved for {waited} "
-                    f"(timeout=){arrived}"
-                )
-            )
+            self._stalled()
+        if not self._lost.done():
+            self._arm()
+
+    def _stalled(self) -> None:
+        """Give up a connection on which nothing moved for too long, unless its consumer shows life."""
+        try:
+            heard = self._client.heard_at()
+            if heard is not None:
+                self._progress_at = min(max(self._progress_at, heard), self._loop.time())
+                if self._patience() > 0:
+                    return
+            why = self._client.why_stalled()
+        except BaseException as error:
+            self._fault("heard_at", error)
             return
-        self._arm()
+        waited = format_duration(self._timeout)
+        arrived = "; what was in flight may have arrived" if self._outbox.flying else ""
+        self.broken(SendError(f"{self._name()}: {why}: nothing moved for {waited} (timeout=){arrived}"))
 
     # -- a client that does not do as it should -------------------------------------------------------
 

@@ -122,6 +122,10 @@ class BatchReceipt:
     stored: bool | None = None
     """Whether the batch is in durable storage; None: this pool has none."""
 
+    def when_stored(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, on the pool's loop, soon after it is known whether the batch is stored."""
+        self._loop.call_soon(callback)
+
     @property
     def done(self) -> bool:
         """Whether every message has a terminal outcome at each producer."""

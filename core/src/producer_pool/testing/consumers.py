@@ -131,5 +131,8 @@ class _Done:
     stored = None
     done = delivered = True
 
+    def when_stored(self, callback: Callable[[], None], /) -> None:
+        callback()
+
     def when_done(self, callback: Callable[[], None], /) -> None:
         callback()
