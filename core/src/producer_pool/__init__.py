@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         WrongThread,
     )
     from producer_pool.model.outcomes import Ack, ForwardResult, Outcome, Results
-    from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry, Spool
+    from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry, Role, Spool
     from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
     from producer_pool.pool import ProducerPool
     from producer_pool.server import AsyncServer, Server, bind_transport, bind_transport_async
@@ -104,7 +104,7 @@ _MODULES = {
         "WrongThread",
     ],
     "model.outcomes": ["Ack", "ForwardResult", "Outcome", "Results"],
-    "model.policies": ["DeliveryPolicy", "Limits", "Overflow", "Retry", "Spool"],
+    "model.policies": ["DeliveryPolicy", "Limits", "Overflow", "Retry", "Role", "Spool"],
     "model.stats": ["Health", "ListenerStats", "PoolStats", "ProducerStats", "State"],
     "pool": ["ProducerPool"],
     "server": ["AsyncServer", "Server", "bind_transport", "bind_transport_async"],
@@ -174,6 +174,7 @@ __all__ = [
     "Limits",
     "Overflow",
     "Retry",
+    "Role",
     "Spool",
     # model.stats
     "Health",

@@ -21,7 +21,7 @@ from producer_pool.contract.options import (
 from producer_pool.model.errors import InvalidOption
 from producer_pool.model.framing import LINES, NUL, Framing
 from producer_pool.model.outcomes import Ack
-from producer_pool.model.policies import DeliveryPolicy, Overflow, Retry
+from producer_pool.model.policies import DeliveryPolicy, Overflow, Retry, Role
 
 MARK = "S3cretMark"
 
@@ -271,6 +271,7 @@ def test_all_delivery_options() -> None:
         retry_stable="3s",
         spool_quota="2GiB",
         dead_letters="letters",
+        role="best-effort",
     )
 
     assert made == DeliveryPolicy(
@@ -281,8 +282,9 @@ def test_all_delivery_options() -> None:
         retry=Retry(attempts=5, backoff=1, max_backoff=120, stable=3),
         spool_quota=2 * 1024**3,
         dead_letters="letters",
+        role=Role.BEST_EFFORT,
     )
-    assert len(DELIVERY_OPTIONS) == 10
+    assert len(DELIVERY_OPTIONS) == 11
 
 
 def test_some_delivery_options() -> None:

@@ -1,6 +1,7 @@
 """The fan-out: who gets what, who does not hurt whom, what is told."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import UsageError
 from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import Ack, Outcome
-from producer_pool.model.policies import DeliveryPolicy, Overflow
+from producer_pool.model.policies import DeliveryPolicy, Overflow, Role
 from producer_pool.model.stats import Health, State
 from producer_pool.testing import in_virtual_time
 from support.engines import add, check_books, dead, engine, of, until_done
@@ -286,3 +287,53 @@ async def test_stats_are_a_copy() -> None:
         assert before.producers["a"].pending_bytes == before.buffered_bytes == 512 + 3
         assert it.stats().producers["a"].delivered == 1
         assert it.health()["a"].ack is Ack.KERNEL
+
+
+# -- roles -----------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_acknowledged_upstream_without_those_that_are_not_required() -> None:
+    """A receipt for a listener is done, and delivered, when the required producers are."""
+    async with engine() as it:
+        add(it, "first", FakePipelinedClient(confirms_after=0.5), DeliveryPolicy(ack=Ack.KERNEL))
+        add(it, "helper", dead(), replace(RELAY, role=Role.BEST_EFFORT))
+        add(it, "shadow", dead(), replace(RELAY, role=Role.SHADOW))
+        receipt = it.accept(of(b"a", b"b"))
+
+        assert not receipt.done
+
+        await until_done(receipt)
+
+        assert receipt.delivered
+        assert {name: each.pending for name, each in it.stats().producers.items()} == {
+            "first": 0,
+            "helper": 2,
+            "shadow": 2,
+        }
+
+
+@in_virtual_time
+async def test_acknowledged_upstream_with_one_required_producer_that_fails() -> None:
+    """It is done, and not delivered, whatever the others do."""
+    async with engine() as it:
+        add(it, "first", dead())
+        add(it, "helper", FakeClient(), DeliveryPolicy(role=Role.BEST_EFFORT))
+        receipt = it.accept(of(b"a"))
+        await until_done(receipt)
+
+        assert not receipt.delivered
+
+
+@in_virtual_time
+async def test_drain_with_a_shadow_that_is_away() -> None:
+    """It is not waited for."""
+    async with engine() as it:
+        add(it, "first", FakePipelinedClient(confirms_after=0.5), DeliveryPolicy(ack=Ack.KERNEL))
+        add(it, "shadow", dead(), replace(RELAY, role=Role.SHADOW))
+        it.feed(of(b"a"))
+        begin = asyncio.get_running_loop().time()
+
+        assert await it.drain(60)
+        assert asyncio.get_running_loop().time() - begin < 1
+        assert it.stats().producers["shadow"].pending == 1

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from producer_pool.delivery.page import Page
 from producer_pool.model.errors import Full
-from producer_pool.model.policies import DeliveryPolicy, Overflow
+from producer_pool.model.policies import DeliveryPolicy, Overflow, Role
 from producer_pool.testing import in_virtual_time
 from support.engines import add, check_books, dead, engine, of, outcomes
 from support.fake_clients import FakeClient, FakePipelinedClient
@@ -45,6 +46,29 @@ async def test_largest_backlog_at_the_bound(overflow: Overflow, fate: str) -> No
         assert lost.count(fate) == 200
         assert (lost[0] == fate) == (overflow is Overflow.DROP_OLDEST)
         assert it.stats().producers["healthy"].delivered == 300
+
+
+@pytest.mark.parametrize("overflow", [Overflow.REJECT, Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
+@in_virtual_time
+async def test_shadow_at_the_bound(overflow: Overflow) -> None:
+    """It gives way before the others do, though its backlog is the smaller one, whatever its policy says."""
+    slow = FakePipelinedClient(room=0, timeout=10**5)
+    async with engine(**FULL) as it:
+        add(it, "required", slow, RELAY)
+        await asyncio.sleep(1)
+        for _ in range(50):
+            it.feed(of(BATCH))
+        add(it, "shadow", dead(), DeliveryPolicy(role=Role.SHADOW, overflow=overflow, deadline=3600))
+        # To different producers, so that each batch is held by one alone.
+        for number in range(100):
+            page = Page(None, ("shadow" if number < 49 else "required",), tracked=False)
+            it.take(page, of(BATCH))
+
+            assert it.budget.used <= 100 * KiB
+        stats = it.stats().producers
+
+        assert stats["shadow"].dropped + stats["shadow"].failed == 49
+        assert stats["required"].dropped == 1
 
 
 @in_virtual_time

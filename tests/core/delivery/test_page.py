@@ -9,6 +9,7 @@ import pytest
 from producer_pool.delivery.page import Budget, Page, Track
 from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import ForwardResult, Outcome
+from producer_pool.model.policies import Role
 
 DELIVERED = ForwardResult("audit", Outcome.DELIVERED)
 FAILED = ForwardResult("audit", Outcome.FAILED)
@@ -225,3 +226,68 @@ def test_threads_that_wait_while_it_is_settled() -> None:
         thread.join()
 
     assert lost == []
+
+
+# -- roles -----------------------------------------------------------------------------------------
+
+ROLES = {"helper": Role.BEST_EFFORT, "shadow": Role.SHADOW, "elsewhere": Role.SHADOW}
+
+
+def page_with_roles(*targets: str, upstream: bool = False) -> Page:
+    page = Page(None, targets, tracked=True, upstream=upstream)
+    page.open(Budget(10**6), Batch.of([b"x", b"y"]), ROLES)
+    return page
+
+
+def test_nobody_waits_for_a_shadow() -> None:
+    """The page is done without it; a best-effort producer is waited for, and what is missing is PENDING."""
+    page = page_with_roles("first", "helper", "shadow")
+    woken: list[str] = []
+    page.when_done(None, lambda: woken.append("all"))
+    page.when_done(1, lambda: woken.append("one"))
+    deliver(page, "first", 2)
+
+    assert not page.done(None)
+
+    deliver(page, "helper", 2)
+
+    assert page.done(None)
+    assert sorted(woken) == ["all", "one"]
+    assert page.results(0)["shadow"].outcome is Outcome.PENDING
+    assert page.results(0).ok
+
+
+def test_page_for_shadows_alone() -> None:
+    """Then they are waited for."""
+    page = page_with_roles("shadow")
+
+    assert not page.done(None)
+
+    deliver(page, "shadow", 2)
+
+    assert page.done(None)
+
+
+def test_page_that_is_acknowledged_upstream() -> None:
+    """Required producers alone decide when; without any, there is nothing to wait for."""
+    page = page_with_roles("helper", "first", "shadow", upstream=True)
+
+    assert not page.done(None)
+
+    deliver(page, "first", 2)
+
+    assert page.done(None)
+    assert page_with_roles("helper", "shadow", upstream=True).done(None)
+
+
+def test_what_fails_at_others_than_required_producers() -> None:
+    """It is in the results, and does not count."""
+    page = page_with_roles("first", "helper")
+    deliver(page, "first", 2)
+    track = page.track("helper")
+    assert track is not None
+    track.run(2, 2, FAILED)
+    results = page.results(1)
+
+    assert results["helper"] is FAILED
+    assert results.ok

@@ -121,3 +121,21 @@ def test_check_of_several() -> None:
     assert refused is not None
     assert refused.exceptions == (TWO.error,)
     assert rest is not None
+
+
+def test_check_of_what_is_not_required() -> None:
+    """Such a result is there, and makes no difference to ok, failed and check(); a required one does."""
+    aside = Results({"one": ONE, "two": TWO}, optional=["two"])
+
+    assert aside["two"] is TWO
+    assert len(aside) == 2
+    assert aside.ok
+    assert aside.failed == {}
+    assert aside.check() is aside
+
+    both = Results({"one": ONE, "two": TWO, "three": THREE}, optional=["three"])
+
+    assert not both.ok
+    assert both.failed == {"two": TWO}
+    with pytest.raises(ExceptionGroup, match="not delivered to 1 of 2 producers"):
+        both.check()

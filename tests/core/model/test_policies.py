@@ -15,6 +15,7 @@ from producer_pool.model.policies import (
     Limits,
     Overflow,
     Retry,
+    Role,
     Spool,
     checked_limits,
     checked_policy,
@@ -181,3 +182,18 @@ def test_dead_letters_that_cannot_be() -> None:
     """An empty text would be the folder of the process."""
     with pytest.raises(ConfigurationError, match="dead-letters is the path of a folder or a URL"):
         DeliveryPolicy(dead_letters="")
+
+
+def test_role_by_itself() -> None:
+    """Who says nothing needs every message."""
+    assert DeliveryPolicy().role is DeliveryPolicy.relay().role is Role.REQUIRED
+    with pytest.raises(ConfigurationError, match=r"role is a Role, such as Role\.SHADOW, not 'shadow'"):
+        DeliveryPolicy(role="shadow")  # type: ignore[arg-type]
+
+
+def test_shadow_that_would_slow_its_source() -> None:
+    """It is refused, and the text says why and what else there is; others may do so."""
+    with pytest.raises(ConfigurationError, match=r"overflow=block .* slow its source.* use overflow=drop-"):
+        DeliveryPolicy(role=Role.SHADOW, overflow=Overflow.BLOCK)
+
+    assert DeliveryPolicy(role=Role.BEST_EFFORT, overflow=Overflow.BLOCK).role is Role.BEST_EFFORT

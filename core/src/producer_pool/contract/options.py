@@ -15,7 +15,7 @@ from producer_pool.model.endpoint import is_secret_option
 from producer_pool.model.errors import ConfigurationError, InvalidOption
 from producer_pool.model.framing import FRAMINGS, Framing, framing_named
 from producer_pool.model.outcomes import Ack
-from producer_pool.model.policies import DeliveryPolicy, Overflow
+from producer_pool.model.policies import DeliveryPolicy, Overflow, Role
 from producer_pool.model.text import format_duration, format_size, parse_duration, parse_size, suggestion
 
 __all__ = [
@@ -272,6 +272,9 @@ class _DeliveryOptions:
     )
     dead_letters: str | None = option(
         None, "where messages go that were given up: a folder, or the URL of a consumer"
+    )
+    role: Role | None = option(
+        None, "required: its outcomes count for everybody; best-effort: for health only; shadow: for nothing"
     )
 
 

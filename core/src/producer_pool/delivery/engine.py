@@ -17,7 +17,7 @@ from producer_pool.delivery.receipts import BatchReceipt
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled
 from producer_pool.model.outcomes import ForwardResult, Outcome
-from producer_pool.model.policies import Limits, Overflow
+from producer_pool.model.policies import Limits, Overflow, Role
 from producer_pool.model.stats import Health, PoolStats
 from producer_pool.model.text import format_size
 
@@ -36,6 +36,8 @@ class Engine:
         self.blocked: set[str] = set()
         """Producers whose source has to wait."""
         self._producers: dict[str, Producer] = {}
+        self._roles: dict[str, Role] = {}
+        """Those of the producers that are not required."""
         self._ids: tuple[str, ...] = ()
         self._leaving: dict[Producer, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
@@ -56,6 +58,8 @@ class Engine:
         producer.observers = self.observers
         self._producers[producer.id] = producer
         self._ids = tuple(self._producers)
+        there = (*self._leaving, *self._producers.values())
+        self._roles = {one.id: one.policy.role for one in there if one.policy.role is not Role.REQUIRED}
         producer.start()
 
     def remove(self, producer_id: str, drain: float) -> asyncio.Future[None]:
@@ -119,13 +123,13 @@ class Engine:
 
     def accept(self, batch: Batch) -> BatchReceipt:
         """Forward *batch* to every producer, and return a receipt for whoever acknowledges it upstream."""
-        page = Page(None, self._ids, tracked=True)
+        page = Page(None, self._ids, tracked=True, upstream=True)
         self.take(page, batch)
         return BatchReceipt(page, self._loop)
 
     def take(self, page: Page, batch: Batch) -> None:
         """Forward *batch*, which is that of *page*, to the page's targets."""
-        page.open(self.budget, batch)
+        page.open(self.budget, batch, self._roles)
         now = self._loop.time()
         refusing: set[str] | None = None
         if self.budget.used + page.cost > self.budget.limit:
@@ -154,13 +158,23 @@ class Engine:
 
         Those whose backlog is above their fair share apply their own overflow policy, the largest first,
         so that a dead consumer's backlog costs the others nothing. These others go on, and may bring the
-        pool above its bound for a while, by less than their own fair shares.
+        pool above its bound for a while, by less than their own fair shares. Before any of them, shadows
+        let go of what waits for them, whatever their policy.
         """
         share = self.budget.limit // max(len(self._producers), 1)
         backlogs = [producer for producer in self._producers.values() if producer.outbox.nbytes]
         backlogs.sort(key=lambda producer: producer.outbox.nbytes, reverse=True)
-        heavy = [producer for producer in backlogs if producer.outbox.nbytes > share] or backlogs[:1]
         refusing = set()
+        others = []
+        for producer in backlogs:
+            if producer.policy.role is not Role.SHADOW:
+                others.append(producer)
+                continue
+            while producer.outbox.waiting and self._is_over(cost):
+                producer.outbox.drop_oldest(f"{producer.id}: {self._full()}")
+            if self._is_over(cost):
+                refusing.add(producer.id)
+        heavy = [producer for producer in others if producer.outbox.nbytes > share] or others[:1]
         for producer in heavy:
             if not self._is_over(cost):
                 break
@@ -243,8 +257,13 @@ class Engine:
     # -- the end -----------------------------------------------------------------------------------
 
     async def drain(self, wait: float | None) -> bool:
-        """Wait until nothing is queued or in flight, at most *wait* seconds; say whether that is so."""
-        producers = [*self._producers.values(), *self._leaving]
+        """
+        Wait until nothing is queued or in flight, at most *wait* seconds; say whether that is so.
+
+        Shadows are not waited for.
+        """
+        there = (*self._producers.values(), *self._leaving)
+        producers = [producer for producer in there if producer.policy.role is not Role.SHADOW]
         await self._together([producer.drain() for producer in producers], wait)
         return all(producer.outbox.empty for producer in producers)
 

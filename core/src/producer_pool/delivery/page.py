@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import ForwardResult, Outcome, Results
+from producer_pool.model.policies import Role
 
 __all__ = ["Budget", "Page", "Track"]
 
@@ -27,11 +28,15 @@ class Budget:
 class Track:
     """What became of one page's messages at one producer: runs from the front, and exceptions to them."""
 
-    __slots__ = ("_ends", "_odd", "_runs", "left")
+    __slots__ = ("_ends", "_odd", "_runs", "awaited", "left", "required")
 
     def __init__(self, count: int) -> None:
         self.left = count
         """Messages without a terminal outcome."""
+        self.required = True
+        """Whether its outcomes count for whoever sent the messages."""
+        self.awaited = True
+        """Whether who waits for the page waits for this, too."""
         self._ends: list[int] = []
         self._runs: list[ForwardResult] = []
         self._odd: dict[int, ForwardResult] = {}
@@ -69,11 +74,15 @@ def _wake(waiter: list[Callable[[], None]]) -> None:
 class Page:
     """One batch that was accepted for some producers."""
 
-    __slots__ = ("batch", "budget", "cost", "holders", "targets", "tracks", "waiters")
+    __slots__ = ("batch", "budget", "cost", "holders", "targets", "tracks", "upstream", "waiters")
 
-    def __init__(self, batch: Batch | None, targets: Sequence[str], *, tracked: bool) -> None:
+    def __init__(
+        self, batch: Batch | None, targets: Sequence[str], *, tracked: bool, upstream: bool = False
+    ) -> None:
         self.batch = batch
         self.targets = targets
+        self.upstream = upstream
+        """Whether it is acknowledged to a sender, who waits for nobody but required producers."""
         self.tracks: dict[str, Track] | None = {} if tracked else None
         """By producer, from when the pool looked at the page; None if nobody will ask."""
         self.holders = 0
@@ -83,8 +92,8 @@ class Page:
         self.waiters: dict[int | None, list[list[Callable[[], None]]]] = {}
         """Who is to be woken when a message, or all of them (None), are done: see when_done()."""
 
-    def open(self, budget: Budget, batch: Batch) -> None:
-        """Get ready to be offered."""
+    def open(self, budget: Budget, batch: Batch, roles: Mapping[str, Role] | None = None) -> None:
+        """Get ready to be offered. *roles* are those of the producers that are not required."""
         if batch.kept is not None:
             # Outcomes are noted by the place in this batch, whatever it was once a part of.
             batch = Batch.of(batch.messages, received=batch.received, origin=batch.origin)
@@ -93,7 +102,22 @@ class Page:
         self.budget = budget
         if self.tracks is not None:
             count = len(batch)
-            self.tracks = {producer_id: Track(count) for producer_id in self.targets}
+            tracks = {producer_id: Track(count) for producer_id in self.targets}
+            if roles:
+                self._assign(tracks, roles)
+            self.tracks = tracks
+
+    def _assign(self, tracks: Mapping[str, Track], roles: Mapping[str, Role]) -> None:
+        """Note whose outcomes do not count, and whom nobody waits for."""
+        for producer_id, role in roles.items():
+            if producer_id in tracks:
+                track = tracks[producer_id]
+                track.required = False
+                track.awaited = not self.upstream and role is not Role.SHADOW
+        if not self.upstream and not any(track.awaited for track in tracks.values()):
+            # Who sends to nobody but shadows wants to know what they do with it.
+            for track in tracks.values():
+                track.awaited = True
 
     def hold(self) -> None:
         """Note that one more outbox holds it."""
@@ -114,11 +138,11 @@ class Page:
     # -- asking ------------------------------------------------------------------------------------
 
     def done(self, index: int | None) -> bool:
-        """Whether one message, or every one (None), has a terminal result at each producer."""
+        """Whether one message, or every one (None), has a terminal result at each producer awaited."""
         tracks = self.tracks
         if tracks is None or len(tracks) < len(self.targets):
             return False
-        left = [track for track in tracks.values() if track.left]
+        left = [track for track in tracks.values() if track.left and track.awaited]
         if index is None or not left:
             return not left
         return all(track.at(index) is not None for track in left)
@@ -126,12 +150,15 @@ class Page:
     def results(self, index: int) -> Results:
         """Return what is known of one message now."""
         found = {}
+        optional = []
         tracks = self.tracks
         for producer_id in self.targets:
             track = tracks.get(producer_id) if tracks else None
             result = track.at(index) if track is not None else None
             found[producer_id] = result or ForwardResult(producer_id, Outcome.PENDING)
-        return Results(found)
+            if track is not None and not track.required:
+                optional.append(producer_id)
+        return Results(found, optional)
 
     def when_done(self, index: int | None, wake: Callable[[], None]) -> Callable[[], None]:
         """

@@ -36,7 +36,7 @@ class Handle:
 
     @property
     def done(self) -> bool:
-        """Whether the message has a terminal outcome at each of its producers."""
+        """Whether the message has a terminal outcome at each of its producers, shadows aside."""
         return self._page.done(self._index)
 
     @property
@@ -59,7 +59,7 @@ class Receipt(Handle):
 
         Waits until all outcomes are terminal, but at most *wait* seconds (None: as long as it takes,
         which the producers' deadlines bound; 0: not at all). What is not settled by then is PENDING,
-        and goes on.
+        and goes on. Shadows are waited for only by a message that is for nobody else.
 
         Raises:
             WrongThread: it would wait on the pool's own thread.
@@ -89,7 +89,7 @@ class AsyncReceipt(Handle):
 
         Waits until all outcomes are terminal, but at most *wait* seconds (None: as long as it takes,
         which the producers' deadlines bound; 0: not at all). What is not settled by then is PENDING,
-        and goes on.
+        and goes on. Shadows are waited for only by a message that is for nobody else.
         """
         page, index = self._page, self._index
         if wait != 0 and not page.done(index):
@@ -128,12 +128,12 @@ class BatchReceipt:
 
     @property
     def done(self) -> bool:
-        """Whether every message has a terminal outcome at each producer."""
+        """Whether every message has a terminal outcome at each required producer."""
         return self._page.done(None)
 
     @property
     def delivered(self) -> bool:
-        """Whether every message was delivered to each producer."""
+        """Whether every message was delivered to each required producer."""
         if not self.done or self._page.batch is None:
             return False
         return all(self._page.results(index).ok for index in range(len(self._page.batch)))

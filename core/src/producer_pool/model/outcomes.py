@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,6 +90,8 @@ class ForwardResult:
     """Why it was not delivered; None if it was, or while it is pending."""
     attempts: int = 0
     """How often it was handed to a client. More than one: it may have arrived more than once."""
+    dead_lettered: bool = False
+    """Whether it was put among the dead letters of its producer. Not any more if those could not be kept."""
 
     @property
     def ok(self) -> bool:
@@ -116,12 +118,19 @@ class ForwardResult:
 
 
 class Results(Mapping[str, ForwardResult]):
-    """One message's results by producer id, in the order in which the producers were added."""
+    """
+    One message's results by producer id, in the order in which the producers were added.
 
-    __slots__ = ("_by_id",)
+    It holds those of all producers. `ok`, `failed` and check() look at the required ones only: a
+    message that a best-effort producer or a shadow did not deliver has not failed.
+    """
 
-    def __init__(self, by_id: Mapping[str, ForwardResult]) -> None:
+    __slots__ = ("_by_id", "_optional")
+
+    def __init__(self, by_id: Mapping[str, ForwardResult], optional: Collection[str] = ()) -> None:
+        """*optional* names the producers that are not required."""
         self._by_id: Final = by_id
+        self._optional: Final = optional
 
     def __getitem__(self, producer_id: str) -> ForwardResult:
         """Return the result of this producer; KeyError names the producers that the message went to."""
@@ -143,22 +152,26 @@ class Results(Mapping[str, ForwardResult]):
 
     @property
     def ok(self) -> bool:
-        """Whether every producer delivered it. True if there were no producers."""
-        return all(result.ok for result in self._by_id.values())
+        """Whether every required producer delivered it. True if there are none."""
+        return not self.failed
 
     @property
     def failed(self) -> dict[str, ForwardResult]:
-        """The results that are not DELIVERED: failed, dropped, cancelled, or still pending."""
-        return {name: result for name, result in self._by_id.items() if not result.ok}
+        """The required producers' results that are not DELIVERED: failed, dropped, cancelled, pending."""
+        optional = self._optional
+        return {
+            name: result for name, result in self._by_id.items() if not result.ok and name not in optional
+        }
 
     def check(self) -> Results:
         """
-        Return these results if every producer delivered the message.
+        Return these results if every required producer delivered the message.
 
         Raises:
-            ExceptionGroup: of one DeliveryError for each producer that did not.
+            ExceptionGroup: of one DeliveryError for each required producer that did not.
         """
         errors = [result._error() for result in self.failed.values()]
         if errors:
-            raise ExceptionGroup(f"not delivered to {len(errors)} of {len(self)} producers", errors)
+            required = sum(name not in self._optional for name in self)
+            raise ExceptionGroup(f"not delivered to {len(errors)} of {required} producers", errors)
         return self

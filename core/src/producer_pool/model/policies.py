@@ -20,6 +20,7 @@ __all__ = [
     "Limits",
     "Overflow",
     "Retry",
+    "Role",
     "Spool",
     "checked_limits",
     "checked_policy",
@@ -50,6 +51,20 @@ class Overflow(enum.Enum):
     """The oldest *waiting* batches are DROPPED until the new one fits; what is in flight stays."""
     DROP_NEWEST = "drop-newest"
     """The new batch is DROPPED."""
+
+
+class Role(enum.Enum):
+    """What a producer's outcomes mean for everybody else. They are counted, logged and shown in any case."""
+
+    REQUIRED = "required"
+    """Counts: for whoever acknowledges upstream, for `Results.ok`, for the exit code, for health."""
+    BEST_EFFORT = "best-effort"
+    """Counts for health only: it is worth repairing, and nobody's message has failed without it."""
+    SHADOW = "shadow"
+    """
+    Counts for nothing, and nobody waits for it: to try a consumer out with real messages. It cannot make
+    its source wait, and where the pool's own bound is reached, it gives way first.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +133,8 @@ class DeliveryPolicy:
     consumer that is away for long cannot fill the disk for the others. Without a spool it means nothing."""
     dead_letters: str | None = None
     """Where messages go that were given up: a folder, or the URL of a consumer for them; None: nowhere."""
+    role: Role = Role.REQUIRED
+    """Who cares what becomes of its messages."""
 
     def __post_init__(self) -> None:
         # A word would be taken for none of the rules, and messages lost without any having asked for that.
@@ -127,6 +144,13 @@ class DeliveryPolicy:
             )
         if not (self.ack is None or isinstance(self.ack, Ack)):
             raise ConfigurationError(f"ack is an Ack, such as Ack.KERNEL, or None, not {self.ack!r}")
+        if not isinstance(self.role, Role):
+            raise ConfigurationError(f"role is a Role, such as Role.SHADOW, not {self.role!r}")
+        if self.role is Role.SHADOW and self.overflow is Overflow.BLOCK:
+            raise ConfigurationError(
+                "overflow=block would have a shadow slow its source, which role=shadow rules out; "
+                "use overflow=drop-oldest or another role"
+            )
         if not isinstance(self.retry, Retry):
             raise ConfigurationError(f"retry is a Retry, such as Retry(attempts=5), not {self.retry!r}")
         _check_numbers(buffer=self.buffer, spool_quota=self.spool_quota)
