@@ -61,7 +61,7 @@ def test_reasons_are_given() -> None:
     """Each reason in the table stands in the source, or comes from the system."""
     table = RUNBOOK.read_text().partition("| reason |")[2].partition("\n\n")[0]
     reasons = [term for row in table.splitlines()[2:] for term in re.findall("`([^`]+)`", row.split("|")[1])]
-    pieces = [piece.strip(" ;:()") for reason in reasons for piece in re.split("…|NAME|; ", reason)]
+    pieces = [piece.strip(" ;:()") for reason in reasons for piece in re.split("…|NAME|[;:] ", reason)]
     sources = "".join(
         path.read_text() for folder in ("core", "plugins") for path in ROOT.glob(f"{folder}/**/*.py")
     )
