@@ -1,9 +1,10 @@
 """What an engine needs of a durable store. The spool is one; tests have one in memory."""
-# Rule: none of these calls waits for a disk. All are made on the loop, and so are the callbacks, in order.
+# Rule: none of these calls waits for a disk. All are made on the loop, and so are the callbacks, in the order
+# of the calls, and never inside of one. Bytes are those of stored_size().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from producer_pool.model.batch import Batch
@@ -32,11 +33,15 @@ class Store(Protocol):
         Begin to work on the running loop.
 
         *changed* is called when `trouble` or `crowded` did; *lost* with (producer, messages, why) when
-        stored messages turned out to be gone: damaged, or older than the spool's age.
+        stored messages turned out to be gone: damaged, or older than the spool's age. What was read for
+        that producer is not among them: it is in memory.
         """
 
     def join(self, producer_id: str) -> Backlog:
         """Make *producer_id* one for whom batches are kept, and return what lies there for it from before."""
+
+    def strangers(self) -> Mapping[str, Backlog]:
+        """Return what lies there for producers that have not joined."""
 
     def leave(self, producer_id: str) -> None:
         """Keep nothing for *producer_id* any more: it was removed for good."""

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from producer_pool.model.batch import Batch
 
-__all__ = ["Backlog", "StoredBatch"]
+__all__ = ["ROW_OVERHEAD", "Backlog", "StoredBatch", "stored_size"]
+
+ROW_OVERHEAD: Final = 64
+"""Bytes counted for each batch in a spool, on top of its own."""
+
+
+def stored_size(batch: Batch) -> int:
+    """Return the bytes that *batch* counts for wherever bytes in a spool are counted."""
+    return batch.nbytes + ROW_OVERHEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +38,4 @@ class Backlog(NamedTuple):
     """The number of the newest stored batch; `after` if nothing lies there for it."""
     messages: int
     nbytes: int
+    """As by stored_size()."""
