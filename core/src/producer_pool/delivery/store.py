@@ -76,5 +76,8 @@ class Store(Protocol):
         *done* gets the number up to which all is dropped now, their messages and their bytes.
         """
 
+    def skip_expired(self, producer_id: str, after: int, done: Callable[[int, int, int], None]) -> None:
+        """Drop, as skip_oldest() does, what is older than a stored message may become."""
+
     async def aclose(self) -> None:
         """Write what waits to be written, cursors too, and let go of the disk. Bounded by the caller."""
