@@ -24,17 +24,21 @@ class Store(Protocol):
     def crowded(self) -> bool:
         """Whether so much waits to be written that sources should wait."""
 
+    @property
+    def excess(self) -> int:
+        """Bytes by which it is larger than it may be; 0: it is not. Somebody has to skip something."""
+
     def start(
         self,
         changed: Callable[[], None],
-        lost: Callable[[str, int, str], None],
+        lost: Callable[[str, int, int, str], None],
     ) -> None:
         """
         Begin to work on the running loop.
 
-        *changed* is called when `trouble` or `crowded` did; *lost* with (producer, messages, why) when
-        stored messages turned out to be gone: damaged, or older than the spool's age. What was read for
-        that producer is not among them: it is in memory.
+        *changed* is called when `trouble`, `crowded` or `excess` did; *lost* with (producer, messages,
+        bytes, why) when stored messages turned out to be gone: when reading for that producer passes over
+        them, and before that reading is done. What was read for it is not among them: it is in memory.
         """
 
     def join(self, producer_id: str) -> Backlog:
@@ -77,7 +81,7 @@ class Store(Protocol):
         """
 
     def skip_expired(self, producer_id: str, after: int, done: Callable[[int, int, int], None]) -> None:
-        """Drop, as skip_oldest() does, what is older than a stored message may become."""
+        """Drop, as skip_oldest() does, what is older than a stored message may become: see Spool.age."""
 
     async def aclose(self) -> None:
         """Write what waits to be written, cursors too, and let go of the disk. Bounded by the caller."""
