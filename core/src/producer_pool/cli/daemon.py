@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from producer_pool import __version__
 from producer_pool.aio import AsyncProducerPool
 from producer_pool.cli.exits import DONE, FAILED
+from producer_pool.cli.memory import keep_freed_memory
 from producer_pool.cli.options import Problems
 from producer_pool.cli.output import JsonPrinter, LinePrinter, log_through
 from producer_pool.cli.report import Snapshot, banner, final_lines, in_json, remained, status_line
@@ -69,6 +70,7 @@ class Daemon:
             self._talk.finish(_LAST_WORDS)
 
     async def _run(self) -> int:
+        keep_freed_memory()
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._stop = Stop()
