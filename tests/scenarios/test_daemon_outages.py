@@ -128,32 +128,6 @@ def test_consumer_is_killed_with_a_full_buffer() -> None:
         assert counted["delivered"] == 6000
 
 
-def test_consumer_is_killed_again_and_again() -> None:
-    """However busy it was: loss stays within its receive buffer each time, order holds, the other has all."""
-    ledger = Ledger()
-    kills = 4
-    with (
-        RecordingConsumer() as well,
-        ProcessConsumer(receive_buffer=8192) as killed,
-        daemon("--to", f"well={well.url}", "--to", f"killed={killed.url}?{QUICK}") as running,
-    ):
-        for turn in range(kills):
-            arrive(running, ledger, 10_000)
-            killed.wait_for(turn * 9000 + 1000)
-            killed.kill()
-            killed.start()
-        arrive(running, ledger, 1000)
-        counted = running.settled("killed", len(ledger.sent))
-        assert running.terminate() == 0
-        verdict = ledger.judge(killed.messages)
-
-        assert ledger.judge(well.wait_for(len(ledger.sent))).exact
-        assert len(verdict.lost) * FRAME <= kills * 65536
-        assert not verdict.disordered
-        assert not verdict.corrupt
-        assert len(verdict.doubled) <= counted["resent"]
-
-
 def test_consumer_freezes_and_goes_on() -> None:
     """Everything arrives once: nothing was given up, and the other consumer had it all in the meantime."""
     ledger = Ledger()

@@ -1,12 +1,16 @@
 """Plain sockets that send to a listener, as programs of others do."""
 
 import socket
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final, Self
 
+from support.ledger import Ledger
 from support.waiting import BOUND
 
-__all__ = ["connected", "send_lines"]
+__all__ = ["Feed", "connected", "send_lines"]
 
 
 @contextmanager
@@ -20,3 +24,44 @@ def send_lines(port: int, messages: Iterable[bytes]) -> None:
     """Send *messages*, a line each, over one connection of their own."""
     with connected(port) as sock:
         sock.sendall(b"".join(message + b"\n" for message in messages))
+
+
+class Feed:
+    """
+    A producer on a thread of its own that sends messages of a ledger, over one connection, all the time.
+
+    About *rate* messages a second, as long as the other side takes them; as many as it takes, with 0.
+    """
+
+    CHUNK: Final = 50
+
+    def __init__(self, port: int, ledger: Ledger, *, size: int = 256, rate: float = 20_000) -> None:
+        self._ledger = ledger
+        self._size = size
+        self._pause = self.CHUNK / rate if rate else 0
+        self._sock = socket.create_connection(("127.0.0.1", port), BOUND)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._send, name=f"feed of {port}", daemon=True)
+        self._thread.start()
+
+    def _send(self) -> None:
+        began = time.monotonic()
+        for turn in range(1, 1 << 62):
+            messages = self._ledger.write_many(self.CHUNK, size=self._size)
+            self._sock.sendall(b"".join(message + b"\n" for message in messages))
+            if self._stopped.wait(max(0.0, began + turn * self._pause - time.monotonic())):
+                return
+
+    def stop(self) -> None:
+        """Send no more; all that was written has been sent. May be called twice."""
+        self._stopped.set()
+        self._thread.join(BOUND)
+        self._sock.close()
+        if self._thread.is_alive():
+            raise AssertionError(f"the receiver does not take what it is sent within {BOUND:g} s")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
