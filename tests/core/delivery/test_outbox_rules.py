@@ -1,7 +1,7 @@
 """The outbox as a state machine, beside a model that is a few lists of message numbers."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,6 +14,7 @@ from producer_pool.delivery.outbox import Outbox
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, Filtered, Rejected, SendError
+from producer_pool.model.given_up import GivenUp
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.policies import DeliveryPolicy, Overflow, Retry
 
@@ -64,6 +65,50 @@ class OutboxRules(RuleBasedStateMachine):
         self.firsts: dict[Page, int] = {}
         """The number of the first message of each page."""
         self.count = 0
+        self.outbox.accounts.letters = self
+        self.letters: Counter[tuple[Outcome, int, int]] = Counter()
+        """What was taken as dead letters: outcome, attempts and size of each message."""
+        self.sizes: list[int] = []
+        self.filtered: set[int] = set()
+        """Messages that a stage left out."""
+        self.unwritten: list[tuple[int, Callable[[bool], None]]] = []
+
+    # -- the dead letters ----------------------------------------------------------------------------
+
+    def take(self, given_up: GivenUp, done: Callable[[bool], None]) -> bool:
+        messages = given_up.batch.messages
+        assert given_up.indexes
+        assert given_up.accepted is None or given_up.accepted <= self.now
+        for index in given_up.indexes:
+            self.letters[given_up.outcome, given_up.attempts, len(messages[index])] += 1
+        self.unwritten.append((len(given_up.indexes), done))
+        return True
+
+    @precondition(lambda self: self.unwritten)
+    @rule(kept=st.booleans())
+    def write(self, kept: bool) -> None:
+        """Some of them are kept, and some cannot be."""
+        stats = self.outbox.stats
+        before = stats.dead_lettered, stats.dead_letters_lost
+        count, done = self.unwritten.pop(0)
+        done(kept)
+
+        assert (stats.dead_lettered, stats.dead_letters_lost) == (
+            before[0] + count * kept,
+            before[1] + count * (not kept),
+        )
+
+    def is_letter(self, number: int) -> bool:
+        outcome = self.outcomes[number][0]
+        return outcome is FAILED or (outcome is DROPPED and number not in self.filtered)
+
+    @invariant()
+    def letters_are_the_models(self) -> None:
+        expected = Counter(
+            (*self.outcomes[number], self.sizes[number]) for number in self.outcomes if self.is_letter(number)
+        )
+
+        assert self.letters == expected
 
     # -- the outbox's events, each of which finds the outbox consistent ----------------------------
 
@@ -103,6 +148,7 @@ class OutboxRules(RuleBasedStateMachine):
         page.open(self.budget, whole)
         numbers = list(range(self.count, self.count + len(sizes)))
         self.count += len(sizes)
+        self.sizes += sizes
         self.firsts[page] = self.count - len(sizes)
         if tracked:
             self.places.update((number, (page, index)) for index, number in enumerate(numbers))
@@ -111,6 +157,7 @@ class OutboxRules(RuleBasedStateMachine):
         if gone:
             error = Filtered("audit: removed")
             self.outbox.accounts.turn_away(page, whole, gone, error, DROPPED)
+            self.filtered.update(numbers[index] for index in gone)
             self.end([numbers[index] for index in gone], DROPPED, 0)
         return page, whole.select(stay), [numbers[index] for index in stay]
 

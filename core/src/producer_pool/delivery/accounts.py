@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from producer_pool.delivery.entry import Entry
+from producer_pool.delivery.letters import DeadLetters
 from producer_pool.delivery.page import Page
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import DeliveryError
+from producer_pool.model.errors import DeliveryError, Full
+from producer_pool.model.given_up import GivenUp
 from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
 from producer_pool.model.stats import ProducerStats
 
@@ -40,6 +43,8 @@ class Accounts:
         self._ack = ack
         self.first_try = ForwardResult(producer_id, Outcome.DELIVERED, ack, None, 1)
         """The result of what was delivered at once: most have it, and share it."""
+        self.letters: DeadLetters | None = None
+        """Who keeps what is given up. As long as nobody does, nothing is looked at for it."""
 
     def deliver(self, entry: Entry, stop: int, count: int) -> Sequence[int]:
         """
@@ -60,7 +65,13 @@ class Accounts:
         if not count:
             return ()
         self._count(outcome, count)
-        result = ForwardResult(self._producer_id, outcome, None, error, entry.attempts)
+        letter = False
+        if self.letters is not None and _is_given_up(outcome, error):
+            refused = entry.rejected or ()
+            indexes = [index for index in range(entry.start, entry.count) if index not in refused]
+            given_up = GivenUp(entry.batch, indexes, outcome, error, entry.attempts, entry.accepted)
+            letter = self._give_up(given_up, entry.page)
+        result = ForwardResult(self._producer_id, outcome, None, error, entry.attempts, letter)
         return self._record(entry, entry.count, count, result)
 
     def reject(self, entry: Entry, indexes: Sequence[int], error: DeliveryError) -> Sequence[int]:
@@ -69,9 +80,14 @@ class Accounts:
             entry.rejected = set()
         entry.rejected.update(indexes)
         self.stats.failed += len(indexes)
+        attempts = entry.attempts
+        letter = False
+        if self.letters is not None:
+            given_up = GivenUp(entry.batch, indexes, Outcome.FAILED, error, attempts, entry.accepted)
+            letter = self._give_up(given_up, entry.page)
         places = _places(entry.batch, indexes)
         if entry.track is not None:
-            result = ForwardResult(self._producer_id, Outcome.FAILED, None, error, entry.attempts)
+            result = ForwardResult(self._producer_id, Outcome.FAILED, None, error, attempts, letter)
             entry.track.odd(places, result)
         return places
 
@@ -84,8 +100,11 @@ class Accounts:
         self._count(outcome, count)
         places = _places(batch, indexes)
         track = page.track(self._producer_id)
+        letter = False
+        if count and self.letters is not None and _is_given_up(outcome, error):
+            letter = self._give_up(GivenUp(batch, indexes, outcome, error, 0, None), page)
         if track is not None:
-            track.odd(places, ForwardResult(self._producer_id, outcome, None, error))
+            track.odd(places, ForwardResult(self._producer_id, outcome, None, error, 0, letter))
         self.tell(page, places, outcome, count, error)
 
     def tell(
@@ -95,6 +114,31 @@ class Accounts:
         if count:
             page.settled(places)
             self._events.settled(outcome, count, error)
+
+    def _give_up(self, given_up: GivenUp, page: Page) -> bool:
+        """Hand messages to whoever keeps them; say whether they were taken."""
+        letters = self.letters
+        count = len(given_up.indexes)
+        # Of what nobody asks about, the page is not held any longer than it has to be.
+        asked = page if page.tracks is not None else None
+        if letters is None or not letters.take(given_up, partial(self._kept, count, asked)):
+            self.stats.dead_letters_lost += count
+            return False
+        if asked is not None and (track := asked.track(self._producer_id)) is not None:
+            track.letters += count
+        return True
+
+    def _kept(self, count: int, page: Page | None, kept: bool) -> None:
+        """Note that so many messages given up are kept now, or cannot be."""
+        if kept:
+            self.stats.dead_lettered += count
+        else:
+            self.stats.dead_letters_lost += count
+        if page is not None and (track := page.track(self._producer_id)) is not None:
+            track.letters -= count
+            track.lost = track.lost or not kept
+            if not track.letters:
+                page.settled(())
 
     def _count(self, outcome: Outcome, count: int) -> None:
         stats = self.stats
@@ -122,6 +166,16 @@ class Accounts:
         places = [kept[i] for i in range(entry.start, stop) if i not in refused]
         track.odd(places, result)
         return places
+
+
+def _is_given_up(outcome: Outcome, error: DeliveryError) -> bool:
+    """
+    Whether messages that end like this are dead letters.
+
+    All that failed is, and what a full buffer dropped. What a stage left out was not wanted, and what was
+    cancelled has not been given up: somebody closed the pool, or removed the producer.
+    """
+    return outcome is Outcome.FAILED or (outcome is Outcome.DROPPED and isinstance(error, Full))
 
 
 def _places(batch: Batch, indexes: Sequence[int]) -> Sequence[int]:

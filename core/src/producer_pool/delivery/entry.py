@@ -12,6 +12,7 @@ class Entry:
     """One batch in one outbox."""
 
     __slots__ = (
+        "accepted",
         "again",
         "attempts",
         "batch",
@@ -25,11 +26,15 @@ class Entry:
         "track",
     )
 
-    def __init__(self, page: Page, batch: Batch, track: Track | None, deadline: float) -> None:
+    def __init__(
+        self, page: Page, batch: Batch, track: Track | None, deadline: float, accepted: float | None = None
+    ) -> None:
         self.page = page
         self.batch = batch
         self.track = track
         self.deadline = deadline
+        self.accepted = accepted
+        """When it was; None: just now."""
         self.count = len(batch)
         self.start = 0
         """Messages from the front that are settled."""

@@ -74,7 +74,7 @@ class Outbox:
 
     def offer(self, page: Page, batch: Batch, now: float) -> bool:
         """Take *batch* if it fits, or if the overflow policy makes it fit; say whether it was taken."""
-        entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline)
+        entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline, now)
         if not entry.count:
             return False
         policy = self.policy
@@ -113,7 +113,7 @@ class Outbox:
 
     def take_off(self, page: Page, batch: Batch, now: float) -> None:
         """Take *batch*, which fits(), and which the client has taken already: it did not wait, and flies."""
-        entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline)
+        entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline, now)
         entry.attempts = 1
         entry.again = None
         self.stats.accepted += entry.count

@@ -7,6 +7,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import ForwardResult, Outcome, Results
@@ -28,7 +29,7 @@ class Budget:
 class Track:
     """What became of one page's messages at one producer: runs from the front, and exceptions to them."""
 
-    __slots__ = ("_ends", "_odd", "_runs", "awaited", "left", "required")
+    __slots__ = ("_ends", "_odd", "_runs", "awaited", "left", "letters", "lost", "required")
 
     def __init__(self, count: int) -> None:
         self.left = count
@@ -37,6 +38,10 @@ class Track:
         """Whether its outcomes count for whoever sent the messages."""
         self.awaited = True
         """Whether who waits for the page waits for this, too."""
+        self.letters = 0
+        """Messages of which it is not known yet whether they are kept as dead letters."""
+        self.lost = False
+        """Whether dead letters could not be kept."""
         self._ends: list[int] = []
         self._runs: list[ForwardResult] = []
         self._odd: dict[int, ForwardResult] = {}
@@ -60,6 +65,8 @@ class Track:
             position = bisect_right(self._ends, index)
             # _runs is appended to first: whoever sees the end sees the run.
             result = self._runs[position] if position < len(self._ends) else None
+        if self.lost and result is not None and result.dead_lettered:
+            return replace(result, dead_lettered=False)
         return result
 
 
@@ -138,11 +145,20 @@ class Page:
     # -- asking ------------------------------------------------------------------------------------
 
     def done(self, index: int | None) -> bool:
-        """Whether one message, or every one (None), has a terminal result at each producer awaited."""
+        """
+        Whether one message, or every one (None), has a terminal result at each producer awaited.
+
+        A sender is told so only when it is known, too, whether the dead letters among them are kept.
+        """
         tracks = self.tracks
         if tracks is None or len(tracks) < len(self.targets):
             return False
-        left = [track for track in tracks.values() if track.left and track.awaited]
+        upstream = self.upstream
+        left = [
+            track
+            for track in tracks.values()
+            if track.awaited and (track.left or (upstream and track.letters))
+        ]
         if index is None or not left:
             return not left
         return all(track.at(index) is not None for track in left)

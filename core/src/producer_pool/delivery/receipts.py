@@ -133,10 +133,18 @@ class BatchReceipt:
 
     @property
     def delivered(self) -> bool:
-        """Whether every message was delivered to each required producer."""
+        """
+        Whether every message was delivered to each required producer, or is kept among its dead letters.
+
+        Both are safe: whoever sent it need not send it again.
+        """
         if not self.done or self._page.batch is None:
             return False
-        return all(self._page.results(index).ok for index in range(len(self._page.batch)))
+        return all(
+            result.dead_lettered
+            for index in range(len(self._page.batch))
+            for result in self._page.results(index).failed.values()
+        )
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call *callback* once, on the pool's loop, soon after it is `done`: never inside this call."""

@@ -36,6 +36,10 @@ class ProducerStats:
     """Bytes that wait or are in flight, with BATCH_OVERHEAD for each batch."""
     peers: int = 0
     """Consumers connected now, for a client that serves many."""
+    dead_lettered: int = 0
+    """Given up, and kept among the dead letters: on disk, or delivered to where they are sent."""
+    dead_letters_lost: int = 0
+    """Given up, and not kept, though dead letters are: no room, or a fault of the disk or the connection."""
 
     @property
     def pending(self) -> int:
