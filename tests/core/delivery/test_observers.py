@@ -45,11 +45,9 @@ async def test_life_of_a_relay() -> None:
     assert notes.told == [
         State.CONNECTING,
         State.DOWN,
-        State.CONNECTING,
         State.UP,
         ("audit", delivered, 2),
         State.DOWN,
-        State.CONNECTING,
         State.UP,
         ("audit", delivered, 1),
         State.CLOSED,

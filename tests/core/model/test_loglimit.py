@@ -36,3 +36,22 @@ def test_more_causes_than_are_kept() -> None:
     assert limit.allow(7, 1.0) == 1
     assert limit.allow("new", 1.0) == 0
     assert limit.allow(8, 1.0) == 0
+
+
+def test_lines_that_speak_of_many() -> None:
+    """What is left out is counted in what the lines speak of."""
+    limit = LogLimit()
+
+    assert [limit.allow("lost", now, 100) for now in (0.0, 0.1, 0.2, 1.0)] == [0, None, None, 200]
+
+
+def test_what_was_left_out_at_the_end() -> None:
+    """It can be asked for, once."""
+    limit = LogLimit()
+    for count in (1, 20, 300):
+        limit.allow("lost", 0.0, count)
+    limit.allow("other", 0.0)
+
+    assert limit.left_out() == [("lost", 320)]
+    assert limit.left_out() == []
+    assert limit.allow("lost", 0.5) is None

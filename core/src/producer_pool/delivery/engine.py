@@ -218,6 +218,9 @@ class Engine:
             self._go_on.clear()
         else:
             self._go_on.set()
+        producer = self._producers.get(producer_id)
+        if producer is not None:
+            producer.source_waits(yes)
         for listener in self.on_blocked:
             listener()
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from producer_pool.contract.ports import PipelinedClient
 from producer_pool.delivery.containment import address_of, as_delivery_error, let_interrupts_pass
+from producer_pool.delivery.health import STALLED_AFTER
 from producer_pool.delivery.outbox import Outbox
 from producer_pool.delivery.page import Page
 from producer_pool.model.batch import Batch
@@ -41,8 +43,17 @@ class Link:
     say while it is made, or once it is over, reaches nobody.
     """
 
-    def __init__(self, client: PipelinedClient, outbox: Outbox, *, ack: Ack) -> None:
+    def __init__(
+        self,
+        client: PipelinedClient,
+        outbox: Outbox,
+        *,
+        ack: Ack,
+        on_stall: Callable[[str], None] = lambda why: None,
+    ) -> None:
+        """*on_stall* is told why nothing moves, and, with an empty text, that it moves again."""
         self.ack = ack
+        self._on_stall = on_stall
         self._client = client
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()
@@ -60,6 +71,8 @@ class Link:
         self._unasked = 0
         """Batches sent since the last look at what was settled."""
         self._progress_at = 0.0
+        self._stalls = False
+        """Whether on_stall was told so."""
         self._poll = FIRST_POLL
         self._timer: asyncio.TimerHandle | None = None
         self._next_turn: asyncio.Handle | None = None
@@ -150,6 +163,8 @@ class Link:
                 self._refused = False
                 self._progress_at = self._loop.time()
                 self._disarm()
+                if self._stalls:
+                    self._goes_on()
             sent += outbox.launch(taken)
             self._unasked += taken
             if sent >= TURN and self._open:
@@ -233,6 +248,8 @@ class Link:
             return False
         self._settled = reached
         self._progress_at = self._loop.time()
+        if self._stalls:
+            self._goes_on()
         self._outbox.settle(count)
         return True
 
@@ -243,6 +260,8 @@ class Link:
     def _arm(self) -> None:
         """Look again: soon if acknowledgements are awaited, else when there should have been progress."""
         delay = self._patience()
+        if not self._stalls:
+            delay -= self._timeout * (1 - STALLED_AFTER)
         if self.ack > Ack.WRITTEN and self._outbox.flying:
             delay = min(delay, self._poll)
         self._timer = self._loop.call_later(max(delay, 0.0), self._look)
@@ -266,26 +285,38 @@ class Link:
             self._poll = min(self._poll * 2, LAST_POLL)
         if self._lost.done() or not self._outstanding():
             return
-        if self._patience() <= 0:
+        if self._patience() <= (0 if self._stalls else self._timeout * (1 - STALLED_AFTER)):
             self._stalled()
         if not self._lost.done():
             self._arm()
 
     def _stalled(self) -> None:
-        """Give up a connection on which nothing moved for too long, unless its consumer shows life."""
+        """Say that nothing moved for long, or give up the connection, unless its consumer shows life."""
         try:
             heard = self._client.heard_at()
             if heard is not None:
                 self._progress_at = min(max(self._progress_at, heard), self._loop.time())
-                if self._patience() > 0:
-                    return
+            left = self._patience()
+            if left > self._timeout * (1 - STALLED_AFTER):
+                if self._stalls:
+                    self._goes_on()
+                return
             why = self._client.why_stalled()
         except BaseException as error:
             self._fault("heard_at", error)
             return
-        waited = format_duration(self._timeout)
+        timeout = format_duration(self._timeout)
+        if left > 0:
+            self._stalls = True
+            waited = format_duration(self._timeout * STALLED_AFTER)
+            self._on_stall(f"{why}: nothing moved for {waited} of its timeout of {timeout}")
+            return
         arrived = "; what was in flight may have arrived" if self._outbox.flying else ""
-        self.broken(SendError(f"{self._name()}: {why}: nothing moved for {waited} (timeout=){arrived}"))
+        self.broken(SendError(f"{self._name()}: {why}: nothing moved for {timeout} (timeout=){arrived}"))
+
+    def _goes_on(self) -> None:
+        self._stalls = False
+        self._on_stall("")
 
     # -- a client that does not do as it should -------------------------------------------------------
 

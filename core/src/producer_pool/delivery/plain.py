@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from producer_pool.contract.ports import Client
 from producer_pool.delivery.containment import as_failure, stop_if_cancelled
 from producer_pool.delivery.entry import Entry
+from producer_pool.delivery.health import STALLED_AFTER
 from producer_pool.delivery.outbox import Outbox
 from producer_pool.delivery.page import Page
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError, Rejected, SendError
+from producer_pool.model.text import format_duration
 
 __all__ = ["PlainLink"]
 
@@ -19,9 +21,18 @@ __all__ = ["PlainLink"]
 class PlainLink:
     """Drives a Client that has only send(), and perhaps send_batch(), for as long as one connection lasts."""
 
-    def __init__(self, client: Client, outbox: Outbox) -> None:
+    def __init__(
+        self, client: Client, outbox: Outbox, *, on_stall: Callable[[str], None] = lambda why: None
+    ) -> None:
+        """*on_stall* is told why nothing moves, and, with an empty text, that it moves again."""
         self._client = client
         self._outbox = outbox
+        self._on_stall = on_stall
+        self._loop = asyncio.get_running_loop()
+        self._sending_since: float | None = None
+        self._stalls = False
+        """Whether on_stall was told so."""
+        self._timer: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
         self._whole = type(client).send_batch is not Client.send_batch
         """Whether it is given whole batches, and not message by message."""
@@ -51,7 +62,24 @@ class PlainLink:
         return False
 
     def close(self) -> None:
-        """Do nothing: nobody calls back."""
+        """Let go of the timer; nobody calls back."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """Say so if a call takes long. One timer is there while calls are made, and not one for each."""
+        self._timer = None
+        if self._sending_since is None or self._stalls:
+            return
+        patience = self._client.timeout * STALLED_AFTER
+        left = self._sending_since + patience - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+            return
+        self._stalls = True
+        call = "send_batch()" if self._whole else "send()"
+        waited, timeout = format_duration(patience), format_duration(self._client.timeout)
+        self._on_stall(f"{call} has not returned for {waited} of its timeout of {timeout}")
 
     async def _send(self, entry: Entry) -> DeliveryError | None:
         """Send what is in flight; return what broke the connection, if anything did."""
@@ -65,6 +93,9 @@ class PlainLink:
                 outbox.settle(entry.count - before)
                 break
             limit = asyncio.timeout(client.timeout)
+            self._sending_since = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(client.timeout * STALLED_AFTER, self._look)
             try:
                 async with limit:
                     if self._whole:
@@ -88,6 +119,11 @@ class PlainLink:
                     outbox.settle(entry.count - before)
                 else:
                     outbox.advance(1)
+            finally:
+                self._sending_since = None
+                if self._stalls:
+                    self._stalls = False
+                    self._on_stall("")
         return None
 
     def _advance_to(self, entry: Entry, index: int | None) -> None:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from producer_pool.contract.ports import Client, Observer, PipelinedClient, Stage
+from producer_pool.delivery.breaker import Breaker
 from producer_pool.delivery.clients import checked_client
 from producer_pool.delivery.containment import (
     CLOSING,
@@ -27,13 +29,14 @@ from producer_pool.delivery.outbox import Outbox
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.plain import PlainLink
 from producer_pool.delivery.preparation import TurnedAway, fitting, pieces, staged
+from producer_pool.delivery.standing import Standing
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, UsageError
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import ForwardResult, Outcome, resolve_ack
 from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.model.stats import Health, State
-from producer_pool.model.text import format_duration
+from producer_pool.model.text import format_duration, format_size
 
 __all__ = ["Producer", "checked_client"]
 
@@ -80,28 +83,27 @@ class Producer:
         self._link: Link | PlainLink | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        """The process whose connection it is. A forked child leaves it alone."""
         self._closing = False
         self._given_up = False
         self._held = False
         """Whether the client was connected, and not closed since."""
-        self._state = State.IDLE
-        self._since = 0.0
+        self._breaker = Breaker(self.policy.retry)
+        self._standing = Standing(producer_id, self._tell_state)
         self._last_delivery: float | None = None
-        self._last_error: DeliveryError | None = None
-        self._failures = 0
-        self._retry_at = 0.0
         self._wanted: asyncio.Event = asyncio.Event()
         """Set when there is a reason to be connected."""
         self._hurry: asyncio.Event = asyncio.Event()
         """Set when somebody wants the next attempt to be made now."""
         self._changed: asyncio.Event = asyncio.Event()
-        """Set, and replaced, at each change of state."""
+        """Set, and replaced, whenever the connection comes into another phase."""
         self._emptied: list[asyncio.Future[None]] = []
         self._expiry: asyncio.TimerHandle | None = None
         self._limit = LogLimit()
 
     def __repr__(self) -> str:
-        return f"<Producer {self.id} {self._address()} {self._state.value}>"
+        return f"<Producer {self.id} {self._address()} {self._standing.state.value}>"
 
     # -- for one producer alone --------------------------------------------------------------------
 
@@ -134,7 +136,8 @@ class Producer:
             raise UsageError(f"producer {self.id!r} is closed")
         if self._task is None:
             self._loop = asyncio.get_running_loop()
-            self._since = self._loop.time()
+            self._standing.begin(self._loop)
+            self._pid = os.getpid()
             self._task = self._loop.create_task(self._run(), name=f"producer {self.id}")
 
     def offer(self, page: Page, now: float) -> None:
@@ -171,11 +174,11 @@ class Producer:
         link = self._link
         if link is not None:
             link.pump()
-        elif self._state is State.CLOSED:
+        elif self._is(State.CLOSED):
             self._cancel_rest()
-        elif self._state is State.DOWN and not self.policy.retry.holds and now < self._retry_at:
-            assert self._last_error is not None
-            self.outbox.fail_waiting(self._last_error, tried=False)
+        elif self._is(State.DOWN) and not self.policy.retry.holds and now < self._breaker.retry_at:
+            assert self._standing.last_error is not None
+            self.outbox.fail_waiting(self._standing.last_error, tried=False)
         else:
             self._wanted.set()
         if self._expiry is None and not self.outbox.empty:
@@ -212,11 +215,7 @@ class Producer:
         if outcome is Outcome.DELIVERED:
             self._last_delivery = self._now()
         else:
-            left_out = self._limit.allow((outcome, type(error)), self._now())
-            if left_out is not None:
-                more = f" ({left_out} such lines left out)" if left_out else ""
-                level = logging.INFO if outcome is Outcome.CANCELLED else logging.WARNING
-                log.log(level, "%s: %d messages %s: %s%s", self.id, count, outcome.value, error, more)
+            self._standing.lost(outcome, count, error)
         if self._loop is not None:
             self.observers.settled(self.id, outcome, count, self._loop)
 
@@ -241,13 +240,15 @@ class Producer:
                 try:
                     await self._next_connection()
                 except Exception as fault:
+                    if self._pid != os.getpid():
+                        break
                     # Not from a call that is contained: a defect of ours, or a property that raises.
                     log.exception("%s: unexpected; the connection is made anew", self.id)
                     error = as_delivery_error(fault, ConnectError, f"{self.id}: unexpected")
                     self._unlink()
                     await self._let_go()
                     self.outbox.rewind(error)
-                    self._down(error, lasted=0.0, useful=False)
+                    self._down(error)
         finally:
             self._unlink()
             await self._let_go()
@@ -261,7 +262,7 @@ class Producer:
         self._enter(State.CONNECTING)
         error = await self._connect()
         if error is not None:
-            self._down(error, lasted=0.0, useful=False)
+            self._down(error)
             return
         since = self._now()
         self.outbox.stats.connects += 1
@@ -276,7 +277,7 @@ class Producer:
         if not self._lasting:
             return  # offer() fails what comes too early; what gets here has been asked for.
         try:
-            async with asyncio.timeout(max(self._retry_at - self._now(), 0)):
+            async with asyncio.timeout(max(self._breaker.retry_at - self._now(), 0)):
                 await self._hurry.wait()
         except TimeoutError:
             return
@@ -284,12 +285,13 @@ class Producer:
     async def _connect(self) -> DeliveryError | None:
         """Connect the client; return why that failed, if it did."""
         client = self.client
-        link: Link | PlainLink = PlainLink(client, self.outbox)
+        on_stall = self._standing.stalled
+        link: Link | PlainLink = PlainLink(client, self.outbox, on_stall=on_stall)
         self._held = True
         limit = asyncio.timeout(client.timeout)
         try:
             if isinstance(client, PipelinedClient):
-                link = Link(client, self.outbox, ack=self.ack)
+                link = Link(client, self.outbox, ack=self.ack, on_stall=on_stall)
                 client.attach(link)
             async with limit:
                 await client.connect()
@@ -319,7 +321,7 @@ class Producer:
 
     async def _let_go(self) -> None:
         """Close the client if it is connected, and do not wait for ever."""
-        if not self._held:
+        if not self._held or self._pid != os.getpid():
             return
         try:
             async with asyncio.timeout(CLOSING):
@@ -334,49 +336,60 @@ class Producer:
 
     # -- state -------------------------------------------------------------------------------------
 
-    def _down(self, error: DeliveryError, *, lasted: float, useful: bool) -> None:
+    def _down(self, error: DeliveryError, *, lasted: float = 0.0, useful: bool = False) -> None:
         """
         Note why there is no connection, and when the next is tried.
 
         *useful* says whether a connection took any message, *lasted* how many seconds it was there.
         """
         self.outbox.stats.breaks += 1
-        retry = self.policy.retry
-        if lasted >= retry.stable:
-            self._failures = 0
-        self._failures += 1
-        self._last_error = error
         now = self._now()
-        # A direct producer tries again at once after a connection that was of use. Others, such as one that
-        # is closed as soon as it is made, count as failed attempts: else it would do nothing but connect.
-        was_good = useful or lasted >= retry.ceiling(self._failures)
-        idle = not retry.holds and was_good and not isinstance(error, ConnectError)
-        self._retry_at = now if idle else now + retry.delay(self._failures, jitter.get()())
-        if not retry.holds and not idle:
+        holds = self.policy.retry.holds
+        good = None if isinstance(error, ConnectError) else useful
+        failed = self._breaker.failed(now, lasted=lasted, useful=good, draw=jitter.get()())
+        if failed and not holds:
             self.outbox.fail_waiting(error, tried=True)
-        self._enter(State.IDLE if idle else State.DOWN)
-        if self._limit.allow(State.DOWN, now) is not None:
-            soon = f"in {format_duration(round(self._retry_at - now, 3))}"
-            when = soon if retry.holds else "when there is a message"
-            log.warning("%s: down: %s; next attempt %s", self.id, error, when)
+        soon = f"in {format_duration(round(self._breaker.retry_at - now, 3))}"
+        self._standing.down(error, soon if holds else "when there is a message", idle=not failed)
+        self._tell_phase()
 
-    def _enter(self, state: State) -> None:
-        if state is self._state:
-            return
-        self._state = state
-        self._since = self._now()
+    def _enter(self, phase: State) -> None:
+        """Note what the connection does now."""
+        if not self._is(phase):
+            self._standing.enter(phase, self._address())
+            self._tell_phase()
+
+    def _tell_phase(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-        if state is State.UP and self._limit.allow(state, self._since) is not None:
-            log.info("%s: up: %s", self.id, self._address())
+
+    def _tell_state(self) -> None:
         if self._loop is not None:
             self.observers.state_changed(self.health(), self._loop)
 
     def health(self) -> Health:
         """Return how the consumer does, as its messages tell."""
-        retry = self._retry_at if self._state is State.DOWN else None
-        last = (self._last_delivery, self._last_error)
-        return Health(self.id, self._state, self._since, *last, retry, self._address(), self.ack)
+        standing = self._standing
+        return Health(
+            self.id,
+            standing.state,
+            standing.since,
+            self._last_delivery,
+            standing.last_error,
+            self._breaker.retry_at if self._is(State.DOWN) else None,
+            self._address(),
+            self.ack,
+            standing.reason,
+            self.policy.role,
+        )
+
+    def source_waits(self, yes: bool, why: str = "") -> None:
+        """Note that the source has to wait because of this producer, and *why* if it is not its buffer."""
+        if yes and not why:
+            why = "the pool's buffer is full, and its backlog is large"
+            if self.outbox.nbytes >= self.policy.buffer:
+                why = f"its buffer of {format_size(self.policy.buffer)} is full (buffer=, overflow=block)"
+        self._standing.waits(why if yes else "")
 
     async def check(self) -> Health:
         """Try to reach the consumer now, and return how that went. The caller bounds the time."""
@@ -391,8 +404,9 @@ class Producer:
             self._hurry.clear()
         return self.health()
 
-    def _is(self, state: State) -> bool:
-        return self._state is state
+    def _is(self, phase: State) -> bool:
+        """Whether this is what the connection does now. The state says what that comes to."""
+        return self._standing.phase is phase
 
     def _address(self) -> str:
         return address_of(self.client, self.id)
@@ -411,8 +425,9 @@ class Producer:
         self._expiry = None
         why = ""
         if self._link is None and not self._is(State.UP):
-            why = f"; the consumer is {self._state.value}"
-            why += f": {self._last_error}" if self._last_error is not None else ""
+            error = self._standing.last_error
+            why = f"; the consumer is {self._standing.phase.value}"
+            why += f": {error}" if error is not None else ""
         self.outbox.expire(self._now(), why=why)
         self._arm_expiry()
 
@@ -453,7 +468,8 @@ class Producer:
             if task is not None and task.done() and not task.cancelled():
                 task.exception()
             self._cancel_rest()
-            self._enter(State.CLOSED)
+            self._standing.close()
+            self._tell_phase()
             self.observers.tell()
 
     def _cancel_rest(self) -> None:

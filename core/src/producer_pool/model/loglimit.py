@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = ["LogLimit"]
 
 _MOST_CAUSES = 1000
@@ -15,13 +17,24 @@ class LogLimit:
         self._interval = interval
         self._causes: dict[object, tuple[float, int]] = {}
 
-    def allow(self, cause: object, now: float) -> int | None:
-        """Return how many lines of this cause were left out since the last, or None to leave this one out."""
+    def allow(self, cause: object, now: float, count: int = 1) -> int | None:
+        """
+        Return how much of this cause was left out since its last line, or None to leave this one out.
+
+        *count* is what this line speaks of: itself, or so many messages.
+        """
         last = self._causes.get(cause)
         if last is not None and now - last[0] < self._interval:
-            self._causes[cause] = (last[0], last[1] + 1)
+            self._causes[cause] = (last[0], last[1] + count)
             return None
         if last is None and len(self._causes) >= _MOST_CAUSES:
             self._causes.clear()
         self._causes[cause] = (now, 0)
         return last[1] if last else 0
+
+    def left_out(self) -> list[tuple[Any, int]]:
+        """Return what no line told of yet, by cause; from now on it counts as told."""
+        left = [(cause, count) for cause, (_, count) in self._causes.items() if count]
+        for cause, _ in left:
+            self._causes[cause] = (self._causes[cause][0], 0)
+        return left

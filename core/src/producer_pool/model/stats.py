@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from producer_pool.model.errors import DeliveryError
 from producer_pool.model.outcomes import Ack
+from producer_pool.model.policies import Role
 
 __all__ = ["Health", "ListenerStats", "PoolStats", "ProducerStats", "State"]
 
@@ -90,16 +91,29 @@ class State(enum.Enum):
     CONNECTING = "connecting"
     UP = "up"
     DOWN = "down"
-    """The last connection failed or broke; it is tried again."""
+    """The last connection failed or broke, and none was made since; it is tried again."""
+    PAUSED = "paused"
+    """
+    Its source has to wait, connected or not: its buffer is full and it has Overflow.BLOCK, or the spool
+    can take no more. It comes to that after a second of it, and ends with five seconds without.
+    """
     CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
+    """A first attempt is made."""
     """How one consumer does, and since when. Times are in seconds of the pool's monotonic clock."""
+    """Connected, and nothing is wrong as far as its messages tell."""
+    DEGRADED = "degraded"
+    """
+    Connected, and within the last 30 seconds a message was refused or failed, or gave way because the
+    buffer was full, or the consumer had messages and confirmed none for half of its timeout.
+    """
 
     producer_id: str
     state: State
+    """It was removed, or the pool closed."""
     since: float
     last_delivery: float | None = None
     last_error: DeliveryError | None = None
@@ -111,5 +125,9 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether the consumer is reachable as far as is known."""
-        return self.state is not State.DOWN and self.state is not State.CLOSED
+        """Whether nothing is wrong with it, as far as is known."""
+        return self.state in (State.IDLE, State.CONNECTING, State.UP)
+    reason: str = ""
+    """Why the state is what it is, in words; empty for a consumer that does well."""
+    role: Role = Role.REQUIRED
+    """Whose business it is: that of a shadow counts nowhere."""
