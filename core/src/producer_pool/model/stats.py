@@ -89,7 +89,14 @@ class State(enum.Enum):
     IDLE = "idle"
     """Not connected, because nothing asked for it yet."""
     CONNECTING = "connecting"
+    """A first attempt is made."""
     UP = "up"
+    """Connected, and nothing is wrong as far as its messages tell."""
+    DEGRADED = "degraded"
+    """
+    Connected, and within the last 30 seconds a message was refused or failed, or gave way because the
+    buffer was full, or the consumer had messages and confirmed none for half of its timeout.
+    """
     DOWN = "down"
     """The last connection failed or broke, and none was made since; it is tried again."""
     PAUSED = "paused"
@@ -98,22 +105,15 @@ class State(enum.Enum):
     can take no more. It comes to that after a second of it, and ends with five seconds without.
     """
     CLOSED = "closed"
+    """It was removed, or the pool closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A first attempt is made."""
     """How one consumer does, and since when. Times are in seconds of the pool's monotonic clock."""
-    """Connected, and nothing is wrong as far as its messages tell."""
-    DEGRADED = "degraded"
-    """
-    Connected, and within the last 30 seconds a message was refused or failed, or gave way because the
-    buffer was full, or the consumer had messages and confirmed none for half of its timeout.
-    """
 
     producer_id: str
     state: State
-    """It was removed, or the pool closed."""
     since: float
     last_delivery: float | None = None
     last_error: DeliveryError | None = None
@@ -122,12 +122,12 @@ class Health:
     """Where it is, for people; never with a secret."""
     ack: Ack = Ack.WRITTEN
     """The level at which its messages count as delivered."""
+    reason: str = ""
+    """Why the state is what it is, in words; empty for a consumer that does well."""
+    role: Role = Role.REQUIRED
+    """Whose business it is: that of a shadow counts nowhere."""
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong with it, as far as is known."""
         return self.state in (State.IDLE, State.CONNECTING, State.UP)
-    reason: str = ""
-    """Why the state is what it is, in words; empty for a consumer that does well."""
-    role: Role = Role.REQUIRED
-    """Whose business it is: that of a shadow counts nowhere."""
