@@ -1,13 +1,12 @@
 """Consumers that refuse, never read, or die in the middle, beside one that is well."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from producer_pool import (
-    Batch,
     ConnectError,
     DeadlineExceeded,
     DeliveryPolicy,
@@ -17,7 +16,6 @@ from producer_pool import (
     ProducerPool,
     SendError,
 )
-from producer_pool.builtin.null import NullClient
 from support.consumers import ProcessConsumer, RecordingConsumer
 from support.ledger import Ledger, Verdict
 from support.waiting import BOUND
@@ -171,24 +169,3 @@ def test_consumer_is_killed_with_much_on_its_way() -> None:
         assert verdict == Verdict(lost=verdict.lost)
         assert all(attempts[message] == 1 for message in verdict.lost)
         assert again == resent
-
-
-def test_consumer_closes_just_before_it_is_sent_something() -> None:
-    """The message does not go into the closed connection, where it would be lost without an error."""
-    ledger = Ledger()
-
-    class Closer(NullClient):
-        """Is served first; so nothing comes between the close and the message."""
-
-        def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
-            closing.end_connections()
-            return super().start(batches, offset)
-
-    with RecordingConsumer() as closing, ProducerPool() as pool:
-        pool.add_producer("closer", Closer())
-        pool.add_producer("closing", closing.url)
-        for turn in range(1, 21):
-            result = pool.forward_to_all(ledger.write())
-
-            assert result["closing"].ok
-            assert ledger.judge(closing.wait_for(turn)).exact

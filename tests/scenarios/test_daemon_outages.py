@@ -1,7 +1,5 @@
 """Consumers of the daemon that are down, go away, are killed, and come back."""
 
-import pytest
-
 from support.consumers import ProcessConsumer, RecordingConsumer
 from support.ledger import Ledger, Verdict
 from support.processes import Daemon, daemon
@@ -144,23 +142,6 @@ def test_consumer_freezes_and_goes_on() -> None:
 
         assert ledger.judge(frozen.wait_for(20_000)).exact
         assert running.terminate() == 0
-
-
-@pytest.mark.parametrize("ack", ["written", "kernel"])
-def test_consumer_closes_between_messages(ack: str) -> None:
-    """Each message after a clean close goes over the next connection, and none is lost at any level."""
-    ledger = Ledger()
-    with (
-        RecordingConsumer() as closing,
-        daemon("--to", f"closing={closing.url}?{QUICK}&ack={ack}") as running,
-    ):
-        for turn in range(1, 31):
-            arrive(running, ledger, 1)
-            closing.wait_for(turn)
-            closing.end_connections()
-
-        assert ledger.judge(closing.messages).exact
-        assert running.settled("closing", 30)["delivered"] == 30
 
 
 def test_queue_is_full() -> None:
