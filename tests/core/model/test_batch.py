@@ -225,6 +225,18 @@ def test_compact_lets_go_of_the_messages() -> None:
         assert batch.messages is not before
 
 
+def test_form_is_what_it_was_made_of() -> None:
+    """Whoever stores a batch gets the very object that it holds, also when other forms were made of it."""
+    messages = [b"one", b"two"]
+    wire = b"one\ntwo\n"
+    one_by_one, framed = Batch.owning(messages), Batch.from_wire(wire, LINES)
+    framed.wire(LENGTH4)
+
+    assert one_by_one.form is messages
+    assert framed.form == (LINES, wire)
+    assert framed.form[1] is wire
+
+
 def test_compact_keeps_the_only_form() -> None:
     """Messages that no wire form holds are kept: not encoded yet, or not to be carried by a framing."""
     batch = Batch.of(["o\nne"])

@@ -129,6 +129,15 @@ class Batch:
             self._messages = self._framing.split(self._wire)
         return self._messages
 
+    @property
+    def form(self) -> tuple[Framing, bytes] | list[bytes]:
+        """
+        The form that it has itself: a framing with all messages in it, or the messages one by one.
+
+        Neither is ever changed, so another thread may read it. It is made of nothing: no copy.
+        """
+        return self._messages or [] if self._framing is None else (self._framing, self._wire)
+
     def compact(self) -> None:
         """
         Let go of `messages` if they can be made again.
