@@ -16,10 +16,11 @@ from producer_pool.delivery.receipts import AsyncReceipt, Handle
 from producer_pool.delivery.roster import Roster
 from producer_pool.delivery.submitlog import OpenPage, SubmitLog
 from producer_pool.model.batch import Batch, payload
-from producer_pool.model.errors import Full, PoolClosed, UsageError
+from producer_pool.model.errors import ForkedPool, Full, PoolClosed, UsageError
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, checked_limits, checked_policy
 from producer_pool.model.stats import Health, PoolStats
+from producer_pool.toolkit.forks import keep_from_children
 
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory
@@ -370,7 +371,12 @@ class AsyncProducerPool:
         Close the pool. What is queued gets *drain* seconds (None: the pool's limit); the rest is CANCELLED.
 
         May be called twice.
+
+        Raises:
+            ForkedPool: called in a forked child.
         """
+        if self._forked:
+            self._entrance.log.check_open()
         if self._closed:
             await self._gone.wait()
             return
@@ -393,12 +399,18 @@ class AsyncProducerPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        # A forked child that ends inside of the block leaves the pool to its parent.
+        if not self._forked:
+            await self.aclose()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(self.producers) or 'without producers'}>"
 
     # -- inside ------------------------------------------------------------------------------------
+
+    @property
+    def _forked(self) -> bool:
+        return isinstance(self._entrance.log.refusal, ForkedPool)
 
     def _running(self) -> Engine:
         """Return the engine, started on the running loop when first asked for."""
@@ -406,6 +418,8 @@ class AsyncProducerPool:
         loop = asyncio.get_running_loop()
         if self._engine is None:
             self._loop = loop
+            # A forked child that ends cancels the tasks: what they wait for must stay in the parent's epoll.
+            keep_from_children(*filter(None, [getattr(loop, "_selector", None)]), poller=True)
             self._engine = Engine(self.limits)
             self._engine.on_blocked.append(self._tell_blocked)
             self._entrance.announce(self._engine, self)

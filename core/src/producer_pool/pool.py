@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from producer_pool.contract.ports import Client
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import Receipt
-from producer_pool.model.errors import Full, PoolClosed
+from producer_pool.model.errors import ForkedPool, Full, PoolClosed
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, checked_limits
 from producer_pool.model.stats import Health, PoolStats
@@ -278,7 +278,9 @@ class ProducerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # A forked child that ends inside of the block leaves the pool to its parent.
+        if not isinstance(self._log.refusal, ForkedPool):
+            self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(self.producers) or 'without producers'}>"

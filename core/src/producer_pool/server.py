@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -232,6 +233,12 @@ class AsyncServer:
         self.endpoint = endpoint
         """Where it really listens: with the port that was chosen for port 0."""
         engine.sources.append(self.aclose)
+        self._pid = os.getpid()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child: what listens is its parent's."""
+        return os.getpid() != self._pid
 
     @property
     def stats(self) -> ListenerStats:
@@ -249,6 +256,8 @@ class AsyncServer:
 
     async def aclose(self) -> None:
         """Read what has arrived, and close. May be called twice. The pool stays open."""
+        if self.forked:
+            return
         if self._closing:
             if self._tap is None or not self._tap.is_calling():
                 await self._closed.wait()
@@ -346,7 +355,8 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if not self._inner.forked:
+            self.close()
 
 
 def bind_transport(

@@ -232,6 +232,9 @@ class SubmitLog(Generic[R]):
         """Be dead in a forked child: touch no lock that the parent's threads may have held."""
         self._lock = threading.RLock()
         self._waiting = set()
+        # What the parent is about to send is not the child's.
+        self._entries = []
+        self._page = None
         self._refusal = ForkedPool()
         self._awake = True
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.toolkit.binding import Binding, as_listen_error
+from producer_pool.toolkit.forks import keep_from_children
 from producer_pool.toolkit.sockets import why
 
 __all__ = ["Acceptor"]
@@ -52,6 +53,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         with as_listen_error(self._binding.address):
             self._sockets = list(await self._binding.bind())
+        keep_from_children(*self._sockets)
         self._watch()
         return self._binding.endpoint(self._sockets)
 
@@ -92,6 +94,7 @@ class Acceptor:
                 self._wait(error)
                 return False
             sock.setblocking(False)
+            keep_from_children(sock)
             self._admit(sock, peer)
         return True
 

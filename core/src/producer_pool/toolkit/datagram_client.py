@@ -18,6 +18,7 @@ from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, InvalidOption, Rejected
 from producer_pool.toolkit.datagram_sockets import DatagramDialer
+from producer_pool.toolkit.forks import keep_from_children
 from producer_pool.toolkit.sockets import why
 
 __all__ = ["DatagramClient", "DatagramClientOptions", "came_back"]
@@ -124,6 +125,7 @@ class DatagramClient(PipelinedClient):
         """Whether start() may send: not broken, and nothing waits."""
 
     def _use(self, sock: socket.socket) -> None:
+        keep_from_children(sock)
         self._socket = sock
         self._send: Callable[[bytes], object] = sock.send
         self._send_segments = self._dialer.segmented(sock)

@@ -18,6 +18,7 @@ from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
 from producer_pool.toolkit.binding import as_listen_error
 from producer_pool.toolkit.datagram_sockets import DatagramBinding
+from producer_pool.toolkit.forks import keep_from_children
 from producer_pool.toolkit.sockets import why
 
 __all__ = ["DatagramListener", "DatagramListenerOptions"]
@@ -92,6 +93,7 @@ class DatagramListener(Listener):
         self._intake = intake
         with as_listen_error(self._binding.address):
             sockets = await self._binding.bind()
+        keep_from_children(*sockets)
         endpoint = self._binding.endpoint(sockets)
         self._name = f"{endpoint.without(endpoint.options)}"
         self._ports = [_Port(sock, self._binding.lost(sock)) for sock in sockets]

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+from producer_pool.toolkit.forks import keep_from_children
+
 __all__ = ["Readiness"]
 
 _MOST: Final = 256
@@ -29,6 +31,7 @@ class Readiness:
         self.poll = self._poller.poll
         self.fileno = self._poller.fileno
         self.close = self._poller.close
+        keep_from_children(self, poller=True)
 
 
 class _Epoll:

@@ -18,6 +18,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, InvalidOption, Rejected, SendError
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.forks import keep_from_children
 from producer_pool.toolkit.grouping import group
 from producer_pool.toolkit.handshake import Dialogue, shake_hands
 from producer_pool.toolkit.ledger import Ledger, same_plaintext
@@ -115,6 +116,7 @@ class StreamClient(PipelinedClient):
         end = self._loop.time() + timeout
         try:
             sock = await self._dialer.dial(timeout)
+            keep_from_children(sock)
         except OSError as error:
             raise ConnectError(f"{self.address}: {why(error)}") from None
         try:
