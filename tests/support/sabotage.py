@@ -41,7 +41,7 @@ class Sabotage:
     """Stands in the file exactly once."""
     new: str
     test: str
-    """What pytest calls it, below tests/scenarios: ``test_x.py::test_y``."""
+    """What pytest calls it, below tests/scenarios or tests/faults: ``test_x.py::test_y``."""
 
 
 class Verdict(Enum):
@@ -150,6 +150,13 @@ def _failing(tests: Sequence[str], tree: Path) -> set[str]:
     return {test for test in tests if _pytest([test], tree)[0] != 0}
 
 
+def _place(test: str, tree: Path) -> str:
+    """Return the path of *test* with its folder: names of test files are unique."""
+    name = test.partition("::")[0]
+    folder = next((path.parent.name for path in tree.glob(f"tests/*/{name}")), "scenarios")
+    return f"tests/{folder}/{test}"
+
+
 def _pytest(tests: Sequence[str], tree: Path) -> tuple[int, str]:
     """Run *tests* with the sources of *tree*; return pytest's exit code and what it said."""
     sources = [tree / "core" / "src", *sorted((tree / "plugins").glob("*/src"))]
@@ -162,7 +169,7 @@ def _pytest(tests: Sequence[str], tree: Path) -> tuple[int, str]:
     }
     command = [sys.executable, "-c", _RUN, str(tree), ",".join(packages), "-q", "--no-header"]
     command += [word for plugin in UNUSED for word in ("-p", f"no:{plugin}")]
-    command += [f"--timeout={LONGEST}", *(f"tests/scenarios/{test}" for test in tests)]
+    command += [f"--timeout={LONGEST}", *(_place(test, tree) for test in tests)]
     process = subprocess.Popen(
         command, cwd=tree, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )

@@ -71,7 +71,7 @@ TABLE: Final = (
         f"{CORE}/toolkit/stream_client.py",
         "        if not self._open or (self._gone(0) and self._has_ended()):",
         "        if not self._open:",
-        "test_bad_neighbours.py::test_consumer_closes_just_before_it_is_sent_something",
+        "test_clean_closes.py::test_closes_between_messages",
     ),
     Sabotage(
         "the rest of a partly written batch starts one byte too late",
