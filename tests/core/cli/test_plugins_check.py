@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from producer_pool.cli import certifying
 from producer_pool.cli.certifying import Done, Progress
 from producer_pool.cli.group import cli
 from producer_pool.testing.rules import RULES
+from producer_pool.testing.running import Result as Ended
+from producer_pool.testing.running import Verdict
 from producer_pool.testing.subject import Subject
+from producer_pool.testing.waning import WaningPatience
 from support.certificates import Authority
 from support.processes import run_command, run_program
 from support.zoo.daemon import SOURCE
@@ -46,9 +50,8 @@ def test_scheme_that_keeps_the_rules() -> None:
 
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert {"distribution  producer-pool-tcp", "acks          written, kernel", "ordered       yes"} <= {
-        *lines
-    }
+    assert {"distribution  producer-pool-tcp", "ordered       yes"} <= {*lines}
+    assert any(line.startswith("acks          written, kernel") for line in lines)
     assert {"binary safe   yes", "max message   -", "tried at      tcp://127.0.0.1:0"} <= {*lines}
     assert "seed          7" in lines
     rows = [line.split()[:2] for line in lines if line.split()[:1] and line.split()[0] in QUICK]
@@ -101,8 +104,8 @@ def test_verdicts_that_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Loses(Done):
         def __init__(self, subject: Subject, *rest: Any) -> None:
-            seed, rules, verdicts, seconds = rest
-            super().__init__(subject, seed, rules, verdicts[1:], seconds)
+            seed, rules, verdicts, *more = rest
+            super().__init__(subject, seed, rules, verdicts[1:], *more)
 
     monkeypatch.setattr(certifying, "Done", Loses)
     done = check("tcp", rules=QUICK)
@@ -214,14 +217,95 @@ def test_password_is_not_shown() -> None:
     assert "hunter2" not in done.output
 
 
-def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line that says where it is, and is gone in the end; elsewhere, nothing."""
+def test_first_broken_rule_is_the_last(plugin: Path) -> None:
+    """With --fail-fast, the others are not asked, and the sum says how many."""
+    with plugin.open("a") as file:
+        file.write("ZooClient.address = property(lambda client: '', lambda client, address: None)\n")
+    rules = ("closes-twice", "has-an-address", "hooks-are-marked", "never-blocks-the-loop")
+    done = check("zoo", "--plugin", str(plugin), "--fail-fast", rules=rules)
+    told = json.loads(check("zoo", "--plugin", str(plugin), "--fail-fast", "--json", rules=rules).stdout)
+
+    assert done.exit_code == 1
+    assert done.stdout.endswith(
+        "\n2 rules: 1 kept, 1 broken, 0 skipped; 2 more were not asked, because of --fail-fast\n"
+    )
+    assert [rule["name"] for rule in told["rules"]] == ["closes-twice", "has-an-address"]
+    assert (told["counts"]["broken"], told["not_asked"]) == (1, 2)
+
+
+def test_failing_fast_where_nothing_fails() -> None:
+    """All are asked."""
+    done = check("null:", "--fail-fast", "--json", rules=("has-an-address", "closes-twice"))
+
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["not_asked"] == 0
+
+
+def test_rules_that_wait_in_vain(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When three have, the others have less time for the same."""
+    monkeypatch.setattr(certifying, "WaningPatience", partial(WaningPatience, patience=0.5))
+    with plugin.open("a") as file:
+        file.write("async def hang(client):\n    await asyncio.Event().wait()\n\nZooClient.connect = hang\n")
+    rules = ("closes-twice", "connects-again", "keeps-boundaries", "takes-what-it-says")
+    done = check("zoo", "--plugin", str(plugin), "--json", rules=rules)
+
+    told = json.loads(done.stdout)["rules"]
+    waited = [re.match(r"waited ([\d.]+) s in vain", rule["text"]) for rule in told]
+    assert [found and found.group(1) for found in waited] == ["0.5", "0.5", "0.5", "0.05"]
+
+
+# -- what one sees in the meantime -----------------------------------------------------------------
+
+
+def screen_in(monkeypatch: pytest.MonkeyPatch, *, terminal: bool = False) -> StringIO:
+    """Return what stands in the place of stderr until the test ends."""
     screen = StringIO()
-    screen.isatty = lambda: True  # type: ignore[method-assign]
+    screen.isatty = lambda: terminal  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stderr", screen)
-    progress = Progress(2)
+    return screen
+
+
+def verdict(rule: str, result: Ended) -> Verdict:
+    return Verdict(RULES[rule], result)
+
+
+def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says where it is, and how many are broken; it is gone in the end."""
+    screen = screen_in(monkeypatch, terminal=True)
+    progress = Progress(2, every=0)
     progress.next("closes-twice")
+    progress.ended(verdict("closes-twice", Ended.BROKEN), 20.0)
     progress.next("reconnects")
     progress.finish()
 
-    assert screen.getvalue() == "\r\x1b[K[1/2] closes-twice\r\x1b[K[2/2] reconnects\r\x1b[K"
+    assert screen.getvalue() == "\r\x1b[K[1/2] closes-twice\r\x1b[K[2/2] reconnects, 1 broken\r\x1b[K"
+
+
+def test_progress_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for each rule that took long to be broken, and now and then one that says how far it is."""
+    screen = screen_in(monkeypatch)
+    progress = Progress(3, every=0)
+    progress.next("closes-twice")
+    progress.ended(verdict("closes-twice", Ended.BROKEN), 20.04)
+    progress.next("reconnects")
+    progress.ended(verdict("reconnects", Ended.KEPT), 0.5)
+    progress.finish()
+
+    assert screen.getvalue().splitlines() == [
+        "[1/3] closes-twice; 0 broken so far",
+        "[1/3] closes-twice: broken, after 20.0 s",
+        "[2/3] reconnects; 1 broken so far",
+    ]
+
+
+def test_progress_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that does not take long says nothing before its report."""
+    screen = screen_in(monkeypatch)
+    progress = Progress(2)
+    progress.next("closes-twice")
+    progress.ended(verdict("closes-twice", Ended.BROKEN), 0.1)
+    progress.next("reconnects")
+    progress.ended(verdict("reconnects", Ended.SKIPPED), 0.1)
+    progress.finish()
+
+    assert screen.getvalue() == ""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
+import logging
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from producer_pool.testing.rule import LISTENER, Rule, not_applicable, require
+from producer_pool.testing import running
+from producer_pool.testing.rule import LISTENER, Rule, RuleBroken, not_applicable, require
 from producer_pool.testing.running import Result, run_rule
 from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import Trial
@@ -118,6 +123,80 @@ def test_transport_whose_task_goes_on() -> None:
 
     assert verdict.result is Result.KEPT
     assert ended == [1]
+
+
+def test_rule_that_waited_in_vain() -> None:
+    """The verdict says so: who asks many rules knows that this one cost all its patience."""
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        await trial.until(lambda: False, "it comes")
+
+    @rule_of
+    async def tolerant(trial: Trial) -> None:
+        with pytest.raises(RuleBroken):
+            await trial.until(lambda: False, "it comes")
+
+    assert run_rule(plain(), check, patience=0.05).late
+    assert not run_rule(plain(), broken, patience=0.05).late
+    assert not run_rule(plain(), tolerant, patience=0.05).late
+
+
+def test_transport_that_ignores_its_cancellation() -> None:
+    """It is left behind soon after the patience is over, and not only when all time is."""
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        async with trial.patience("it ends"):
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+    since = time.monotonic()
+    verdict = run_rule(plain(), check, patience=0.2, limit=30)
+
+    assert time.monotonic() - since < 15
+    assert (verdict.result, verdict.late) == (Result.BROKEN, True)
+    assert "it hangs in wait() " in verdict.text
+
+
+def test_transport_that_blocks_the_loop_for_all_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left behind when that is over: nothing that waits there can ever end."""
+    monkeypatch.setattr(running, "_STILL", 0.3)
+    over = threading.Event()
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        over.wait()
+
+    since = time.monotonic()
+    verdict = run_rule(plain(), check, patience=0.2, limit=30)
+    over.set()
+
+    assert time.monotonic() - since < 15
+    assert (verdict.result, verdict.late) == (Result.BROKEN, True)
+
+
+def test_rule_that_is_left_behind_takes_nothing_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it put in the place of stdout, stderr and other things of the program is gone with it."""
+    over = threading.Event()
+    root = logging.getLogger()
+    before = (threading.excepthook, root.level, root.handlers[:])
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        threading.excepthook = lambda args: None
+        root.setLevel(1)
+        root.addHandler(logging.NullHandler())
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            over.wait()
+
+    run_rule(plain(), check, limit=0.3)
+    print("the report")
+    over.set()
+
+    assert capsys.readouterr().out == "the report\n"
+    assert (threading.excepthook, root.level, root.handlers) == before
 
 
 class ClosesBadly(PlainClient):

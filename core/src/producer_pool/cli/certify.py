@@ -23,6 +23,7 @@ Examples:
   producer-pool plugins check 'unix://{tmp}/consumer.sock' --json
   producer-pool plugins check fifo:{tmp}/pipe --plugin ./fifo.py
   producer-pool plugins check tcp --rule reconnects --rule loses-nothing-unconfirmed --seed 7
+  producer-pool plugins check fifo:{tmp}/pipe --plugin ./fifo.py --fail-fast
   producer-pool plugins check tcp+tls --client-option tls-ca=ca.pem \\
       --listener-option tls-cert=here.pem --listener-option tls-key=here.key
 
@@ -53,6 +54,7 @@ Exit codes:
 @click.option(
     "--seed", type=int, metavar="NUMBER", help="Repeat what a run left to chance: it names the number."
 )
+@click.option("--fail-fast", is_flag=True, help="Stop at the first rule that is broken.")
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
 def certify(
     place: str,
@@ -61,6 +63,7 @@ def certify(
     client_options: Sequence[str],
     listener_options: Sequence[str],
     seed: int | None,
+    fail_fast: bool,
     as_json: bool,
 ) -> None:
     """
@@ -70,14 +73,15 @@ def certify(
     and in options, is a folder that is new for each rule, and port 0 any free one. Messages are sent, over
     real connections of this machine, and through a daemon that is started for that.
 
-    A rule that asks for what the protocol does not declare is skipped, and says why.
+    A rule that asks for what the protocol does not declare is skipped, and says why. Each waits for 20
+    seconds for what does not come true; when three have waited in vain, the others wait less.
     """
     from producer_pool.cli.certifying import Progress, named, report, run, subject_for
 
     rules = named(names)
     with explained():
         subject = subject_for(place, files, _pairs(client_options), _pairs(listener_options))
-        done = run(subject, rules, seed, Progress(len(rules)))
+        done = run(subject, rules, seed, Progress(len(rules)), fail_fast=fail_fast)
         report(done, as_json=as_json)
     sys.exit(DONE if done.ok else FAILED)
 

@@ -25,11 +25,16 @@ from producer_pool.model.errors import InvalidOption, UsageError
 from producer_pool.model.text import suggestion
 from producer_pool.testing.rule import Rule
 from producer_pool.testing.rules import RULES
-from producer_pool.testing.running import Result, Verdict, run_rule
+from producer_pool.testing.running import Result, Verdict
 from producer_pool.testing.subject import Subject
+from producer_pool.testing.waning import WaningPatience
 
 __all__ = ["Done", "Progress", "named", "report", "run", "subject_for"]
 
+_EVERY: Final = 10.0
+"""Seconds between two lines that say how far a check is."""
+_LONG: Final = 1.0
+"""Seconds after which somebody wonders what goes on."""
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+-]*\Z")
 
 
@@ -40,9 +45,11 @@ class Done:
     subject: Subject
     seed: int
     rules: Sequence[Rule]
-    """Those that were asked for."""
+    """Those that were asked."""
     verdicts: Sequence[Verdict]
     seconds: Sequence[float]
+    left: int = 0
+    """How many were to be asked, and were not: one before them was broken."""
 
     @property
     def ok(self) -> bool:
@@ -114,42 +121,77 @@ def _check(subject: Subject) -> None:
 
 
 class Progress:
-    """Says on a terminal which rule is being tried, in one line, which is gone at the end."""
+    """
+    Says which rule is being tried: on a terminal in one line, which is gone at the end.
 
-    def __init__(self, total: int) -> None:
+    Where stderr is no terminal, it is a line for each rule that took long to be broken, and now and then
+    one that says how far it is: who waits for a check that takes minutes sees that it goes on, and one
+    that is soon done says nothing before its report.
+    """
+
+    def __init__(self, total: int, *, every: float = _EVERY) -> None:
         self._total = total
-        self._shown = sys.stderr.isatty()
-        self._number = 0
+        self._every = every
+        self._terminal = sys.stderr.isatty()
+        self._number = self._broken = 0
+        self._name = ""
+        self._said = time.monotonic()
 
     def next(self, name: str) -> None:
         """Say that this rule is tried now."""
         self._number += 1
-        self._write(f"[{self._number}/{self._total}] {name}")
+        self._name = name
+        if self._terminal:
+            self._draw(self._line(f", {self._broken} broken" if self._broken else ""))
+        elif time.monotonic() - self._said >= self._every:
+            self._say(self._line(f"; {self._broken} broken so far"))
+
+    def ended(self, verdict: Verdict, seconds: float) -> None:
+        """Say how it went with that rule."""
+        if verdict.result is Result.BROKEN:
+            self._broken += 1
+            if seconds >= _LONG and not self._terminal:
+                self._say(self._line(f": broken, after {seconds:.1f} s"))
 
     def finish(self) -> None:
         """Take the line away."""
-        self._write("")
+        if self._terminal:
+            self._draw("")
 
-    def _write(self, text: str) -> None:
-        if self._shown:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    def _line(self, more: str) -> str:
+        return f"[{self._number}/{self._total}] {self._name}{more}"
+
+    def _draw(self, text: str) -> None:
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        print(text, file=sys.stderr, flush=True)
 
 
-def run(subject: Subject, rules: Sequence[Rule], seed: int | None, progress: Progress) -> Done:
-    """Try *rules* one after the other."""
+def run(
+    subject: Subject, rules: Sequence[Rule], seed: int | None, progress: Progress, *, fail_fast: bool = False
+) -> Done:
+    """Try *rules* one after the other; with *fail_fast*, until one is broken."""
     seed = random.randrange(1 << 32) if seed is None else seed
     # What pools log here is about consumers that were made to crash.
     logging.getLogger().addHandler(logging.NullHandler())
-    verdicts, seconds = [], []
+    patience = WaningPatience(subject, seed)
+    verdicts: list[Verdict] = []
+    seconds: list[float] = []
     try:
         for rule in rules:
             progress.next(rule.name)
             since = time.perf_counter()
-            verdicts.append(run_rule(subject, rule, seed=seed))
+            verdicts.append(patience.ask(rule))
             seconds.append(time.perf_counter() - since)
+            progress.ended(verdicts[-1], seconds[-1])
+            if fail_fast and verdicts[-1].result is Result.BROKEN:
+                break
     finally:
         progress.finish()
-    return Done(subject, seed, rules, verdicts, seconds)
+    asked = rules[: len(verdicts)]
+    return Done(subject, seed, asked, verdicts, seconds, len(rules) - len(asked))
 
 
 # -- reporting -------------------------------------------------------------------------------------
@@ -167,7 +209,15 @@ def report(done: Done, *, as_json: bool) -> None:
             _as_json(verdict, seconds) for verdict, seconds in zip(done.verdicts, done.seconds, strict=True)
         ]
         print_json(
-            {**described, "url": url, "seed": done.seed, "ok": done.ok, "counts": counts, "rules": rules}
+            {
+                **described,
+                "url": url,
+                "seed": done.seed,
+                "ok": done.ok,
+                "counts": counts,
+                "not_asked": done.left,
+                "rules": rules,
+            }
         )
         return
     print("\n".join([*lines(described), f"{'tried at':13} {url}", f"{'seed':13} {done.seed}", ""]))
@@ -181,7 +231,8 @@ def report(done: Done, *, as_json: bool) -> None:
     for verdict in done.of(Result.BROKEN):
         print(f"\n{_explained(verdict, done.seed)}")
     numbers = ", ".join(f"{count} {result}" for result, count in counts.items())
-    print(f"\n{len(done.rules)} rules: {numbers}")
+    left = f"; {done.left} more were not asked, because of --fail-fast" if done.left else ""
+    print(f"\n{len(done.rules)} rules: {numbers}{left}")
 
 
 def _as_json(verdict: Verdict, seconds: float) -> dict[str, Any]:

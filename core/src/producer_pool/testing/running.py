@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import random
 import sys
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -28,6 +30,11 @@ _WORK: Final = 20.0
 """Seconds for all else that it does, on a machine that is busy."""
 _ENDING: Final = 5.0
 """Seconds in which the tasks of a rule have to end when they are cancelled."""
+_STILL: Final = 5.0
+"""Seconds, at the least, for which a loop that is blocked for good stands still: rules block it for less."""
+_BEAT: Final = 0.05
+_LOOK: Final = 0.05
+"""Seconds between two looks at a rule. One that comes late counts for no more: others make nobody late."""
 
 
 class Result(enum.Enum):
@@ -48,6 +55,8 @@ class Verdict:
     """What the transport did, or why the rule was skipped."""
     details: str = ""
     """For the one who mends it: a traceback."""
+    late: bool = False
+    """Whether it waited in vain, with all its patience, or was left behind."""
 
 
 def run_rule(
@@ -62,7 +71,8 @@ def run_rule(
     Return what *rule* says of *subject*. Never raises for anything that the transport does.
 
     *seed* repeats what an earlier run left to chance. What does not come true within *patience*, in
-    seconds, never will; what is not done within *limit*, by default longer, is left behind.
+    seconds, never will; what is not done within *limit*, by default longer, is left behind. So is what
+    blocks the loop for all that patience, and what does not end though it was cancelled, or closed.
     """
     lacking = rule.lacking(subject)
     if lacking:
@@ -71,7 +81,7 @@ def run_rule(
     with tempfile.TemporaryDirectory(prefix="trial-", ignore_cleanup_errors=True) as folder:
         trial = Trial(subject, Path(folder), seed, patience=patience)
         limit = max(_LIMIT * patience, _WORK) if limit is None else limit
-        verdict = _Run(rule, trial, limit, min(_ENDING, patience)).verdict()
+        verdict = _Run(rule, trial, patience, limit).verdict()
     if verdict.result is not Result.BROKEN:
         return verdict
     return replace(verdict, text=f"{verdict.text} (seed {seed})")
@@ -80,27 +90,50 @@ def run_rule(
 class _Run:
     """One rule, on a thread of its own: a transport that blocks the loop for ever is left behind there."""
 
-    def __init__(self, rule: Rule, trial: Trial, limit: float, ending: float) -> None:
+    def __init__(self, rule: Rule, trial: Trial, patience: float, limit: float) -> None:
         self._rule = rule
         self._trial = trial
+        self._patience = patience
         self._limit = limit
-        self._ending = ending
+        self._ending = min(_ENDING, patience)
+        self._beats = 0
         self._check: Coroutine[Any, Any, None] = rule.check(trial)
         self._verdict: Verdict | None = None
 
     def verdict(self) -> Verdict:
+        restore = _surroundings()
         thread = threading.Thread(target=self._work, name=f"rule {self._rule.name}", daemon=True)
         thread.start()
-        thread.join(self._limit)
+        seconds = self._wait_for(thread)
         # It may be known, though what the rule made is still being closed.
-        return self._verdict or self._unfinished(sys._current_frames().get(thread.ident or 0))
+        verdict = self._verdict or self._unfinished(sys._current_frames().get(thread.ident or 0), seconds)
+        if thread.is_alive():
+            restore()
+            verdict = replace(verdict, late=True)
+        return verdict
 
-    def _unfinished(self, frame: FrameType | None) -> Verdict:
-        """Say where a rule is that does not come to an end; *frame* is where its thread is."""
+    def _wait_for(self, thread: threading.Thread) -> float:
+        """Wait until *thread* ends, or until there is no hope for it; return the seconds that it had."""
+        since = time.monotonic()
+        beats, still, over = 0, 0.0, 0.0
+        while thread.is_alive() and (left := since + self._limit - time.monotonic()) > 0:
+            beats, still = self._beats, still + _LOOK if beats == self._beats else 0.0
+            over = over + _LOOK if self._verdict or self._trial.stuck else 0.0
+            if still > max(self._patience, _STILL) or over > 2 * self._ending:
+                break
+            thread.join(min(_LOOK, left))
+        return time.monotonic() - since
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._beats += 1
+        loop.call_later(_BEAT, self._beat, loop)
+
+    def _unfinished(self, frame: FrameType | None, seconds: float) -> Verdict:
+        """Say where a rule is that does not end within so many *seconds*; *frame* is where its thread is."""
         stack = of_thread(frame) if frame is not None else of_coroutine(self._check)
         if stack and stack[-1].name == "select":  # The loop has nothing to do: somebody waits in vain.
             stack = of_coroutine(self._check) or stack
-        text = f"not done within {self._limit:g} s; it hangs {where(stack) if stack else 'at its end'}"
+        text = f"not done within {seconds:.2g} s; it hangs {where(stack) if stack else 'at its end'}"
         return Verdict(self._rule, Result.BROKEN, text, "".join(stack.format()))
 
     def _work(self) -> None:
@@ -111,7 +144,8 @@ class _Run:
 
     def _broken(self, error: BaseException) -> Verdict:
         text = str(error) if isinstance(error, RuleBroken) else f"raised {type(error).__name__}: {error}"
-        return Verdict(self._rule, Result.BROKEN, text, "".join(traceback.format_exception(error)))
+        details = "".join(traceback.format_exception(error))
+        return Verdict(self._rule, Result.BROKEN, text, details, self._trial.late)
 
     async def _try(self) -> None:
         trial = self._trial
@@ -132,6 +166,7 @@ class _Run:
         loop = asyncio.new_event_loop()
         try:
             asyncio.set_event_loop(loop)
+            self._beat(loop)
             loop.run_until_complete(story)
         finally:
             try:
@@ -152,6 +187,24 @@ class _Run:
             # Those that go on belong to the transport, and the rule that it breaks has its own text.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+def _surroundings() -> Callable[[], None]:
+    """
+    Return what makes the program what it is now, for when a rule is left behind.
+
+    Some rules listen to what is printed and logged, and that one may never come to the end of that.
+    """
+    root = logging.getLogger()
+    stdout, stderr, hook = sys.stdout, sys.stderr, threading.excepthook
+    level, handlers = root.level, root.handlers[:]
+
+    def restore() -> None:
+        sys.stdout, sys.stderr, threading.excepthook = stdout, stderr, hook
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+    return restore
 
 
 def _described(context: dict[str, Any]) -> str:

@@ -51,9 +51,17 @@ class Trial:
         self.place = subject.place(folder)
         self.unseen: list[str] = []
         """Exceptions that nobody saw, as the loop reported them."""
+        self.late = False
+        """Whether something did not come true within the patience of this trial."""
+        self._bounds: set[asyncio.Timeout] = set()
         self._patience = patience
         self._places = 0
         self._stack = AsyncExitStack()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether something goes on, though its time is over and it was cancelled. From any thread."""
+        return any(limit.expired() for limit in self._bounds.copy())
 
     async def aclose(self) -> None:
         """Close all that was made, whatever that raises: how things are closed, rules of their own ask."""
@@ -74,7 +82,7 @@ class Trial:
     async def consumer(self) -> TrialConsumer:
         """Return a consumer that is reachable: what the suite was given, or the transport's own listener."""
         if self.subject.consumer is None:
-            return await self.listening()
+            return await self.listening(**self.answering())
         consumer = self.subject.consumer(self)
         self._closed_after(consumer.aclose)
         await consumer.start()
@@ -86,6 +94,11 @@ class Trial:
         self._closed_after(consumer.aclose)
         await consumer.start()
         return consumer
+
+    def answering(self) -> dict[str, str]:
+        """Return the options with which a listener acknowledges to clients, if it has to be asked for that."""
+        asked = Ack.APP in self.subject.transport.acks and self.has_option("ack-after", listener=True)
+        return {"ack_after": "delivered"} if asked else {}
 
     async def somewhere(self) -> TrialConsumer | str:
         """Return a place for a client: a consumer, if there is anything that shows what arrives."""
@@ -208,11 +221,16 @@ class Trial:
         limit: asyncio.Timeout | None = None
         try:
             async with bounded(seconds) as limit:
+                self._bounds.add(limit)
                 yield
         except TimeoutError:
             if limit is None or not limit.expired():
                 raise
+            self.late = self.late or times >= 1
             raise RuleBroken(f"waited {seconds:g} s in vain: {what}") from None
+        finally:
+            if limit is not None:
+                self._bounds.discard(limit)
 
     async def within(self, what: str, awaitable: Awaitable[object]) -> None:
         """Await *awaitable* with patience, whatever it returns."""

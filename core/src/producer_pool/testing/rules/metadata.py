@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import re
@@ -78,7 +79,7 @@ async def imports_lightly(trial: Trial) -> None:
     seen: dict[str, Any] = {}
     ratio = float("inf")
     for _ in range(_TRIES):
-        seen = _import_alone(trial.subject.provided)
+        seen = await asyncio.to_thread(_import_alone, trial.subject.provided)
         require(not seen["printed"], f"importing it prints {seen['printed'][:200]!r}")
         require(not seen["did"], f"importing it {', '.join(seen['did'])}")
         ratio = min(ratio, seen["seconds"] / seen["core"])

@@ -1,0 +1,98 @@
+"""Patience for a whole run: enough for a slow machine, and not for a transport where nothing works."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from producer_pool.testing.rule import Rule, require
+from producer_pool.testing.running import Result, Verdict
+from producer_pool.testing.trial import Trial
+from producer_pool.testing.waning import WaningPatience
+from support.trials import plain, rule_of
+
+PATIENCE = 0.4
+
+
+@rule_of
+async def in_vain(trial: Trial) -> None:
+    await trial.until(lambda: False, "it comes")
+
+
+@rule_of
+async def broken_at_once(trial: Trial) -> None:
+    require(False, "it does what it must not do")
+
+
+def slow(seconds: float) -> Rule:
+    """Return a rule that is kept after so many seconds of patience."""
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        async with trial.patience("it comes late"):
+            await asyncio.sleep(seconds)
+
+    return check
+
+
+@pytest.fixture
+def waning() -> WaningPatience:
+    return WaningPatience(plain(), 7, patience=PATIENCE)
+
+
+def text(verdict: Verdict) -> str:
+    return verdict.text.partition(" in vain")[0]
+
+
+def test_three_that_wait_in_vain(waning: WaningPatience) -> None:
+    """Each waits for as long as it may; all others wait for a tenth of that, and are broken as well."""
+    said = [text(waning.ask(in_vain)) for _ in range(4)]
+
+    assert said == ["waited 0.4 s"] * 3 + ["waited 0.04 s"]
+
+
+def test_healthy_rule_after_them(waning: WaningPatience) -> None:
+    """It is kept, as long as it needs no more than a tenth."""
+    for _ in range(3):
+        waning.ask(in_vain)
+
+    assert waning.ask(slow(0)).result is Result.KEPT
+    assert waning.ask(slow(PATIENCE / 2)).result is Result.BROKEN
+
+
+def test_transport_where_nothing_works(waning: WaningPatience) -> None:
+    """In the end, what is not done at once is left out, and not said to be broken; the rest is asked."""
+    since = time.monotonic()
+    verdicts = [waning.ask(in_vain) for _ in range(75)]
+
+    assert time.monotonic() - since < 75 * PATIENCE / 2
+    assert {verdict.result for verdict in verdicts[:3]} == {Result.BROKEN}
+    left = verdicts[-1]
+    assert left.result is Result.SKIPPED
+    assert left.text.startswith("not done within 0.01 s; no longer was waited, for what rules before it took")
+    assert waning.ask(slow(0)).result is Result.KEPT
+    assert waning.ask(broken_at_once).result is Result.BROKEN
+
+
+def test_client_that_gives_up_by_itself(waning: WaningPatience) -> None:
+    """What its own timeout ended was waited for as well."""
+
+    @rule_of
+    async def times_out(trial: Trial) -> None:
+        await asyncio.sleep(PATIENCE)
+        require(False, "no answer")
+
+    for _ in range(3):
+        assert not waning.ask(times_out).late
+
+    assert text(waning.ask(in_vain)) == "waited 0.04 s"
+
+
+def test_rules_that_are_broken_at_once(waning: WaningPatience) -> None:
+    """They cost no time, and take none away from others."""
+    for _ in range(20):
+        assert waning.ask(broken_at_once).result is Result.BROKEN
+
+    assert text(waning.ask(in_vain)) == "waited 0.4 s"
