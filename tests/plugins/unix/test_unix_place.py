@@ -33,7 +33,9 @@ def place(url: str) -> Place:
         ("mode=4600", "option mode: '4600'"),
         ("mode=", "option mode: ''"),
         ("allow-uid=me", "option allow-uid: 'me' is not a whole number"),
-        ("allow-uid=-1", "option allow-uid: a user's number is not below 0"),
+        ("allow-uid=-1", "option allow-uid: -1 is no user's number: from 0 to 4294967294"),
+        ("allow-uid=0,4294967295", "option allow-uid: 4294967295 is no user's number"),
+        ("allow-uid=1180591620717411303424", "option allow-uid: 1180591620717411303424 is no user's number"),
     ],
 )
 def test_options_that_are_wrong(query: str, wrong: str) -> None:

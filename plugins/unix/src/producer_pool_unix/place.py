@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from producer_pool.plugin import Endpoint, InvalidOption, ListenError, option, why
 from producer_pool_unix.address import Address, read_address
@@ -16,6 +17,9 @@ from producer_pool_unix.credentials import Credentials, may_come
 from producer_pool_unix.socketfile import SocketFile
 
 __all__ = ["Place", "PlaceOptions"]
+
+_NOBODY: Final = 2**32 - 1
+"""In place of a user's number, it says that there is none: chown(2), setresuid(2)."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,9 @@ class PlaceOptions:
     def __post_init__(self) -> None:
         if not re.fullmatch("0?[0-7]{3}", self.mode):
             raise ValueError(f"option mode: {self.mode!r} is not of the form 0600: three octal digits")
-        if any(uid < 0 for uid in self.allow_uid):
-            raise ValueError("option allow-uid: a user's number is not below 0")
+        wrong = [uid for uid in self.allow_uid if not 0 <= uid < _NOBODY]
+        if wrong:
+            raise ValueError(f"option allow-uid: {wrong[0]} is no user's number: from 0 to {_NOBODY - 1}")
 
 
 class Place:
