@@ -19,6 +19,7 @@ LAYERS = {
     "toolkit": 3,
     "builtin": 3,
     "aio": 4,
+    "dead_letter_office": 4,
     "lending": 4,
     "pool": 4,
     "worker": 4,

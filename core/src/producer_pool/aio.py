@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -23,6 +24,7 @@ from producer_pool.model.stats import Health, PoolStats
 from producer_pool.toolkit.forks import keep_from_children
 
 if TYPE_CHECKING:
+    from producer_pool.dead_letter_office import DeadLetterOffice
     from producer_pool.discovery.factory import ClientFactory
 
 __all__ = ["AsyncProducerPool", "Entrance"]
@@ -46,6 +48,8 @@ class Entrance(Generic[R]):
         self.roster = Roster()
         self.policy = checked_policy(policy) or DeliveryPolicy.direct()
         self._factory = factory
+        self._office: DeadLetterOffice | None = None
+        self._opening = threading.Lock()
         self._warned = False
         self._announced = False
         self._processing = False
@@ -87,10 +91,26 @@ class Entrance(Generic[R]):
                     "timeout= goes with a URL; set the timeout of an injected client on the client"
                 )
             stages = self._wiring.stages(producer_id, None)
-            return Producer(producer_id, to, policy, stages=stages)
+            return self._with_letters(Producer(producer_id, to, policy, stages=stages))
         plan = self.factory.plan(to, policy, timeout=timeout)
         stages = self._wiring.stages(producer_id, plan.endpoint)
-        return Producer(producer_id, plan.client, plan.policy, stages=stages)
+        return self._with_letters(Producer(producer_id, plan.client, plan.policy, stages=stages))
+
+    def _with_letters(self, producer: Producer) -> Producer:
+        """Have what *producer* gives up kept, where its policy asks for that."""
+        if producer.policy.dead_letters is not None:
+            from producer_pool.dead_letter_office import DeadLetterOffice
+
+            with self._opening:  # Two threads may add a producer each at once.
+                if self._office is None:
+                    self._office = DeadLetterOffice(lambda: self.factory)
+            producer.outbox.accounts.letters = self._office.keeper(producer.id, producer.policy)
+        return producer
+
+    async def close_letters(self) -> None:
+        """Finish what dead letters are on their way, within a second. Once all producers are closed."""
+        if self._office is not None:
+            await self._office.aclose()
 
     def append(self, targets: Sequence[str], message: bytes | str, *, wake: bool = True) -> R:
         """Put one message in the log. Without targets there is nothing to do, but to say so once."""
@@ -389,6 +409,7 @@ class AsyncProducerPool:
                 self._entrance.take_leave(self, seconds)
                 self._entrance.process(engine)
                 await engine.aclose(seconds)
+                await self._entrance.close_letters()
         finally:
             self._gone.set()
 

@@ -221,6 +221,7 @@ class Worker:
         self._process()
         await engine.aclose(self._drain)
         self._process()
+        await self.entrance.close_letters()
 
     def add(self, producer: Producer) -> None:
         """Have the engine take on a producer."""

@@ -1,0 +1,143 @@
+"""A dead letter, and which of them are meant: plain values, and how they lie in a row."""
+# Rule: what is read from a disk may be anything. letter_in() makes a Letter of it, and seal() says whether it
+# is what was stored.
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from producer_pool.model.outcomes import Outcome
+
+__all__ = ["COLUMNS", "Choice", "Letter", "letter_in", "seal"]
+
+COLUMNS: Final = (
+    "producer",
+    "role",
+    "outcome",
+    "reason",
+    "error",
+    "attempts",
+    "origin",
+    "count",
+    "nbytes",
+    "accepted",
+    "given_up",
+    "last",
+)
+"""In the order of Letter.values."""
+_OUTCOMES: Final = {one.value: one for one in Outcome}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """Messages that one producer gave up in a row, for one reason."""
+
+    producer_id: str
+    role: str
+    outcome: Outcome
+    """FAILED or DROPPED."""
+    reason: str
+    """The class of the error, such as ``DeadlineExceeded``."""
+    error: str
+    """Its text."""
+    attempts: int
+    """How often they were handed to a client."""
+    origin: str
+    """Where they came from; empty if the program itself made them."""
+    count: int
+    nbytes: int
+    """Bytes of the messages."""
+    accepted: float
+    """When the first of them was accepted, in seconds since 1970."""
+    given_up: float
+    """When the first of them was given up."""
+    last: float
+    """When the last of them was."""
+    number: int = 0
+    """What it is called in its folder."""
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """All of it but its number, as it lies in the file."""
+        return (
+            self.producer_id,
+            self.role,
+            self.outcome.value,
+            self.reason,
+            self.error,
+            self.attempts,
+            self.origin,
+            self.count,
+            self.nbytes,
+            self.accepted,
+            self.given_up,
+            self.last,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which letters are meant: those that are all of what is said here."""
+
+    producer_id: str | None = None
+    reason: str | None = None
+    since: float = -math.inf
+    """Given up at this time, in seconds since 1970, or later."""
+    before: float = math.inf
+    numbers: frozenset[int] | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """Return a condition and its values. Of `numbers` it knows nothing: they may be many."""
+        parts: list[str] = ["number > ?"]
+        values: list[Any] = []
+        if self.producer_id is not None:
+            parts.append("producer = ?")
+            values.append(self.producer_id)
+        if self.reason is not None:
+            parts.append("reason = ?")
+            values.append(self.reason)
+        if self.since > -math.inf:
+            parts.append("last >= ?")
+            values.append(self.since)
+        if self.before < math.inf:
+            parts.append("last < ?")
+            values.append(self.before)
+        return " AND ".join(parts), values
+
+
+def seal(letter: Letter, payload: bytes) -> int:
+    """Return the checksum of all that is stored of a letter."""
+    return zlib.crc32(payload, zlib.crc32(repr(letter.values).encode()))
+
+
+def letter_in(row: Sequence[Any]) -> Letter:
+    """Make a letter of its number and COLUMNS, of which damage may have left anything."""
+    number, producer_id, role, outcome, reason, error, attempts, origin, count, nbytes, *times = row
+    accepted, given_up, last = map(_float, times)
+    return Letter(
+        str(producer_id),
+        str(role),
+        _OUTCOMES.get(outcome, Outcome.FAILED),
+        str(reason),
+        str(error),
+        _int(attempts),
+        str(origin),
+        _int(count),
+        _int(nbytes),
+        accepted,
+        given_up,
+        last,
+        number,
+    )
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _float(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
