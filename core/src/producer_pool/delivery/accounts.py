@@ -67,8 +67,9 @@ class Accounts:
         self._count(outcome, count)
         letter = False
         if self.letters is not None and _is_given_up(outcome, error):
-            refused = entry.rejected or ()
-            indexes = [index for index in range(entry.start, entry.count) if index not in refused]
+            indexes: Sequence[int] = range(entry.start, entry.count)
+            if entry.rejected:
+                indexes = [index for index in indexes if index not in entry.rejected]
             given_up = GivenUp(entry.batch, indexes, outcome, error, entry.attempts, entry.accepted)
             letter = self._give_up(given_up, entry.page)
         result = ForwardResult(self._producer_id, outcome, None, error, entry.attempts, letter)

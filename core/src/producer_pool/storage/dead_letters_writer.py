@@ -200,8 +200,12 @@ class LetterWriter:
             self._failing = False
             log.info("dead letters in %s are written again", self.folder)
         if dropped and (left_out := self._limit.allow("dropped", now)) is not None:
-            text = "dead letters in %s take all the room that they may: the oldest %d messages gave way%s"
-            log.warning(text, self.folder, dropped, _more(left_out))
+            log.warning(
+                "dead letters in %s take all the room that they may: the oldest %d messages gave way%s",
+                self.folder,
+                dropped,
+                _more(left_out),
+            )
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         """Have the loop call back, if it is still there."""
