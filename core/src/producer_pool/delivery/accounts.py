@@ -136,10 +136,14 @@ class Accounts:
         else:
             self.stats.dead_letters_lost += count
         if page is not None and (track := page.track(self._producer_id)) is not None:
-            track.letters -= count
-            track.lost = track.lost or not kept
+            track.know(count, kept)
             if not track.letters:
                 page.settled(())
+
+    def count_apart(self, outcome: Outcome, count: int) -> None:
+        """Count messages that were accepted and settled without ever getting into the outbox."""
+        self.stats.accepted += count
+        self._count(outcome, count)
 
     def _count(self, outcome: Outcome, count: int) -> None:
         stats = self.stats

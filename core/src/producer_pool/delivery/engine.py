@@ -10,15 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 from producer_pool.delivery.containment import CLOSING, peers_of
+from producer_pool.delivery.lane import Lane
 from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import BatchReceipt
+from producer_pool.delivery.store import Store
+from producer_pool.delivery.writeahead import WriteAhead
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled
 from producer_pool.model.outcomes import ForwardResult, Outcome
 from producer_pool.model.policies import Limits, Overflow, Role
-from producer_pool.model.stats import Health, PoolStats
+from producer_pool.model.stats import Health, PoolStats, ProducerStats
 from producer_pool.model.text import format_size
 
 __all__ = ["Engine"]
@@ -29,7 +32,8 @@ log = logging.getLogger(__name__)
 class Engine:
     """Forwards every batch to many producers. It is what listeners pour into (an Intake)."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, store: Store | None = None) -> None:
+        """Make an engine without producers; with *store*, every batch is put there before it is forwarded."""
         self.limits = limits
         self.budget = Budget(limits.buffer)
         self.observers = Observers()
@@ -49,6 +53,7 @@ class Engine:
         """Called when `blocked` changes."""
         self.sources: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What closes the servers that pour into this: before the producers, that all has arrived by then."""
+        self._ahead = WriteAhead(store, self) if store is not None else None
 
     # -- producers ---------------------------------------------------------------------------------
 
@@ -60,6 +65,8 @@ class Engine:
         self._ids = tuple(self._producers)
         there = (*self._leaving, *self._producers.values())
         self._roles = {one.id: one.policy.role for one in there if one.policy.role is not Role.REQUIRED}
+        if self._ahead is not None:
+            self._ahead.add(producer)
         producer.start()
 
     def remove(self, producer_id: str, drain: float) -> asyncio.Future[None]:
@@ -70,36 +77,59 @@ class Engine:
         """
         producer = self._producers.pop(producer_id)
         self._ids = tuple(self._producers)
-        producer.on_blocked = None
+        if self._ahead is not None:
+            self._ahead.remove(producer)
+        else:
+            producer.on_blocked = None
         self._set_blocked(producer_id, False)
         ending = self._loop.create_task(self._end(producer, drain), name=f"remove {producer_id}")
         self._leaving[producer] = ending
         ending.add_done_callback(lambda _: self._leaving.pop(producer))
         return asyncio.shield(ending)
 
-    async def _end(self, producer: Producer, drain: float) -> None:
-        enough = self._loop.call_later(drain, producer.give_up)
+    async def _end(self, producer: Producer, drain: float, *, keep: bool = False) -> None:
+        """Close a producer. What is left of it stays in the store, if there is one, with *keep*."""
+        way = self._way(producer)
+        enough = self._loop.call_later(drain, way.give_up)
         try:
             if drain > 0:
-                await producer.drain()
+                await way.drain()
         finally:
             enough.cancel()
-            left = producer.outbox.pending()
-            if left:
-                log.warning("%s: %d messages were not delivered before it was closed", producer.id, left)
-            await producer.aclose()
+            left = self._counters(producer).pending
+            if isinstance(way, Lane):
+                way.stop(keep=keep)
+            try:
+                await producer.aclose()
+            finally:
+                if isinstance(way, Lane) and self._ahead is not None:
+                    self._ahead.end(way, keep=keep)
+                    left -= way.kept
+                    if way.kept:
+                        log.info("%s: %d messages stay in the spool", producer.id, way.kept)
+                if left > 0:
+                    log.warning("%s: %d messages were not delivered before it was closed", producer.id, left)
+
+    def _way(self, producer: Producer) -> Producer | Lane:
+        """Return what messages go through to get to *producer*: its lane, if there is a store."""
+        return self._ahead.lane_of(producer) if self._ahead is not None else producer
 
     # -- taking in: the Intake ---------------------------------------------------------------------
 
     @property
     def paused(self) -> bool:
-        """Whether a source should wait: a producer with Overflow.BLOCK is full."""
-        return bool(self.blocked)
+        """Whether a source should wait: a producer with Overflow.BLOCK is full, or the store is behind."""
+        return bool(self.blocked) or bool(self.jam)
+
+    @property
+    def jam(self) -> str:
+        """Why every source has to wait, whatever its messages are for; empty if none has."""
+        return self._ahead.jam if self._ahead is not None else ""
 
     @property
     def stores(self) -> bool:
         """Whether batches are put into durable storage."""
-        return False
+        return self._ahead is not None
 
     async def resumed(self) -> None:
         """Wait until no source has to wait."""
@@ -107,7 +137,7 @@ class Engine:
 
     async def room_for(self, targets: Sequence[str]) -> None:
         """Wait until none of *targets* has its source wait."""
-        while not self.blocked.isdisjoint(targets):
+        while self.jam or not self.blocked.isdisjoint(targets):
             self._freed.clear()
             await self._freed.wait()
 
@@ -130,17 +160,23 @@ class Engine:
     def take(self, page: Page, batch: Batch) -> None:
         """Forward *batch*, which is that of *page*, to the page's targets."""
         page.open(self.budget, batch, self._roles)
+        if not page.targets and not self._warned:
+            self._warned = True
+            log.warning("a message came, but the pool has no producers: it went nowhere")
+        if self._ahead is not None:
+            self._ahead.take(page)
+            return
         now = self._loop.time()
         refusing: set[str] | None = None
         if self.budget.used + page.cost > self.budget.limit:
-            refusing = self._relieve(page.cost)
+            refusing = self.relieve(page.cost)
         for producer_id in page.targets:
             producer = self._producers.get(producer_id)
             try:
                 if producer is None:
-                    self._gone(page, producer_id)
+                    self.gone(page, producer_id)
                 elif refusing and producer_id in refusing:
-                    producer.overflow(page, self._full())
+                    producer.overflow(page, self.full())
                 else:
                     producer.offer(page, now)
             except Exception:
@@ -148,11 +184,12 @@ class Engine:
                 log.exception("%s: unexpected; a batch was not taken", producer_id)
         if page.holders:
             batch.compact()
-        if not page.targets and not self._warned:
-            self._warned = True
-            log.warning("a message came, but the pool has no producers: it went nowhere")
 
-    def _relieve(self, cost: int) -> set[str]:
+    def share(self) -> int:
+        """Return the bytes of the pool's buffer that are one producer's, if all want as much."""
+        return self.budget.limit // max(len(self._producers), 1)
+
+    def relieve(self, cost: int) -> set[str]:
         """
         Make room at the pool's own bound; return who has to refuse the next batch.
 
@@ -161,7 +198,7 @@ class Engine:
         pool above its bound for a while, by less than their own fair shares. Before any of them, shadows
         let go of what waits for them, whatever their policy.
         """
-        share = self.budget.limit // max(len(self._producers), 1)
+        share = self.share()
         backlogs = [producer for producer in self._producers.values() if producer.outbox.nbytes]
         backlogs.sort(key=lambda producer: producer.outbox.nbytes, reverse=True)
         refusing = set()
@@ -171,7 +208,7 @@ class Engine:
                 others.append(producer)
                 continue
             while producer.outbox.waiting and self._is_over(cost):
-                producer.outbox.drop_oldest(f"{producer.id}: {self._full()}")
+                producer.outbox.drop_oldest(f"{producer.id}: {self.full()}")
             if self._is_over(cost):
                 refusing.add(producer.id)
         heavy = [producer for producer in others if producer.outbox.nbytes > share] or others[:1]
@@ -184,19 +221,20 @@ class Engine:
                 continue
             if outbox.policy.overflow is Overflow.DROP_OLDEST:
                 while outbox.waiting and outbox.nbytes + cost > share and self._is_over(cost):
-                    outbox.drop_oldest(f"{producer.id}: {self._full()}")
+                    outbox.drop_oldest(f"{producer.id}: {self.full()}")
                 if not self._is_over(cost):
                     break
             refusing.add(producer.id)
         return refusing
 
-    def _full(self) -> str:
+    def full(self) -> str:
+        """Say why a producer has to refuse a batch at the pool's own bound."""
         return f"the pool's buffer of {format_size(self.limits.buffer)} is full, and its backlog is large"
 
     def _is_over(self, cost: int) -> bool:
         return self.budget.used + cost > self.budget.limit
 
-    def _gone(self, page: Page, producer_id: str) -> None:
+    def gone(self, page: Page, producer_id: str) -> None:
         """Settle a message for a producer that was removed while it was being submitted."""
         track = page.track(producer_id)
         if track is not None and page.batch is not None:
@@ -208,19 +246,28 @@ class Engine:
     def _on_producer_blocked(self, producer: Producer, yes: bool) -> None:
         self._set_blocked(producer.id, yes)
 
-    def _set_blocked(self, producer_id: str, yes: bool) -> None:
+    def lane_blocked(self, producer: Producer, why: str) -> None:
+        """Have the source wait for a producer's lane, because of *why*; empty: it need not any more."""
+        if self._producers.get(producer.id) is producer:
+            self._set_blocked(producer.id, bool(why), why)
+
+    def _set_blocked(self, producer_id: str, yes: bool, why: str = "") -> None:
         if yes:
             self.blocked.add(producer_id)
         else:
             self.blocked.discard(producer_id)
-            self._freed.set()
-        if self.blocked:
+        producer = self._producers.get(producer_id)
+        if producer is not None:
+            producer.source_waits(yes, why)
+        self.tell_paused()
+
+    def tell_paused(self) -> None:
+        """Have those look again who wait until they need not, or who have to from now on."""
+        self._freed.set()
+        if self.paused:
             self._go_on.clear()
         else:
             self._go_on.set()
-        producer = self._producers.get(producer_id)
-        if producer is not None:
-            producer.source_waits(yes)
         for listener in self.on_blocked:
             listener()
 
@@ -228,13 +275,19 @@ class Engine:
 
     def stats(self) -> PoolStats:
         """Return a copy of all counters, taken at one moment."""
-        producers = {}
-        for producer in (*self._leaving, *self._producers.values()):
-            outbox = producer.outbox
-            producers[producer.id] = replace(
-                outbox.stats, pending_bytes=outbox.nbytes, peers=peers_of(producer.client) or 0
-            )
-        return PoolStats(producers, self.budget.used, self.observers.errors)
+        there = (*self._leaving, *self._producers.values())
+        producers = {producer.id: self._counters(producer) for producer in there}
+        ahead = self._ahead
+        storage = () if ahead is None else (ahead.unstored, ahead.trouble)
+        return PoolStats(producers, self.budget.used, self.observers.errors, *storage)
+
+    def _counters(self, producer: Producer) -> ProducerStats:
+        outbox = producer.outbox
+        peers = peers_of(producer.client) or 0
+        counters = replace(outbox.stats, pending_bytes=outbox.nbytes, peers=peers)
+        if self._ahead is not None:
+            self._ahead.lane_of(producer).add_to(counters)
+        return counters
 
     def health(self) -> dict[str, Health]:
         """Return how each consumer does."""
@@ -267,8 +320,8 @@ class Engine:
         """
         there = (*self._producers.values(), *self._leaving)
         producers = [producer for producer in there if producer.policy.role is not Role.SHADOW]
-        await self._together([producer.drain() for producer in producers], wait)
-        return all(producer.outbox.empty for producer in producers)
+        await self._together([self._way(producer).drain() for producer in producers], wait)
+        return all(self._counters(producer).pending_bytes == 0 for producer in producers)
 
     async def aclose(self, drain: float) -> None:
         """
@@ -280,20 +333,29 @@ class Engine:
         try:
             await self._together([close() for close in self.sources], drain + 2 * CLOSING)
         finally:
-            await self._close_producers(max(began + drain - self._loop.time(), 0.0))
+            try:
+                if self._ahead is not None:
+                    await self._ahead.flush(max(began + drain - self._loop.time(), CLOSING))
+            finally:
+                try:
+                    await self._close_producers(max(began + drain - self._loop.time(), 0.0))
+                finally:
+                    if self._ahead is not None:
+                        await self._ahead.aclose(2 * CLOSING)
 
     async def _close_producers(self, drain: float) -> None:
         leaving = list(self._leaving)
-        tasks = [self._loop.create_task(self._end(each, drain)) for each in self._producers.values()]
+        there = self._producers.values()
+        tasks = [self._loop.create_task(self._end(each, drain, keep=True)) for each in there]
         tasks += self._leaving.values()
         if not tasks:
             return
-        hurry = [self._loop.call_later(drain, producer.give_up) for producer in leaving]
+        hurry = [self._loop.call_later(drain, self._way(producer).give_up) for producer in leaving]
         try:
             await asyncio.wait(tasks, timeout=drain + 2.5 * CLOSING)
         finally:
             for handle in hurry:
                 handle.cancel()
             for producer in (*leaving, *self._producers.values()):
-                producer.give_up()
+                self._way(producer).give_up()
             await asyncio.wait(tasks, timeout=2 * CLOSING)

@@ -39,7 +39,12 @@ class Outbox:
         self.flying: deque[Entry] = deque()
         self.nbytes = 0
         """What waits or flies costs together. Never above the policy's buffer, but with Overflow.BLOCK,
-        which takes what its source had read before it could be stopped."""
+        which takes what its source had read before it could be stopped, and with what lies in a store."""
+        self.bounded = True
+        """Whether what is offered has to fit into the buffer. Not if it is stored: then somebody else has
+        seen to it that there is room, and takes care of what there is none for."""
+        self.kept = ""
+        """What is said of stored messages that are cancelled."""
         self._waiting_bytes = 0
         self._events = events
         self._ack = ack
@@ -74,11 +79,12 @@ class Outbox:
 
     def offer(self, page: Page, batch: Batch, now: float) -> bool:
         """Take *batch* if it fits, or if the overflow policy makes it fit; say whether it was taken."""
-        entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline, now)
+        accepted = now - page.age
+        entry = Entry(page, batch, page.track(self.producer_id), accepted + self.deadline, accepted)
         if not entry.count:
             return False
         policy = self.policy
-        if self.nbytes + entry.cost > policy.buffer and not self._make_room(entry.cost):
+        if self.bounded and self.nbytes + entry.cost > policy.buffer and not self._make_room(entry.cost):
             self._refuse(entry, self._full(entry.cost))
             return False
         self.stats.accepted += entry.count
@@ -86,7 +92,7 @@ class Outbox:
         self.nbytes += entry.cost
         self._waiting_bytes += entry.cost
         self.waiting.append(entry)
-        if policy.overflow is Overflow.BLOCK and self.nbytes >= policy.buffer:
+        if policy.overflow is Overflow.BLOCK and self.nbytes >= policy.buffer and self.bounded:
             self.block(policy.buffer // 2)
         return True
 
@@ -113,7 +119,8 @@ class Outbox:
 
     def take_off(self, page: Page, batch: Batch, now: float) -> None:
         """Take *batch*, which fits(), and which the client has taken already: it did not wait, and flies."""
-        entry = Entry(page, batch, page.track(self.producer_id), now + self.deadline, now)
+        accepted = now - page.age
+        entry = Entry(page, batch, page.track(self.producer_id), accepted + self.deadline, accepted)
         entry.attempts = 1
         entry.again = None
         self.stats.accepted += entry.count
@@ -121,7 +128,7 @@ class Outbox:
         self.nbytes += entry.cost
         self.handed += entry.count
         self.flying.append(entry)
-        if self.policy.overflow is Overflow.BLOCK and self.nbytes >= self.policy.buffer:
+        if self.policy.overflow is Overflow.BLOCK and self.nbytes >= self.policy.buffer and self.bounded:
             self.block(self.policy.buffer // 2)
 
     def block(self, resume_at: int) -> None:
@@ -356,7 +363,8 @@ class Outbox:
         while not self.empty:
             entry = self.flying.popleft() if self.flying else self._next_waiting()
             arrived = "it may have arrived" if entry.attempts else "it was not sent"
-            self._finish(entry, Outcome.CANCELLED, Cancelled(f"{self.producer_id}: {why}; {arrived}"))
+            kept = self.kept if entry.page.stored else ""
+            self._finish(entry, Outcome.CANCELLED, Cancelled(f"{self.producer_id}: {why}; {arrived}{kept}"))
 
     # -- letting go --------------------------------------------------------------------------------
 

@@ -8,12 +8,16 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import ForwardResult, Outcome, Results
 from producer_pool.model.policies import Role
 
 __all__ = ["Budget", "Page", "Track"]
+
+STORED: Final = -1
+"""In the place of an index: whether it is known that the page is stored, or cannot be."""
 
 
 class Budget:
@@ -58,6 +62,19 @@ class Track:
             self._odd[index] = result
             self.left -= 1
 
+    def know(self, count: int, kept: bool) -> None:
+        """Note that it is known of *count* messages whether they are kept as dead letters."""
+        self.letters -= count
+        self.lost = self.lost or not kept
+
+    @property
+    def safe(self) -> bool:
+        """Whether each message is settled, and delivered or kept among the dead letters."""
+        if self.left:
+            return False
+        results = (*self._runs, *self._odd.values())
+        return all(result.ok or (result.dead_lettered and not self.lost) for result in results)
+
     def at(self, index: int) -> ForwardResult | None:
         """Return the terminal result of one message, if it has one."""
         result = self._odd.get(index)
@@ -81,7 +98,19 @@ def _wake(waiter: list[Callable[[], None]]) -> None:
 class Page:
     """One batch that was accepted for some producers."""
 
-    __slots__ = ("batch", "budget", "cost", "holders", "targets", "tracks", "upstream", "waiters")
+    __slots__ = (
+        "age",
+        "batch",
+        "budget",
+        "cost",
+        "holders",
+        "stored",
+        "storing",
+        "targets",
+        "tracks",
+        "upstream",
+        "waiters",
+    )
 
     def __init__(
         self, batch: Batch | None, targets: Sequence[str], *, tracked: bool, upstream: bool = False
@@ -96,6 +125,12 @@ class Page:
         """Outboxes that hold it."""
         self.cost = 0
         self.budget: Budget | None = None
+        self.age = 0.0
+        """Seconds from its acceptance to when it is offered: what a store took for it."""
+        self.stored: bool | None = None
+        """Whether it is in durable storage; None: there is none."""
+        self.storing = False
+        """Whether that is not known yet."""
         self.waiters: dict[int | None, list[list[Callable[[], None]]]] = {}
         """Who is to be woken when a message, or all of them (None), are done: see when_done()."""
 
@@ -142,14 +177,24 @@ class Page:
         """Return where this producer's outcomes are recorded, if anybody will ask."""
         return self.tracks.get(producer_id) if self.tracks is not None else None
 
+    def decide_stored(self, stored: bool) -> None:
+        """Note whether it is in durable storage, and wake who waits to know."""
+        self.stored = stored
+        self.storing = False
+        if self.waiters:
+            self.settled((STORED,))
+
     # -- asking ------------------------------------------------------------------------------------
 
     def done(self, index: int | None) -> bool:
         """
         Whether one message, or every one (None), has a terminal result at each producer awaited.
 
-        A sender is told so only when it is known, too, whether the dead letters among them are kept.
+        A sender is told so only when it is known, too, whether the dead letters among them are kept. STORED
+        asks whether it is known if it is stored.
         """
+        if index == STORED:
+            return not self.storing
         tracks = self.tracks
         if tracks is None or len(tracks) < len(self.targets):
             return False

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from producer_pool.delivery.page import Page
+from producer_pool.delivery.page import STORED, Page
 from producer_pool.model.errors import UsageError
 from producer_pool.model.outcomes import Results
 
@@ -41,8 +41,8 @@ class Handle:
 
     @property
     def stored(self) -> bool | None:
-        """Whether the message is in durable storage; None: this pool has none."""
-        return None
+        """Whether the message is in durable storage by now; None: this pool has none."""
+        return self._page.stored
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._page.results(self._index)!r}>"
@@ -65,17 +65,37 @@ class Receipt(Handle):
             WrongThread: it would wait on the pool's own thread.
         """
         page, index = self._page, self._index
-        if wait != 0 and not page.done(index):
-            page.log.check_may_wait()
-            woken = threading.Lock()
-            woken.acquire()
-            withdraw = page.when_done(index, woken.release)
-            try:
-                # A time that is over already is no time; to a lock, -1 is for ever, and others are errors.
-                woken.acquire(timeout=-1 if wait is None else min(max(wait, 0.0), threading.TIMEOUT_MAX))
-            finally:
-                withdraw()
+        _wait_for(page, index, wait)
         return page.results(index)
+
+    def wait_stored(self, wait: float | None = None) -> bool | None:
+        """
+        Wait until it is known whether the message is in durable storage, and return whether it is.
+
+        Waits at most *wait* seconds (None: as long as the disk takes; 0: not at all). False: it is not, or
+        not yet; what could not be stored, as on a full disk, goes out all the same. None: the pool has no
+        spool.
+
+        Raises:
+            WrongThread: it would wait on the pool's own thread.
+        """
+        _wait_for(self._page, STORED, wait)
+        return self._page.stored
+
+
+def _wait_for(page: OpenPage, index: int, wait: float | None) -> None:
+    """Wait until done(index), at most *wait* seconds."""
+    if wait == 0 or page.done(index):
+        return
+    page.log.check_may_wait()
+    woken = threading.Lock()
+    woken.acquire()
+    withdraw = page.when_done(index, woken.release)
+    try:
+        # A time that is over already is no time; to a lock, -1 is for ever, and others are errors.
+        woken.acquire(timeout=-1 if wait is None else min(max(wait, 0.0), threading.TIMEOUT_MAX))
+    finally:
+        withdraw()
 
 
 class AsyncReceipt(Handle):
@@ -92,13 +112,25 @@ class AsyncReceipt(Handle):
         and goes on. Shadows are waited for only by a message that is for nobody else.
         """
         page, index = self._page, self._index
-        if wait != 0 and not page.done(index):
-            await _wait_for(page, index, wait)
+        await _await(page, index, wait)
         return page.results(index)
 
+    async def wait_stored(self, wait: float | None = None) -> bool | None:
+        """
+        Wait until it is known whether the message is in durable storage, and return whether it is.
 
-async def _wait_for(page: OpenPage, index: int, wait: float | None) -> None:
+        Waits at most *wait* seconds (None: as long as the disk takes; 0: not at all). False: it is not, or
+        not yet; what could not be stored, as on a full disk, goes out all the same. None: the pool has no
+        spool.
+        """
+        await _await(self._page, STORED, wait)
+        return self._page.stored
+
+
+async def _await(page: OpenPage, index: int, wait: float | None) -> None:
     """Wait on the pool's loop until done(index), at most *wait* seconds."""
+    if wait == 0 or page.done(index):
+        return
     woken = asyncio.Event()
     withdraw = page.when_done(index, woken.set)
     try:
@@ -119,12 +151,19 @@ class BatchReceipt:
         self._page = page
         self._loop = loop
 
-    stored: bool | None = None
-    """Whether the batch is in durable storage; None: this pool has none."""
+    @property
+    def stored(self) -> bool | None:
+        """Whether the batch is in durable storage by now; None: this pool has none."""
+        return self._page.stored
 
     def when_stored(self, callback: Callable[[], None]) -> None:
         """Call *callback* once, on the pool's loop, soon after it is known whether the batch is stored."""
-        self._loop.call_soon(callback)
+        loop = self._loop
+
+        def soon() -> None:
+            loop.call_soon(callback)
+
+        self._page.when_done(STORED, soon)
 
     @property
     def done(self) -> bool:
@@ -138,13 +177,10 @@ class BatchReceipt:
 
         Both are safe: whoever sent it need not send it again.
         """
-        if not self.done or self._page.batch is None:
+        page = self._page
+        if not self.done or page.tracks is None:
             return False
-        return all(
-            result.dead_lettered
-            for index in range(len(self._page.batch))
-            for result in self._page.results(index).failed.values()
-        )
+        return all(track.safe for track in page.tracks.values() if track.required)
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call *callback* once, on the pool's loop, soon after it is `done`: never inside this call."""

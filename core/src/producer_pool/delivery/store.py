@@ -17,6 +17,10 @@ class Store(Protocol):
     """Keeps batches until each of the producers that they are for is done with them."""
 
     @property
+    def place(self) -> str:
+        """Where it is, for people: the path of its folder."""
+
+    @property
     def trouble(self) -> str | None:
         """What keeps it from storing just now, with the next step, such as a full disk; None: nothing."""
 

@@ -34,11 +34,14 @@ LOG_BYTES: Final = 8 * 1024 * 1024
 class OpenPage(Page):
     """A page that messages are still appended to."""
 
-    __slots__ = ("log", "messages", "nbytes")
+    __slots__ = ("__weakref__", "log", "messages", "nbytes")
 
     def __init__(self, log: SubmitLog[Any], targets: Sequence[str]) -> None:
         super().__init__(None, targets, tracked=True)
         self.log = log
+        if log.stores:
+            self.stored = False
+            self.storing = True
         self.messages: list[bytes] = []
         """What was appended, until it is given away."""
         self.nbytes = BATCH_OVERHEAD
@@ -63,6 +66,8 @@ class SubmitLog(Generic[R]):
         self.receipt = receipt
         self.insiders: set[int] = set()
         """The threads that do the loop's work now; they may not wait for it."""
+        self.stores = False
+        """Whether what is appended is put into durable storage."""
         self.held = False
         """Whether whoever appends should see to it that there is room: wait_for_room(), or stuck()."""
         self._blocked: frozenset[str] = frozenset()

@@ -25,6 +25,7 @@ Every exception that Producer Pool raises, in one tree.
         ├── Rejected                    the consumer will never take it
         ├── DeadlineExceeded            its time ran out
         ├── Full                        the bound of a buffer was reached
+        ├── Lost                        it was stored, and is gone from there
         ├── Filtered                    a stage removed it
         └── Cancelled                   the producer was removed or the pool closed first
 """
@@ -47,6 +48,7 @@ __all__ = [
     "InvalidEndpoint",
     "InvalidOption",
     "ListenError",
+    "Lost",
     "MessageTooLarge",
     "PluginError",
     "PluginLoadError",
@@ -209,6 +211,10 @@ class DeadlineExceeded(DeliveryError):
 
 class Full(DeliveryError):
     """A buffer's bound was reached, and the message was not accepted."""
+
+
+class Lost(DeliveryError):
+    """The message lay in a spool, and is gone from there: damaged, or deleted by somebody."""
 
 
 class Filtered(DeliveryError):

@@ -37,6 +37,10 @@ class ProducerStats:
     """Bytes that wait or are in flight, with BATCH_OVERHEAD for each batch."""
     peers: int = 0
     """Consumers connected now, for a client that serves many."""
+    spooled: int = 0
+    """Of those pending, the messages that lie in the spool only, and not in memory."""
+    kept: int = 0
+    """Of those cancelled, the messages that lie in the spool, and go out at the next start."""
     dead_lettered: int = 0
     """Given up, and kept among the dead letters: on disk, or delivered to where they are sent."""
     dead_letters_lost: int = 0
@@ -81,6 +85,10 @@ class PoolStats:
     """Bytes held, each batch counted once, with BATCH_OVERHEAD for each."""
     observer_errors: int = 0
     """Exceptions that observers raised; they were logged and stopped nothing."""
+    unstored: int = 0
+    """Messages that the spool could not take; they were forwarded from memory."""
+    storage: str | None = None
+    """What keeps messages from being stored just now, in words; None: nothing does, or there is no spool."""
 
 
 class State(enum.Enum):
