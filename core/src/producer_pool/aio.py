@@ -217,7 +217,7 @@ class AsyncProducerPool:
 
         settings = Settings.from_env(environ)
         factory = factory or ClientFactory.of(settings)
-        pool = cls(policy=policy or settings.policy, limits=settings.limits, factory=factory)
+        pool = cls(policy=policy or settings.delivery, limits=settings.limits, factory=factory)
         try:
             for producer in settings.producers:
                 await pool.add_producer(producer.id, producer.url)

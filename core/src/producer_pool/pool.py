@@ -81,7 +81,7 @@ class ProducerPool:
 
         settings = Settings.from_env(environ)
         factory = factory or ClientFactory.of(settings)
-        pool = cls(policy=policy or settings.policy, limits=settings.limits, factory=factory)
+        pool = cls(policy=policy or settings.delivery, limits=settings.limits, factory=factory)
         for producer in settings.producers:
             pool.add_producer(producer.id, producer.url)
         return pool

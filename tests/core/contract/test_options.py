@@ -295,6 +295,15 @@ def test_some_delivery_options() -> None:
     assert dataclasses.replace(made, retry=Retry(attempts=1)) == DeliveryPolicy.direct()
 
 
+def test_no_dead_letters() -> None:
+    """One producer can do without those that the others have. A folder of that name is ./none."""
+    default = DeliveryPolicy(dead_letters="letters")
+
+    assert policy(default, buffer="1MiB").dead_letters == "letters"
+    assert policy(default, dead_letters="none").dead_letters is None
+    assert policy(default, dead_letters="./none").dead_letters == "./none"
+
+
 @pytest.mark.parametrize(
     "word,ack", [("best", None), ("written", Ack.WRITTEN), ("peer", Ack.PEER), ("app", Ack.APP)]
 )

@@ -1,6 +1,7 @@
 """Command line, environment and file together."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,14 @@ def test_spools_that_cannot_be(flags: dict[str, str], fault: str) -> None:
 def test_dead_letters() -> None:
     """They are kept as they are written: a folder, or a URL."""
     assert Settings.read({"PRODUCER_POOL_DEAD_LETTERS": "tcp://h:1"}).dead_letters == "tcp://h:1"
+
+
+def test_policy_with_dead_letters() -> None:
+    """Those of all producers come with their policy, whichever that is; without them, it is as it was."""
+    letters = {"PRODUCER_POOL_DEAD_LETTERS": "letters"}
+    relay = Settings.read({**letters, "PRODUCER_POOL_POLICY": "relay"})
+
+    assert Settings.read(letters).delivery == replace(DeliveryPolicy.direct(), dead_letters="letters")
+    assert relay.delivery == replace(DeliveryPolicy.relay(), dead_letters="letters")
+    assert relay.policy == DeliveryPolicy.relay()
+    assert Settings.read({}).delivery is None

@@ -58,7 +58,7 @@ class Checked:
             row = Row("consumer", producer.id, producer.shown, producer.origin)
             self.consumers.append(row)
             with problems.collected(producer.origin), _marked(row):
-                plan = factory.plan(producer.url, settings.policy)
+                plan = factory.plan(producer.url, settings.delivery)
                 row.client = plan.client
                 row.plugin = plan.provided.title
                 row.ack = plan.policy.ack.label if plan.policy.ack else ""

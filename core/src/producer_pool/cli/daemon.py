@@ -77,7 +77,9 @@ class Daemon:
         self._loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP does nothing; restart to read changes")
         self._loop.add_signal_handler(signal.SIGUSR1, self._ask_status)
         settings = self._settings
-        self._pool = AsyncProducerPool(policy=settings.policy, limits=settings.limits, factory=self._factory)
+        self._pool = AsyncProducerPool(
+            policy=settings.delivery, limits=settings.limits, factory=self._factory
+        )
         listeners = await self._build()
         try:
             self._problems.leave_if_any()

@@ -104,4 +104,4 @@ def factory_for(settings: Settings, problems: Problems) -> ClientFactory:
     for path in settings.plugin_files:
         with problems.collected():
             registry.register_file(path)
-    return ClientFactory(registry, settings.policy)
+    return ClientFactory(registry, settings.delivery)

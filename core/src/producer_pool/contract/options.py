@@ -271,7 +271,7 @@ class _DeliveryOptions:
         None, "bytes that may lie in the spool for this producer; beyond it, overflow applies"
     )
     dead_letters: str | None = option(
-        None, "where messages go that were given up: a folder, or the URL of a consumer"
+        None, "where messages go that were given up: a folder, the URL of a consumer, or none"
     )
     role: Role | None = option(
         None, "required: its outcomes count for everybody; best-effort: for health only; shadow: for nothing"
@@ -302,6 +302,8 @@ def delivery_policy(query: Mapping[str, str], default: DeliveryPolicy, *, where:
     }
     if retry.get("attempts") == 0:
         retry["attempts"] = None
+    if changes.get("dead_letters") == "none":  # A folder of that name is ./none.
+        changes["dead_letters"] = None
     if "ack" in changes:
         changes["ack"] = changes["ack"].ack
     try:

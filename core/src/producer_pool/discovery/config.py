@@ -123,6 +123,13 @@ class Settings:
         _add_consumers(command_line, to, taken, noted)
         return _merged(layers, noted)
 
+    @property
+    def delivery(self) -> DeliveryPolicy | None:
+        """The policy of producers that say nothing themselves, with their dead letters; None: any."""
+        if self.dead_letters is None:
+            return self.policy
+        return replace(self.policy or DeliveryPolicy.direct(), dead_letters=self.dead_letters)
+
     def for_daemon(self) -> Settings:
         """Return these settings with a listener and the relay policy, where nobody chose others."""
         default = ListenerSetting(SETTINGS["listen"].default, "default")

@@ -89,7 +89,7 @@ class ClientFactory:
         registry = Registry(settings.plugins)
         for path in settings.plugin_files:
             registry.register_file(path)
-        return cls(registry, settings.policy)
+        return cls(registry, settings.delivery)
 
     @property
     def registry(self) -> Registry:
