@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, Self, TypedDict, Unpack
 
+from support.links import Link
 from support.waiting import BOUND, eventually
 
 __all__ = [
@@ -324,15 +325,19 @@ class ProcessConsumer(Record):
     """
     A consumer that is a process of its own, and can be killed: its record lies in files that outlive it.
 
-    For framing=lines, and messages without NUL bytes. With a *path*, it is at a unix socket.
+    For framing=lines, and messages without NUL bytes. With a *path*, it is at a unix socket; with a *link*,
+    at the other end of that.
 
     How it behaves: *rate* is how many bytes it reads in a second, 0 as fast as they come; without *reads*
     it accepts and never reads; it resets a connection each time that *poison* comes over it, and writes
     *answers* back for each line. Change them with start(): the next process is like that.
     """
 
-    def __init__(self, *, path: Path | None = None, **behaviour: Unpack[Behaviour]) -> None:
+    def __init__(
+        self, *, path: Path | None = None, link: Link | None = None, **behaviour: Unpack[Behaviour]
+    ) -> None:
         self._path = path
+        self._host, self._prefix = (link.host, link.prefix) if link is not None else ("127.0.0.1", [])
         self._holder = reserved_port()
         self.port = self._holder.getsockname()[1]
         self._behaviour: Behaviour = {
@@ -364,7 +369,7 @@ class ProcessConsumer(Record):
 
     @property
     def url(self) -> str:
-        return super().url if self._path is None else f"unix://{self._path}"
+        return f"tcp://{self._host}:{self.port}" if self._path is None else f"unix://{self._path}"
 
     @property
     def pid(self) -> int:
@@ -375,7 +380,7 @@ class ProcessConsumer(Record):
     def unread(self) -> int:
         """Bytes that the kernel has taken for it, and that it has not read."""
         total = 0
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]:
             _, local, _, state, queues, *_ = line.split()
             if state == "01" and int(local.rpartition(":")[2], 16) == self.port:
                 total += int(queues.partition(":")[2], 16)
@@ -384,8 +389,11 @@ class ProcessConsumer(Record):
     def start(self, **behaviour: Unpack[Behaviour]) -> None:
         """Start it, or start it again at the same place; *behaviour* says what is different from now on."""
         self._behaviour.update(behaviour)
-        command = [sys.executable, "-IS", str(RECORDER), self._folder.name, str(self._path or self.port)]
-        self._process = subprocess.Popen([*command, json.dumps(self._behaviour)], stdout=subprocess.PIPE)
+        place = str(self._path or f"{self._host}:{self.port}")
+        command = [sys.executable, "-IS", str(RECORDER), self._folder.name, place]
+        self._process = subprocess.Popen(
+            [*self._prefix, *command, json.dumps(self._behaviour)], stdout=subprocess.PIPE
+        )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"listening\n":
             raise AssertionError("the consumer's process did not start")

@@ -19,14 +19,19 @@ QUICK: Final = "retry-backoff=5ms&retry-max-backoff=20ms"
 
 
 @contextmanager
-def relay(kind: str, *urls: str) -> Iterator[Relay]:
-    """Run the *product*, or one of CONTROLS, with a consumer at each URL. Options are for the product."""
+def relay(kind: str, *urls: str, user_timeout: float = 0) -> Iterator[Relay]:
+    """
+    Run the *product*, or one of CONTROLS, with a consumer at each URL. Options there are for the product.
+
+    With *user_timeout*, the control asks its kernel for that; the product's URL says it itself.
+    """
     if kind == "product":
         targets = [part for number, url in enumerate(urls) for part in ("--to", f"c{number}={url}")]
         with daemon(*targets) as running:
             yield running
     else:
-        with naive_relay(*(url.partition("?")[0] for url in urls), resend=kind == "resend") as control:
+        plain = [url.partition("?")[0] for url in urls]
+        with naive_relay(*plain, resend=kind == "resend", user_timeout=user_timeout) as control:
             yield control
 
 

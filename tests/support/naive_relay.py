@@ -1,7 +1,7 @@
 """
 The control of fault stories: the relay that one writes first.
 
-    naive_relay.py [--resend] URL...      prints "PORT" on stdout
+    naive_relay.py [--resend] [--user-timeout=SECONDS] URL...      prints "PORT" on stdout
 
 It takes lines at PORT and sends each to every consumer in turn: ``sendall``, and what that took is
 delivered. It looks at nothing before it writes. After an error it connects again and goes on with the
@@ -10,6 +10,7 @@ SIGINT, once all that came has been sent.
 """
 # Rule: nothing here knows the product, and nothing here is to be made better.
 
+import argparse
 import signal
 import socket
 import subprocess
@@ -29,9 +30,10 @@ PAUSE: Final = 0.01
 class NaiveSender:
     """Sends each message by ``sendall``, and believes it."""
 
-    def __init__(self, url: str, *, resend: bool = False) -> None:
+    def __init__(self, url: str, *, resend: bool = False, user_timeout: float = 0) -> None:
         self._url = url
         self._resend = resend
+        self._user_timeout = user_timeout
         self._sock: socket.socket | None = None
         self.claimed: list[bytes] = []
         """What it takes for delivered."""
@@ -41,7 +43,7 @@ class NaiveSender:
         while True:
             try:
                 if self._sock is None:
-                    self._sock = _connect(self._url)
+                    self._sock = _connect(self._url, self._user_timeout)
                 self._sock.sendall(message + b"\n")
             except OSError:
                 waits = self._sock is None
@@ -61,9 +63,11 @@ class NaiveSender:
             self._sock = None
 
 
-def _connect(url: str) -> socket.socket:
+def _connect(url: str, user_timeout: float) -> socket.socket:
     scheme, _, place = url.partition("://")
     sock = socket.socket(socket.AF_UNIX if scheme == "unix" else socket.AF_INET)
+    if user_timeout:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
     host, _, port = place.rpartition(":")
     try:
         sock.connect(place if scheme == "unix" else (host, int(port)))
@@ -88,9 +92,10 @@ class NaiveRelay:
 
 
 @contextmanager
-def naive_relay(*urls: str, resend: bool = False) -> Iterator[NaiveRelay]:
+def naive_relay(*urls: str, resend: bool = False, user_timeout: float = 0) -> Iterator[NaiveRelay]:
     """Run the naive relay until the end of the block, with consumers at *urls*."""
-    command = [sys.executable, "-IS", __file__, *(["--resend"] if resend else []), *urls]
+    options = [f"--user-timeout={user_timeout}", *(["--resend"] if resend else [])]
+    command = [sys.executable, "-IS", __file__, *options, *urls]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
@@ -101,8 +106,8 @@ def naive_relay(*urls: str, resend: bool = False) -> Iterator[NaiveRelay]:
         process.stdout.close()
 
 
-def _main(urls: list[str], resend: bool) -> None:
-    senders = [NaiveSender(url, resend=resend) for url in urls]
+def _main(urls: list[str], *, resend: bool, user_timeout: float) -> None:
+    senders = [NaiveSender(url, resend=resend, user_timeout=user_timeout) for url in urls]
     listening = socket.create_server(("127.0.0.1", 0))
     one_at_a_time = threading.Lock()
     threads = []
@@ -130,4 +135,9 @@ def _main(urls: list[str], resend: bool) -> None:
 
 
 if __name__ == "__main__":
-    _main([argument for argument in sys.argv[1:] if argument != "--resend"], "--resend" in sys.argv)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--resend", action="store_true")
+    parser.add_argument("--user-timeout", type=float, default=0)
+    parser.add_argument("urls", nargs="+")
+    options = parser.parse_args()
+    _main(options.urls, resend=options.resend, user_timeout=options.user_timeout)

@@ -1,5 +1,5 @@
 """
-The process of a ProcessConsumer: ``recorder.py FOLDER PLACE BEHAVIOUR``. The place is a port, or a path.
+The process of a ProcessConsumer: ``recorder.py FOLDER PLACE BEHAVIOUR``; the place is HOST:PORT, or a path.
 
 Each connection is read straight into a file of its own that is mapped into memory. So what has left the
 kernel's buffer is in the record, and no kill comes between. The behaviour is a JSON object:
@@ -60,7 +60,8 @@ class Connection:
 
 
 def listener(place: str, receive_buffer: int) -> socket.socket:
-    if not place.isdigit():
+    host, _, port = place.rpartition(":")
+    if not port.isdigit():
         Path(place).unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(place)
@@ -69,7 +70,7 @@ def listener(place: str, receive_buffer: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_buffer:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        listening.bind(("127.0.0.1", int(place)))
+        listening.bind((host, int(port)))
     listening.listen()
     return listening
 
