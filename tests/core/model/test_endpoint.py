@@ -280,6 +280,16 @@ def test_no_port(url: str, text: str) -> None:
     assert str(raised.value).endswith(text)
 
 
+def test_port_of_a_consumer() -> None:
+    """It is one at which somebody can be: 0 is for listeners, which get any free one."""
+    assert Endpoint.parse("udp://h:9").consumer_port == 9
+    assert Endpoint.parse("udp://h:0").port == 0
+    with pytest.raises(InvalidEndpoint) as raised:
+        _ = Endpoint.parse("udp://h:0").consumer_port
+
+    assert str(raised.value) == "udp://h:0: nobody is at port 0; name the port at which the consumer listens"
+
+
 @pytest.mark.parametrize(
     "url,text",
     [

@@ -87,6 +87,15 @@ def test_place_in_a_folder(tmp_path: Path) -> None:
     assert subject.place(tmp_path) == f"ZOO://{tmp_path}/x/{tmp_path}"
 
 
+def test_place_of_a_consumer_that_nobody_started() -> None:
+    """It is one where somebody could be. Who is connected to may be at port 0: that is any free one."""
+    assert Subject("tcp://127.0.0.1:0").consumer_place("tcp://127.0.0.1:0") == "tcp://127.0.0.1:9"
+    assert Subject("tcp://127.0.0.1:8").consumer_place("tcp://127.0.0.1:8") == "tcp://127.0.0.1:8"
+    assert Subject("unix:{tmp}/x").consumer_place("unix:/tmp/x") == "unix:/tmp/x"
+    serving = "tcp+serve://127.0.0.1:0"
+    assert Subject(serving).consumer_place(serving) == serving
+
+
 @pytest.mark.parametrize(
     "url,options,expected",
     [

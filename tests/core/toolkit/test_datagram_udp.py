@@ -329,7 +329,7 @@ async def test_broadcast() -> None:
 )
 async def test_multicast_only_where_it_is_said(host: str, multicast: bool, wrong: str) -> None:
     """A group that is not called one is an error at both ends, and so is the contrary."""
-    endpoint = Endpoint.parse(f"udp://{host}:0")
+    endpoint = Endpoint.parse(f"udp://{host}:9")
     with pytest.raises(ConnectError, match=wrong):
         await UdpDialer(endpoint, UdpOptions(multicast=multicast)).dial(20)
     with pytest.raises(ConfigurationError, match=wrong):

@@ -148,6 +148,14 @@ def test_urls_that_say_too_much_or_too_little(make: Any, url: str, wrong: str) -
     assert "secret" not in str(caught.value)
 
 
+def test_consumer_at_port_zero() -> None:
+    """Nobody can be there, which is said when the producer is added, and not at its first message."""
+    with pytest.raises(
+        InvalidEndpoint, match="nobody is at port 0; name the port at which the consumer listens"
+    ):
+        make_client("udp://127.0.0.1:0")
+
+
 @pytest.mark.parametrize(
     "make,url,wrong",
     [

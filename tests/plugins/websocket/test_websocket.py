@@ -142,6 +142,7 @@ async def test_token_that_is_changed(tmp_path: Path) -> None:
     "make,url,wrong",
     [
         (make_client, "ws://here", "names no port"),
+        (make_client, "ws://here:0", "nobody is at port 0; name the port at which the consumer listens"),
         (make_client, "ws://:1", "names no host"),
         (make_listener, "ws://user:secret@here:1", "there is no user here; token-file="),
         (make_listener, "ws://here", "names no port"),

@@ -105,13 +105,23 @@ def _check(subject: Subject) -> None:
         Endpoint.parse(place)
 
         ends = (
-            ("client", subject.transport.client, subject.factory.create, subject.client_url),
-            ("listener", subject.transport.listener, subject.factory.listener, subject.listener_url),
+            (
+                "client",
+                subject.transport.client,
+                subject.factory.create,
+                subject.client_url(subject.consumer_place(place), folder),
+            ),
+            (
+                "listener",
+                subject.transport.listener,
+                subject.factory.listener,
+                subject.listener_url(place, folder),
+            ),
         )
         for end, there, make, url in ends:
             try:
                 if there is not None:
-                    make(url(place, folder))
+                    make(url)
             except InvalidOption as error:
                 text = f"{error}; --{end}-option NAME=VALUE gives each {end} an option"
                 raise InvalidOption(text) from None

@@ -154,6 +154,19 @@ class Endpoint:
             raise InvalidEndpoint(f"{self}: the port is not a number from 0 to 65535")
         return int(digits)
 
+    @property
+    def consumer_port(self) -> int:
+        """
+        The port of somebody to connect or to send to, from 1 to 65535.
+
+        Raises:
+            InvalidEndpoint: there is none, or it is no such number. A listener may have port 0: any free one.
+        """
+        port = self.port
+        if not port:
+            raise InvalidEndpoint(f"{self}: nobody is at port 0; name the port at which the consumer listens")
+        return port
+
     def _address(self) -> re.Match[str]:
         """Return the match of the one host, and perhaps port, that there is."""
         text = self._parts.address

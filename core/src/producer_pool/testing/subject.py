@@ -6,20 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.factory import ClientFactory
 from producer_pool.discovery.installed import Provided
 from producer_pool.discovery.registry import Loaded, Registry
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.model.errors import UsageError
+from producer_pool.model.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from producer_pool.testing.consumers import TrialConsumer
     from producer_pool.testing.trial import Trial
 
 __all__ = ["Subject", "filled", "with_options"]
+
+_DISCARD: Final = 9
+"""A port at which somebody could be: RFC 863."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,19 @@ class Subject:
     def place(self, folder: Path) -> str:
         """Return its URL with *folder* in the place of ``{tmp}``."""
         return self.url.replace("{tmp}", str(folder))
+
+    def consumer_place(self, place: str) -> str:
+        """
+        Return *place* as it could be that of a consumer which nobody started.
+
+        At port 0, which for a listener is any free one, there is nobody: a client may refuse it.
+        """
+        try:
+            endpoint = Endpoint.parse(place)
+            taken = self.transport.listener is None or endpoint.port != 0
+            return place if taken else endpoint.at(endpoint.host, _DISCARD).raw
+        except ConfigurationError:  # not every URL has a port
+            return place
 
     def client_url(self, url: str, folder: Path, **options: str) -> str:
         """Return *url* with the options that each consumer's URL gets, and *options* (``x_y="1"``)."""

@@ -49,6 +49,8 @@ class Trial:
         self.random = Random(seed)
         """For all that is left to chance: the report names the seed."""
         self.place = subject.place(folder)
+        self.consumer_place = subject.consumer_place(self.place)
+        """The same for a client that only has to be made."""
         self.unseen: list[str] = []
         """Exceptions that nobody saw, as the loop reported them."""
         self.late = False

@@ -170,7 +170,7 @@ class UdpDialer(DatagramDialer):
 
     def __init__(self, endpoint: Endpoint, options: UdpOptions) -> None:
         self.name = endpoint.host
-        self._port = endpoint.port
+        self._port = endpoint.consumer_port
         self._options = options
         self.address = f"{endpoint.scheme}://{shown_address(self.name, self._port)}"
         self._skip = 0

@@ -105,7 +105,7 @@ class TcpDialer(Dialer):
 
     def __init__(self, endpoint: Endpoint, options: TcpOptions) -> None:
         self.name = endpoint.host
-        self._port = endpoint.port
+        self._port = endpoint.consumer_port
         self._options = options
         self.address = f"{endpoint.scheme}://{shown_address(self.name, self._port)}"
 

@@ -176,7 +176,7 @@ def wish_of(endpoint: Endpoint, options: ClientOptions, *, where: str) -> Wish:
         )
     return Wish(
         host=_ascii(endpoint),
-        port=endpoint.port,
+        port=endpoint.consumer_port,
         secure=isinstance(options, SecureClientOptions),
         resource=raw_path(endpoint) + (f"?{options.query}" if options.query else ""),
         origin=options.origin,

@@ -36,7 +36,7 @@ async def declares_what_it_reaches(trial: Trial) -> None:
     refused when the producer is added, not when its first message fails.
     """
     declared = frozenset(trial.subject.transport.acks)
-    client = trial.client(trial.place)
+    client = trial.client(trial.consumer_place)
     reached = client.acks
     require(
         reached <= declared,
@@ -48,7 +48,7 @@ async def declares_what_it_reaches(trial: Trial) -> None:
     )
     require(client.ack in reached, f"client.ack is {client.ack}, and client.acks has {_labels(reached)}")
     for level in Ack:
-        asked = trial.url(trial.place, ack=level.label)
+        asked = trial.url(trial.consumer_place, ack=level.label)
         if level <= max(declared):
             trial.subject.factory.plan(asked)
             continue

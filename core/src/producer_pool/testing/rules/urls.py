@@ -322,7 +322,7 @@ def _make(trial: Trial, end: str, options: dict[str, str], *, refused: bool = Fa
     shown = "&".join(f"{name}={value}" for name, value in options.items())
     try:
         if end == "client":
-            subject.factory.create(subject.client_url(trial.place, trial.folder, **options))
+            subject.factory.create(subject.client_url(trial.consumer_place, trial.folder, **options))
         else:
             subject.factory.listener(subject.listener_url(trial.place, trial.folder, **options))
     except ConfigurationError as error:
