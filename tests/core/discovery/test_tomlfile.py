@@ -57,6 +57,14 @@ def test_whole_file(tmp_path: Path) -> None:
     assert layer.plugins.choice("tcp+tls") == "acme-tcp"
 
 
+@pytest.mark.parametrize("text,value", [("true", "yes"), ("false", "no"), ('"yes"', "yes"), ('"no"', "no")])
+def test_setting_that_is_on_or_off(tmp_path: Path, text: str, value: str) -> None:
+    """TOML has words of its own for it; those of a variable do as well."""
+    layer = read(tmp_path, f"[pool]\njson = {text}")
+
+    assert layer.values["json"][0].text == value
+
+
 def test_empty_file(tmp_path: Path) -> None:
     """It says nothing."""
     assert read(tmp_path, "") == Layer()
@@ -72,6 +80,9 @@ def test_empty_file(tmp_path: Path) -> None:
         ("[pool]\nconfig = 'x'", r"\[pool\] has no key config"),
         ("[pool]\nbuffer = [1, 2]", r"\[pool\] buffer takes one value"),
         ("[pool]\nbuffer = 2026-01-01", r"\[pool\] buffer is a date; write a string or a number"),
+        ("[pool]\njson = 'maybe'", r"\[pool\] json is 'maybe'; write true or false"),
+        ("[pool]\njson = 1", r"\[pool\] json is '1'; write true or false"),
+        ("[pool]\nlog-level = true", r"\[pool\] log-level is true or false; write debug\|info\|warning"),
         ("[producers]\nx = 'null:'", r'\[producers.x\] is a table; write url = "tcp://host:port" into it'),
         ("[producers.x]", r"\[producers.x\] needs either url or url-file"),
         ("[producers.x]\nurl='null:'\nurl-file='x'", r"\[producers.x\] needs either url or url-file"),

@@ -14,6 +14,7 @@ from producer_pool.discovery.layer import (
     Faults,
     Layer,
     ProducerSetting,
+    Setting,
     Value,
     checked_id,
     checked_url,
@@ -27,6 +28,8 @@ __all__ = ["read_file"]
 
 _OPTIONS: Final = ("timeout", *(option.name for option in DELIVERY_OPTIONS))
 """Options that every scheme has: in a file they may stand as keys, instead of in the URL."""
+_YES_NO: Final = "yes|no"
+"""The value of a setting that is on or off."""
 
 
 def read_file(path: Path, faults: Faults | None = None) -> Layer:
@@ -84,7 +87,19 @@ def _pool(layer: Layer, table: Mapping[str, Any], where: str, faults: Faults) ->
             texts = [value] if not isinstance(value, list) else value
             if len(texts) != 1 and not SETTINGS[name].several:
                 raise ConfigurationError(f"{origin} takes one value")
-            layer.values[name] = tuple(Value(_text(text, origin), origin) for text in texts)
+            layer.values[name] = tuple(
+                Value(_setting(SETTINGS[name], text, origin), origin) for text in texts
+            )
+
+
+def _setting(setting: Setting, value: object, origin: str) -> str:
+    """Return a value of a setting as it would be written in a variable. TOML has words of its own for yes."""
+    text = _text(value, origin)
+    if setting.value == _YES_NO and text not in ("yes", "no"):
+        raise ConfigurationError(f"{origin} is {text!r}; write true or false")
+    if setting.value != _YES_NO and isinstance(value, bool):
+        raise ConfigurationError(f"{origin} is true or false; write {setting.value}")
+    return text
 
 
 def _producer(name: str, table: object, path: Path) -> ProducerSetting:
