@@ -23,6 +23,7 @@ class Running:
         binding = TcpBinding(Endpoint.parse(url), allow_remote=False)
         self.listener = StreamListener(binding, options)
         self.intake = FakeIntake()
+        """To be told, before it is started, what it can do."""
         self.stats = self.listener.stats
         self._clients: list[socket.socket] = []
 

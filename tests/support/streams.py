@@ -7,7 +7,6 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
@@ -28,6 +27,38 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
         raise AssertionError(f"never came true: {what or condition}") from None
 
 
+class FakeReceipt:
+    """A receipt of which a test says what becomes of its batch."""
+
+    def __init__(self, *, stores: bool) -> None:
+        self.stored = False if stores else None
+        self.done = self.delivered = False
+        self._when_stored: list[Callable[[], None]] = []
+        self._when_done: list[Callable[[], None]] = []
+
+    def when_stored(self, callback: Callable[[], None], /) -> None:
+        self._when_stored.append(callback)
+        if self.stored:
+            self.store()
+
+    def when_done(self, callback: Callable[[], None], /) -> None:
+        self._when_done.append(callback)
+        if self.done:
+            self.finish(self.delivered)
+
+    def store(self, yes: bool = True) -> None:
+        """Let it be stored, or let it be known that it will not be."""
+        self.stored = yes
+        while self._when_stored:
+            self._when_stored.pop()()
+
+    def finish(self, delivered: bool = True) -> None:
+        """Let it come to an outcome at all producers."""
+        self.done, self.delivered = True, delivered
+        while self._when_done:
+            self._when_done.pop()()
+
+
 @dataclass
 class FakeIntake:
     """An intake that keeps everything, and is paused when a test says so."""
@@ -38,6 +69,9 @@ class FakeIntake:
     """Pause by itself after so many batches."""
     asked: int = 0
     """Calls of resumed() that had to wait."""
+    stores: bool = False
+    receipts: list[FakeReceipt] = field(default_factory=list)
+    """One for each batch that is to be acknowledged."""
 
     def __post_init__(self) -> None:
         self._resumed = asyncio.Event()
@@ -47,8 +81,10 @@ class FakeIntake:
         if self.pause_after is not None and len(self.batches) >= self.pause_after:
             self.paused = True
 
-    def accept(self, batch: Batch) -> NoReturn:
-        raise AssertionError("a stream has no way to acknowledge upstream")
+    def accept(self, batch: Batch) -> FakeReceipt:
+        self.feed(batch)
+        self.receipts.append(FakeReceipt(stores=self.stores))
+        return self.receipts[-1]
 
     async def resumed(self) -> None:
         if self.paused:

@@ -37,9 +37,16 @@ from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.stats import Health, ListenerStats, State
 from producer_pool.toolkit.acceptor import Acceptor
+from producer_pool.toolkit.acknowledged_client import AcknowledgedClient
 from producer_pool.toolkit.binding import Binding, TcpBinding, check_loopback
 from producer_pool.toolkit.blocking import BlockingClient
-from producer_pool.toolkit.connection import Connection, FramedConnection, StreamListenerOptions, Tail
+from producer_pool.toolkit.connection import (
+    AckAfter,
+    Connection,
+    FramedConnection,
+    StreamListenerOptions,
+    Tail,
+)
 from producer_pool.toolkit.datagram_client import DatagramClient, DatagramClientOptions
 from producer_pool.toolkit.datagram_listener import DatagramListener, DatagramListenerOptions
 from producer_pool.toolkit.datagram_sockets import DatagramBinding, DatagramDialer
@@ -79,6 +86,8 @@ __all__ = [
     "UNIX_ACKS",
     "Acceptor",
     "Ack",
+    "AckAfter",
+    "AcknowledgedClient",
     "Address",
     "Batch",
     "Binding",

@@ -40,7 +40,7 @@ def test_good_configuration(tmp_path: Path) -> None:
 def test_all_faults_are_named() -> None:
     """Nobody has to come back for the second mistake; what is right is shown, too."""
     done = check(
-        *("--to=a=tpc://127.0.0.1:1", "--to=b=tcp://127.0.0.1:1?ack=app", "--to=c=null:"),
+        *("--to=a=tpc://127.0.0.1:1", "--to=b=udp://127.0.0.1:1?ack=app", "--to=c=null:"),
         *("--listen=tcp://127.0.0.1", "--policy=both"),
         env={"PRODUCER_D": "nonsense", "PRODUCER_POOL_BUFFER": "huge"},
     )
@@ -48,7 +48,7 @@ def test_all_faults_are_named() -> None:
     assert done.exit_code == 78
     for text in (
         "--to: no installed plugin handles tpc://",
-        "--to: tcp://127.0.0.1:1: ack=app cannot be reached",
+        "--to: udp://127.0.0.1:1: ack=app cannot be reached",
         "--listen: tcp://127.0.0.1 names no port",
         "--policy: 'both'",
         "PRODUCER_D is no URL",

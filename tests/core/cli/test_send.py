@@ -228,7 +228,7 @@ def test_json() -> None:
         (["tcp://127.0.0.1", "x"], "names no port", 78),
         (["tcp://127.0.0.1:1?colour=red", "x"], "no option colour", 78),
         (["tpc://127.0.0.1:1", "x"], "did you mean tcp?", 78),
-        (["tcp://127.0.0.1:1?ack=app", "x"], "ack=app cannot be reached here", 78),
+        (["udp://127.0.0.1:1?ack=app", "x"], "ack=app cannot be reached here", 78),
     ],
 )
 def test_what_cannot_work(arguments: list[str], text: str, code: int) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from producer_pool.model.endpoint import Endpoint
+from producer_pool.toolkit import acknowledging
 from producer_pool.toolkit.binding import TcpBinding
 from producer_pool.toolkit.connection import StreamListenerOptions
 from producer_pool.toolkit.stream_listener import StreamListener
 from producer_pool.toolkit.tls import ServerTls
+from support.acknowledged import DELIVERED, STORED
 from support.certificates import Authority
+from support.listening import Running
 from support.secure import Listening
 from support.sending import LEVELS, Connected, connected
 from support.serving import Served, serving
@@ -75,3 +78,32 @@ async def served() -> AsyncIterator[Served]:
     """Return a client that listens for peers."""
     async with Served(serving()) as made:
         yield made
+
+
+@pytest.fixture
+async def delivered() -> AsyncIterator[Running]:
+    """Return a listener that answers when messages are delivered."""
+    async with Running(DELIVERED) as made:
+        yield made
+
+
+@pytest.fixture
+async def stored() -> AsyncIterator[Running]:
+    """Return a listener that answers when messages are stored."""
+    made = Running(STORED)
+    made.intake.stores = True
+    async with made:
+        yield made
+
+
+@pytest.fixture
+def window(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let little be owed to a connection; return how many bytes."""
+    monkeypatch.setattr(acknowledging, "WINDOW", 100_000)
+    return 100_000
+
+
+@pytest.fixture
+def lively(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a listener often say that it is there."""
+    monkeypatch.setattr(acknowledging, "BEAT", 0.01)

@@ -53,11 +53,31 @@ def test_who_can_write(ready: Readiness) -> None:
     """A connection with something to say can be watched for that, too."""
     ours, theirs = socket.socketpair()
     ready.add(ours.fileno())
-    ready.write_too(ours.fileno(), True)
+    ready.watch(ours.fileno(), write=True)
     wanted = list(ready.poll())
-    ready.write_too(ours.fileno(), False)
+    ready.watch(ours.fileno(), write=False)
 
     assert wanted == [ours.fileno()]
+    assert list(ready.poll()) == []
+    ours.close()
+    theirs.close()
+
+
+def test_who_is_left_alone(ready: Readiness) -> None:
+    """A connection can be watched for nothing, for a while, and be forgotten meanwhile."""
+    ours, theirs = socket.socketpair()
+    ready.add(ours.fileno())
+    theirs.send(b"x")
+    ready.watch(ours.fileno(), read=False, write=False)
+    nobody = list(ready.poll())
+    ready.watch(ours.fileno(), read=False, write=True)
+    writable = list(ready.poll())
+    ready.watch(ours.fileno(), read=True, write=False)
+
+    assert nobody == []
+    assert writable == list(ready.poll()) == [ours.fileno()]
+    ready.watch(ours.fileno(), read=False, write=False)
+    ready.remove(ours.fileno())
     assert list(ready.poll()) == []
     ours.close()
     theirs.close()

@@ -198,7 +198,7 @@ async def test_bites(polite: Running) -> None:
     """What makes much of little is read in small pieces, and others have their turns in between."""
     clients = [await greeted(polite) for _ in range(2)]
     reads: list[tuple[Connection, int]] = []
-    for connection in polite.listener._all():
+    for connection in polite.listener.everybody():
         connection.bite = 1000
 
         def noted(data: bytearray, size: int, now: float, who: Connection = connection) -> None:

@@ -14,6 +14,7 @@ from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConfigurationError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.progress import TCP_ACKS
 from support.certificates import Authority, Identity
 from support.ends import make_client, make_listener
 from support.streams import FakeIntake, FakeSignals, until
@@ -36,10 +37,15 @@ def here(authority: Authority) -> Identity:
 
 
 def test_levels_of_the_platform() -> None:
-    """Linux tells what was acknowledged, with TLS, too; elsewhere WRITTEN is the highest level."""
+    """Linux tells what was acknowledged, with TLS, too; a consumer that we connect to may acknowledge."""
     expected = {Ack.WRITTEN, Ack.KERNEL} if sys.platform == "linux" else {Ack.WRITTEN}
 
-    assert [transport.acks for transport in TRANSPORTS.values()] == [expected] * len(TRANSPORTS)
+    assert {scheme: transport.acks for scheme, transport in TRANSPORTS.items()} == {
+        "tcp": expected | {Ack.APP},
+        "tcp+tls": expected | {Ack.APP},
+        "tcp+serve": expected,
+        "tcp+tls+serve": expected,
+    }
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
@@ -59,13 +65,15 @@ async def test_tcp_both_ends(host: str, framing: str) -> None:
     assert client.address == f"tcp://{host}:{endpoint.port}"
 
 
-async def test_tls_both_ends(authority: Authority, here: Identity) -> None:
-    """With certificates on both sides, and the level of KERNEL where plain tcp has it."""
-    listener = make_listener(f"tcp+tls://localhost:0?{here.query}&tls-ca={authority.file}")
+@pytest.mark.parametrize("ack", [*sorted(TCP_ACKS), Ack.APP], ids=lambda ack: ack.label)
+async def test_tls_both_ends(authority: Authority, here: Identity, ack: Ack) -> None:
+    """With certificates on both sides, and the levels of plain tcp."""
+    options = f"{here.query}&tls-ca={authority.file}&ack-after=received"
+    listener = make_listener(f"tcp+tls://localhost:0?{options}")
     intake = FakeIntake()
     endpoint = await listener.start(intake)
     client = make_client(f"tcp+tls://localhost:{endpoint.port}?tls-ca={authority.file}&{here.query}")
-    signals = FakeSignals(max(client.acks))
+    signals = FakeSignals(ack)
     client.attach(signals)
     await client.connect()
     client.start([Batch.of([b"one", b"two"])])
@@ -107,6 +115,14 @@ def test_urls_that_say_too_much_or_too_little(make: Any, url: str, wrong: str) -
         make(url)
 
     assert "secret" not in str(caught.value)
+
+
+def test_consumer_at_port_zero() -> None:
+    """Nobody can be there, which is said when the producer is added, and not at its first message."""
+    with pytest.raises(
+        InvalidEndpoint, match="nobody is at port 0; name the port at which the consumer listens"
+    ):
+        make_client("tcp://127.0.0.1:0")
 
 
 @pytest.mark.parametrize(

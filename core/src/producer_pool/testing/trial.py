@@ -98,7 +98,7 @@ class Trial:
         return consumer
 
     def answering(self) -> dict[str, str]:
-        """Return the options with which a listener acknowledges to clients, if it has to be asked for that."""
+        """Return the options with which a listener acknowledges, if it has to be asked for that."""
         asked = Ack.APP in self.subject.transport.acks and self.has_option("ack-after", listener=True)
         return {"ack_after": "delivered"} if asked else {}
 

@@ -14,7 +14,7 @@ from producer_pool.model.errors import FramingError, InvalidOption
 from producer_pool.model.framing import LINES, Decoder, Framing
 from producer_pool.toolkit.tls_layer import TlsLayer
 
-__all__ = ["Connection", "FramedConnection", "StreamListenerOptions", "Tail"]
+__all__ = ["AckAfter", "Connection", "FramedConnection", "StreamListenerOptions", "Tail"]
 
 
 class Tail(enum.Enum):
@@ -22,6 +22,14 @@ class Tail(enum.Enum):
 
     DISCARD = "discard"
     DELIVER = "deliver"
+
+
+class AckAfter(enum.Enum):
+    """What has to have happened to a message before its sender is told that we have it."""
+
+    RECEIVED = "received"
+    STORED = "stored"
+    DELIVERED = "delivered"
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,9 @@ class StreamListenerOptions:
         None, "a connection is closed that completes no message for so long"
     )
     tail: Tail = option(Tail.DISCARD, "what becomes of an unfinished message at the end of a stream")
+    ack_after: AckAfter | None = option(
+        None, "acknowledge to senders, on their connection, what came so far; left out: they are not answered"
+    )
 
     def check(self, name: str) -> None:
         """
@@ -58,7 +69,7 @@ class Connection(ABC):
     Small, because there may be thousands that say nothing.
     """
 
-    __slots__ = ("bite", "layer", "origin", "parting", "since", "socket", "unsaid", "unsent")
+    __slots__ = ("bite", "deaf", "layer", "origin", "parting", "since", "socket", "unsaid", "unsent")
 
     def __init__(self, sock: socket.socket, origin: str, since: float) -> None:
         self.socket = sock
@@ -77,6 +88,8 @@ class Connection(ABC):
         """
         self.parting = False
         """Whether it has only to be closed by the other side. Nothing is read from it any more."""
+        self.deaf = False
+        """Whether what comes is left waiting: see Acknowledging."""
 
     # -- what a protocol makes of it ---------------------------------------------------------------
 

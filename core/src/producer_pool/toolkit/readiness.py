@@ -26,7 +26,7 @@ class Readiness:
     def __init__(self) -> None:
         self._poller: _Epoll | _Selector = _Epoll() if sys.platform == "linux" else _Selector()
         self.add = self._poller.add
-        self.write_too = self._poller.write_too
+        self.watch = self._poller.watch
         self.remove = self._poller.remove
         self.poll = self._poller.poll
         self.fileno = self._poller.fileno
@@ -43,8 +43,9 @@ class _Epoll:
     def add(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN)
 
-    def write_too(self, fd: int, wanted: bool) -> None:
-        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+    def watch(self, fd: int, *, read: bool = True, write: bool) -> None:
+        # That the other side is gone is told of those, too, that are watched for neither.
+        self._epoll.modify(fd, (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0))
 
     def remove(self, fd: int) -> None:
         # Closing is not enough: a forked child may hold the same socket, and events would go on.
@@ -68,11 +69,15 @@ class _Selector:
     def add(self, fd: int) -> None:
         self._selector.register(fd, selectors.EVENT_READ)
 
-    def write_too(self, fd: int, wanted: bool) -> None:
-        self._selector.modify(fd, selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0))
+    def watch(self, fd: int, *, read: bool = True, write: bool) -> None:
+        self.remove(fd)
+        events = (selectors.EVENT_READ if read else 0) | (selectors.EVENT_WRITE if write else 0)
+        if events:
+            self._selector.register(fd, events)
 
     def remove(self, fd: int) -> None:
-        self._selector.unregister(fd)
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
 
     def poll(self) -> Iterable[int]:
         return [key.fd for key, _ in self._selector.select(0)]

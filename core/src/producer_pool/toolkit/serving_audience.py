@@ -303,7 +303,7 @@ class Audience:
             self._behind.add(peer)
         else:
             self._behind.discard(peer)
-        self._ready.write_too(peer.socket.fileno(), pending)
+        self._ready.watch(peer.socket.fileno(), write=pending)
 
     def joined(self, peer: Peer) -> None:
         peer.ready = True

@@ -17,6 +17,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
 from producer_pool.toolkit.acceptor import Acceptor
+from producer_pool.toolkit.acknowledging import Silence, acknowledging
 from producer_pool.toolkit.binding import Binding, as_listen_error
 from producer_pool.toolkit.connection import Connection, FramedConnection, StreamListenerOptions, Tail
 from producer_pool.toolkit.readiness import Readiness
@@ -50,6 +51,9 @@ class StreamListener(Listener):
     Reads into one buffer for all connections, and keeps of each only its unfinished message. While
     the intake is paused nothing is read, so that the senders have to wait. A connection that breaks
     a rule is closed alone; what it sent before that is passed on.
+
+    With ``ack-after`` it answers, in the framing of a connection, how many of its messages it has. A
+    protocol that is no framing has options without that.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class StreamListener(Listener):
         self._buffer = bytearray(_READ)
         self._view = memoryview(self._buffer)
         self._limit = LogLimit()
+        self._answers = Silence()
         self._started = self._reading = self._dismissed = False
         self._resuming: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -81,6 +86,7 @@ class StreamListener(Listener):
     async def start(self, intake: Intake) -> Endpoint:
         self._loop = asyncio.get_running_loop()
         self._intake = intake
+        self._answers = acknowledging(self._options, intake, self, where=self._name)
         with as_listen_error(self._name):
             self._ready = Readiness()
         try:
@@ -89,6 +95,7 @@ class StreamListener(Listener):
             self._ready.close()
             raise
         self._started = True
+        self._answers.begin()
         self._name = f"{endpoint.without(endpoint.options)}"
         self._read_again()
         self._sweep_later()
@@ -102,13 +109,22 @@ class StreamListener(Listener):
             return
         self._stop_reading()
         told = self._dismiss()
+        self._answers.hurry()
         await self._read_out()
         await self._wait_for(told)
+        if self._answers.owes:
+            for connection in self.everybody():
+                self.listen_to(connection, connection.parting)
+            self._read_again()  # of those that are not listened to it tells what becomes of the answers
+            await self._answers.settle()
+            self._stop_reading()
 
     def _dismiss(self) -> list[Connection]:
         """Tell the other sides that we end; return the connections of protocols in which they answer that."""
         self._dismissed = True
-        return [connection for connection in self._all() if self._say_farewell(connection, evicted=False)]
+        return [
+            connection for connection in self.everybody() if self._say_farewell(connection, evicted=False)
+        ]
 
     async def _wait_for(self, told: list[Connection]) -> None:
         """Read on until those have ended who were told to, and not for long."""
@@ -148,8 +164,10 @@ class StreamListener(Listener):
                 if not self._intake.paused:
                     await self._wait_for(told)
         finally:
-            for connection in self._all():
+            for connection in self.everybody():
+                self._answers.say(connection)
                 self._close(connection)
+            self._answers.close()
             self._ready.close()
 
     # -- connections -------------------------------------------------------------------------------
@@ -190,16 +208,18 @@ class StreamListener(Listener):
         decoder = self._framing.decoder(self._options.max_message)
         return FramedConnection(sock, origin, self._loop.time(), framing=self._framing, decoder=decoder)
 
-    def _all(self) -> list[Connection]:
+    def everybody(self) -> list[Connection]:
         """Return the connections now: a list, because some may be closed while it is gone through."""
         return list(self._connections.values())
 
     def _let_go(self, connection: Connection, *, evicted: bool) -> None:
         """End a connection in the way of its protocol: by a word and a moment to hear it, or at once."""
-        if connection.parting or not self._say_farewell(connection, evicted=evicted):
+        if connection.parting:
             self._close(connection)
-        else:
+        elif self._say_farewell(connection, evicted=evicted):
             self._part(connection)
+        elif not self._answers.end(connection):
+            self._close(connection)
 
     def _say_farewell(self, connection: Connection, *, evicted: bool) -> bool:
         """Tell the other side that we end, if the protocol has words for it; False: it has none."""
@@ -231,7 +251,7 @@ class StreamListener(Listener):
         """Read what comes in on a connection that is parting, for nobody."""
         try:
             if connection.unsent and not connection.answer(b""):
-                self._ready.write_too(connection.socket.fileno(), False)
+                self._ready.watch(connection.socket.fileno(), write=False)
                 self._shut(connection)
             if connection.socket.fileno() >= 0 and not connection.socket.recv_into(self._buffer):
                 self._close(connection)
@@ -247,6 +267,7 @@ class StreamListener(Listener):
         self._newcomers.pop(sock.fileno(), None)
         self.stats.connections = len(self._connections)
         self._ready.remove(sock.fileno())
+        self._answers.forget(connection)
         if connection.layer is not None and not connection.parting:
             with contextlib.suppress(OSError):  # it is gone already
                 connection.answer(connection.layer.close())
@@ -308,9 +329,12 @@ class StreamListener(Listener):
         if connection.parting:
             self._throw_away(connection)
             return _COST
+        if connection.deaf:
+            self._answers.look_after(connection)
+            return _COST
         established = connection.established
         try:
-            if connection.unsent:
+            if connection.unsent and not self._answers.flush(connection):
                 self._answer(connection, b"")
             size = connection.socket.recv_into(self._buffer, connection.bite)
         except (BlockingIOError, InterruptedError):
@@ -356,7 +380,8 @@ class StreamListener(Listener):
         batch = connection.receive(self._buffer, size, self._loop.time())
         if batch is not None:
             self.stats.messages += len(batch)
-            self._intake.feed(batch)
+            if not self._answers.take(connection, batch):
+                self._intake.feed(batch)
         if connection.unsaid:
             self._say_back(connection)
         if connection.error is not None:
@@ -368,14 +393,14 @@ class StreamListener(Listener):
                 self._close(connection)
             else:
                 self._let_go(connection, evicted=False)
-        return connection.socket.fileno() >= 0 and not connection.parting
+        return connection.socket.fileno() >= 0 and not connection.parting and connection.error is None
 
     def _answer(self, connection: Connection, data: bytes) -> None:
         """Send what the protocol has to say, as far as the other side takes it."""
         waited = bool(connection.unsent)
         waits = connection.answer(data)
         if waits != waited:
-            self._ready.write_too(connection.socket.fileno(), waits)
+            self._ready.watch(connection.socket.fileno(), read=not connection.deaf, write=waits)
         if len(connection.unsent) > _MOST_UNSENT:
             connection.parting = True  # it would not read a farewell either
             self._evict(connection, "it does not read what it asks for")
@@ -393,7 +418,8 @@ class StreamListener(Listener):
         """Close a connection that the sender ended."""
         if connection.socket.fileno() >= 0:
             self._finish(connection, clean=clean)
-            self._close(connection)
+            if not (clean and self._answers.end(connection)):
+                self._close(connection)
 
     def _finish(self, connection: Connection, *, clean: bool) -> None:
         """Look at what is left at the end: half a message is not passed on, unless asked for."""
@@ -401,7 +427,9 @@ class StreamListener(Listener):
         tail = connection.finish()
         if clean and tail is not None and self._options.tail is Tail.DELIVER:
             self.stats.messages += 1
-            self._intake.feed(Batch.of([tail], received=self._loop.time(), origin=connection.origin))
+            last = Batch.of([tail], received=self._loop.time(), origin=connection.origin)
+            if not self._answers.take(connection, last):
+                self._intake.feed(last)
         elif size:
             self.stats.tails += 1
             how = "ended" if clean else "broke off"
@@ -409,6 +437,31 @@ class StreamListener(Listener):
             self._say(
                 "tail", f"{connection.origin}: {how} inside a message, {size} bytes of it discarded{hint}"
             )
+
+    # -- what acknowledging asks for ---------------------------------------------------------------
+
+    def tell(self, connection: Connection, data: bytes) -> bool:
+        """Send *data* on a connection; False: it is gone, though what it sent may not be read yet."""
+        layer = connection.layer
+        try:
+            self._answer(connection, data if layer is None else layer.outgoing() + layer.encrypt(data))
+        except OSError:
+            connection.unsent = b""
+            self.listen_to(connection, not connection.deaf)
+            return False
+        return True
+
+    def listen_to(self, connection: Connection, yes: bool) -> None:
+        """Read from a connection, or leave waiting what comes."""
+        connection.deaf = not yes
+        connection.heard(self._loop.time())
+        self._ready.watch(connection.socket.fileno(), read=yes, write=bool(connection.unsent))
+
+    def discharge(self, connection: Connection, fault: str) -> None:
+        """Close a connection: nothing is owed to it, or nothing more can be given, because of a *fault*."""
+        if fault:
+            self._say("unacknowledged", f"{connection.origin}: {fault}")
+        self._close(connection)
 
     # -- time, and what is said --------------------------------------------------------------------
 
@@ -424,7 +477,7 @@ class StreamListener(Listener):
     def _sweep(self) -> None:
         if self._reading:
             now = self._loop.time()
-            for connection in self._all():
+            for connection in self.everybody():
                 if not connection.parting:
                     self._check_time(connection, now - connection.since)
         self._sweep_later()
@@ -437,7 +490,7 @@ class StreamListener(Listener):
             if limit is not None and passed > limit:
                 what = connection.handshake
                 self._evict(connection, f"no {what} within {passed:.3g} s; see handshake-timeout")
-        elif idle is not None and passed > idle:
+        elif idle is not None and passed > idle and not self._answers.owes_to(connection):
             self._evict(connection, f"no message within {passed:.3g} s; see idle-timeout")
 
     def _say(self, cause: str, text: str, fault: Exception | None = None) -> None:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from producer_pool.plugin import (
     LINES,
     TCP_ACKS,
+    Ack,
+    AcknowledgedClient,
     Client,
     Endpoint,
     Framing,
     Listener,
     ServingClient,
     ServingOptions,
-    StreamClient,
     StreamClientOptions,
     StreamListener,
     StreamListenerOptions,
@@ -97,7 +98,7 @@ def _client(endpoint: Endpoint, options: ClientOptions) -> Client:
     tls = None
     if isinstance(options, SecureClientOptions):
         tls = client_tls(options, dialer.name, where=dialer.address)
-    return StreamClient(dialer, options, protocol_name=endpoint.scheme, tls=tls)
+    return AcknowledgedClient(dialer, options, protocol_name=endpoint.scheme, tls=tls)
 
 
 def _listener(endpoint: Endpoint, options: ListenerOptions) -> Listener:
@@ -133,7 +134,7 @@ def producer_pool_transports() -> Iterable[Transport]:
         listener=_listener,
         options=ClientOptions,
         listener_options=ListenerOptions,
-        acks=TCP_ACKS,
+        acks=TCP_ACKS | {Ack.APP},
         loopback="tcp://127.0.0.1:0",
     )
     yield Transport(
@@ -142,7 +143,7 @@ def producer_pool_transports() -> Iterable[Transport]:
         listener=_secure_listener,
         options=SecureClientOptions,
         listener_options=SecureListenerOptions,
-        acks=TCP_ACKS,
+        acks=TCP_ACKS | {Ack.APP},
         loopback="tcp+tls://127.0.0.1:0",
     )
     yield Transport(

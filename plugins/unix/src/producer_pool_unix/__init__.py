@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from producer_pool.plugin import (
     LINES,
     UNIX_ACKS,
+    Ack,
+    AcknowledgedClient,
     Client,
     DatagramClient,
     DatagramClientOptions,
@@ -23,7 +25,6 @@ from producer_pool.plugin import (
     ServingClient,
     ServingOptions,
     Size,
-    StreamClient,
     StreamClientOptions,
     StreamListener,
     StreamListenerOptions,
@@ -67,7 +68,7 @@ class UnixDatagramListenerOptions(PlaceOptions, DatagramListenerOptions):
 
 
 def _client(endpoint: Endpoint, options: StreamClientOptions) -> Client:
-    return StreamClient(UnixDialer(endpoint), options, protocol_name=endpoint.scheme)
+    return AcknowledgedClient(UnixDialer(endpoint), options, protocol_name=endpoint.scheme)
 
 
 def _listener(endpoint: Endpoint, options: ListenerOptions) -> Listener:
@@ -96,7 +97,7 @@ def producer_pool_transports() -> Iterable[Transport]:
         listener=_listener,
         options=StreamClientOptions,
         listener_options=ListenerOptions,
-        acks=UNIX_ACKS,
+        acks=UNIX_ACKS | {Ack.APP},
         loopback="unix://{tmp}/consumer.sock",
     )
     yield Transport(
