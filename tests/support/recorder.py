@@ -48,14 +48,17 @@ class Connection:
         self._end += size
         if self._rate:
             time.sleep(size / self._rate)
-        if self._poison and self._map.find(self._poison, seen, self._end) >= 0:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            return False
+        poison = self._map.find(self._poison, seen, self._end) if self._poison else -1
+        # Whoever chokes on a message has answered those before it.
+        good = self._map.rfind(b"\n", 0, poison) + 1 if poison >= 0 else self._end
         if self._answers:
             try:
-                self.socket.sendall(self._answers * self._map[self._end - size : self._end].count(b"\n"))
+                self.socket.sendall(self._answers * self._map[self._end - size : good].count(b"\n"))
             except (BrokenPipeError, ConnectionResetError):
                 return False
+        if poison >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
         return size > 0
 
 

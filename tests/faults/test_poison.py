@@ -1,0 +1,132 @@
+"""
+Messages that break the connection each time their consumer sees one, among good ones.
+
+The consumer answers each message that it has taken: so the client knows at which one the connection broke.
+"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from producer_pool import DeliveryPolicy, Limits, Outcome, Overflow, ProducerPool, Receipt, Retry
+from support.answered import AnsweredClient
+from support.consumers import ProcessConsumer, RecordingConsumer
+from support.contenders import CONTROLS
+from support.faults import report, times
+from support.ledger import Ledger
+from support.naive_relay import NaiveSender
+from support.waiting import BOUND, eventually, steady
+
+POISONS = times(2, 20)
+AMONG = 300
+"""Good messages before each, and behind the last."""
+ATTEMPTS = 3
+
+
+@pytest.fixture
+def touchy() -> Iterator[ProcessConsumer]:
+    with ProcessConsumer(poison="POISON", answers="ok\n") as touchy:
+        yield touchy
+
+
+def messages(ledger: Ledger) -> tuple[list[bytes], list[bytes]]:
+    """Return all messages in their order, and those among them that are poison."""
+    poisons = []
+    for _ in range(POISONS):
+        ledger.write_many(AMONG, size=200)
+        poisons.append(ledger.write(filling=b"POISON"))
+    ledger.write_many(AMONG, size=200)
+    return ledger.sent, poisons
+
+
+def policy(attempts: int | None) -> DeliveryPolicy:
+    retry = Retry(attempts=attempts, backoff=0.005, max_backoff=0.02)
+    return DeliveryPolicy(overflow=Overflow.BLOCK, ack=None, deadline=3600, retry=retry)
+
+
+def test_attempts_are_limited(touchy: ProcessConsumer) -> None:
+    """Each poison fails after so many attempts, and nothing else: those behind it have only waited."""
+    ledger = Ledger()
+    sent, poisons = messages(ledger)
+    with RecordingConsumer() as well, ProducerPool() as pool:
+        pool.add_producer("well", well.url)
+        pool.add_producer("touchy", AnsweredClient(touchy.port), policy=policy(ATTEMPTS))
+        began = time.monotonic()
+        receipts = {message: pool.submit(message) for message in sent}
+        results = {message: receipt.results(wait=BOUND) for message, receipt in receipts.items()}
+        took = time.monotonic() - began
+        record = touchy.messages
+    verdict = ledger.judge(record)
+    report(
+        f"poison, retry-attempts={ATTEMPTS}",
+        poisons=POISONS,
+        good=len(sent) - POISONS,
+        failed=sum(not result["touchy"].ok for result in results.values()),
+        lost=len(verdict.lost),
+        doubled=len(verdict.doubled),
+        took_s=took,
+    )
+
+    assert [message for message in sent if not results[message]["touchy"].ok] == poisons
+    for poison in poisons:
+        result = results[poison]["touchy"]
+
+        assert (result.outcome, result.attempts) == (Outcome.FAILED, ATTEMPTS)
+        assert "closed the connection" in str(result.error)
+        # More: it may also have been behind another one that broke the connection.
+        assert ATTEMPTS <= record.count(poison) <= ATTEMPTS + POISONS
+    assert verdict.complete, verdict
+    assert ledger.judge(well.messages).exact
+
+
+def test_attempts_are_not_limited(touchy: ProcessConsumer) -> None:
+    """The state says in words what happens; nothing fails, nobody else waits, and all arrives in the end."""
+    ledger = Ledger()
+    sent, poisons = messages(ledger)
+    with RecordingConsumer() as well, ProducerPool(limits=Limits(drain=0.1)) as pool:
+        pool.add_producer("well", well.url)
+        pool.add_producer("touchy", AnsweredClient(touchy.port), policy=policy(None))
+        receipts = [pool.submit(message) for message in sent]
+        well.wait_for(len(sent))
+        reason = eventually(
+            lambda: next(filter(told, [pool.health()["touchy"].reason]), ""), "it is told in words"
+        )
+        outcomes = [receipt.results(wait=0)["touchy"].outcome for receipt in receipts]
+        touchy.kill()
+        touchy.start(poison="")
+        results = outcomes_of(receipts)
+        verdict = ledger.judge(touchy.messages)
+    report("poison, any number of attempts", poisons=POISONS, lost=len(verdict.lost))
+
+    assert "see retry-attempts=" in reason
+    assert outcomes == [Outcome.DELIVERED] * AMONG + [Outcome.PENDING] * (len(sent) - AMONG)
+    assert ledger.judge(well.messages).exact
+    assert results == {Outcome.DELIVERED}
+    assert verdict.complete, verdict
+    assert set(poisons) <= set(touchy.messages)
+
+
+def told(reason: str) -> bool:
+    return "connections in a row broke at the same message" in reason
+
+
+def outcomes_of(receipts: list[Receipt]) -> set[Outcome]:
+    """Return what became of messages, once all is settled."""
+    return {receipt.results(wait=BOUND)["touchy"].outcome for receipt in receipts}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_lose(control: str, touchy: ProcessConsumer) -> None:
+    """What was written behind a poison is taken for delivered, and the broken connection swallows it."""
+    ledger = Ledger()
+    sent, poisons = messages(ledger)
+    sender = NaiveSender(touchy.url, resend=control == "resend")
+    for message in sent:
+        sender.send(message)
+    sender.close()
+    steady(lambda: len(touchy.messages), 0.2, "what is on its way is read")
+    verdict = ledger.judge(touchy.messages, expected=sender.claimed)
+    report(f"poison, control: {control}", poisons=POISONS, lost=len(verdict.lost))
+
+    assert set(verdict.lost) - set(poisons)
