@@ -20,6 +20,7 @@ LAYERS = {
     "builtin": 3,
     "aio": 4,
     "dead_letter_office": 4,
+    "entrance": 4,
     "lending": 4,
     "pool": 4,
     "worker": 4,

@@ -3,165 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from producer_pool.contract.ports import Client, Intake
-from producer_pool.contract.wiring import Wiring
 from producer_pool.delivery.engine import Engine
-from producer_pool.delivery.producer import Producer
-from producer_pool.delivery.receipts import AsyncReceipt, Handle
-from producer_pool.delivery.roster import Roster
-from producer_pool.delivery.submitlog import OpenPage, SubmitLog
-from producer_pool.model.batch import Batch, payload
-from producer_pool.model.errors import ForkedPool, Full, PoolClosed, UsageError
+from producer_pool.delivery.receipts import AsyncReceipt
+from producer_pool.delivery.submitlog import SubmitLog
+from producer_pool.entrance import Entrance, opened
+from producer_pool.model.errors import ForkedPool, PoolClosed, UsageError
 from producer_pool.model.outcomes import ForwardResult, Results
-from producer_pool.model.policies import DeliveryPolicy, Limits, checked_limits, checked_policy
+from producer_pool.model.policies import DeliveryPolicy, Limits, Spool, checked_limits, checked_spool
 from producer_pool.model.stats import Health, PoolStats
 from producer_pool.toolkit.forks import keep_from_children
 
 if TYPE_CHECKING:
-    from producer_pool.dead_letter_office import DeadLetterOffice
     from producer_pool.discovery.factory import ClientFactory
 
-__all__ = ["AsyncProducerPool", "Entrance"]
-
-log = logging.getLogger(__name__)
-
-R = TypeVar("R", bound=Handle)
-
-
-class Entrance(Generic[R]):
-    """
-    What every kind of pool does before anything waits: ids, URLs, text to bytes, a place in the log.
-
-    Safe to call from any thread.
-    """
-
-    def __init__(
-        self, log: SubmitLog[R], policy: DeliveryPolicy | None, factory: ClientFactory | None
-    ) -> None:
-        self.log = log
-        self.roster = Roster()
-        self.policy = checked_policy(policy) or DeliveryPolicy.direct()
-        self._factory = factory
-        self._office: DeadLetterOffice | None = None
-        self._opening = threading.Lock()
-        self._warned = False
-        self._announced = False
-        self._processing = False
-
-    @property
-    def factory(self) -> ClientFactory:
-        """What makes clients from URLs; made when the first URL comes."""
-        if self._factory is None:
-            from producer_pool.discovery.factory import ClientFactory
-
-            self._factory = ClientFactory()
-        return self._factory
-
-    def announce(self, engine: Engine, pool: object) -> None:
-        """Tell the plugins of *pool* that it runs, once there are plugins: they come with the first URL."""
-        if not self._announced and self._factory is not None:
-            self._announced = True
-            engine.observers.extend(self._wiring.observers(pool))
-            self._wiring.started(pool)
-
-    def take_leave(self, pool: object, drain: float) -> None:
-        """Tell the plugins that were told of *pool* that it stops."""
-        if self._announced:
-            self._wiring.stopping(pool, drain)
-
-    @property
-    def _wiring(self) -> Wiring:
-        """What plugins add to the pool; nothing as long as no URL asked for plugins."""
-        return self._factory.wiring() if self._factory is not None else _NO_WIRING
-
-    def producer(
-        self, producer_id: str, to: str | Client, policy: DeliveryPolicy | None, timeout: float | None
-    ) -> Producer:
-        """Make the producer that add_producer() adds."""
-        policy = checked_policy(policy) or self.policy
-        if not isinstance(to, str):
-            if timeout is not None:
-                raise UsageError(
-                    "timeout= goes with a URL; set the timeout of an injected client on the client"
-                )
-            stages = self._wiring.stages(producer_id, None)
-            return self._with_letters(Producer(producer_id, to, policy, stages=stages))
-        plan = self.factory.plan(to, policy, timeout=timeout)
-        stages = self._wiring.stages(producer_id, plan.endpoint)
-        return self._with_letters(Producer(producer_id, plan.client, plan.policy, stages=stages))
-
-    def _with_letters(self, producer: Producer) -> Producer:
-        """Have what *producer* gives up kept, where its policy asks for that."""
-        if producer.policy.dead_letters is not None:
-            from producer_pool.dead_letter_office import DeadLetterOffice
-
-            with self._opening:  # Two threads may add a producer each at once.
-                if self._office is None:
-                    self._office = DeadLetterOffice(lambda: self.factory)
-            producer.outbox.accounts.letters = self._office.keeper(producer.id, producer.policy)
-        return producer
-
-    async def close_letters(self) -> None:
-        """Finish what dead letters are on their way, within a second. Once all producers are closed."""
-        if self._office is not None:
-            await self._office.aclose()
-
-    def append(self, targets: Sequence[str], message: bytes | str, *, wake: bool = True) -> R:
-        """Put one message in the log. Without targets there is nothing to do, but to say so once."""
-        if type(message) is not bytes:
-            message = payload(message)
-        if targets:
-            return self.log.append(targets, message, wake=wake)
-        self.log.check_open()
-        if not self._warned:
-            self._warned = True
-            log.warning("a message was submitted to a pool without producers: it went nowhere")
-        return self.log.receipt.made(OpenPage(self.log, targets), 0)
-
-    def targets(self, to: str | Iterable[str] | None) -> tuple[str, ...]:
-        """Return the producers that *to* names: one id, several, or None for all."""
-        if to is None:
-            return self.roster.all
-        return self.roster.one(to) if isinstance(to, str) else self.roster.many(to)
-
-    def several(self, messages: Iterable[bytes | str]) -> Iterable[bytes | str]:
-        """
-        Return *messages* if they are several: of one text, each letter would be a message.
-
-        Raises:
-            UsageError: they are one.
-        """
-        if isinstance(messages, str | bytes | bytearray | memoryview):
-            raise UsageError(
-                f"expected several messages, got one {type(messages).__name__}; use submit() for one"
-            )
-        return messages
-
-    def process(self, engine: Engine, *, pages_only: bool = False) -> None:
-        """Hand all that lies in the log to the engine. On the loop, or with *pages_only* in its place."""
-        if self._processing:
-            return  # Called from inside: what it is in the middle of comes first.
-        self._processing = True
-        try:
-            for entry in self.log.swap(pages_only=pages_only):
-                try:
-                    if isinstance(entry, OpenPage):
-                        engine.take(entry, Batch.owning(entry.give_away()))
-                    else:
-                        entry()
-                except Exception:
-                    log.exception("unexpected; what was submitted after it goes on")
-        finally:
-            self._processing = False
-
-
-_NO_WIRING = Wiring()
+__all__ = ["AsyncProducerPool"]
 
 
 class AsyncProducerPool:
@@ -184,14 +46,20 @@ class AsyncProducerPool:
         policy: DeliveryPolicy | None = None,
         limits: Limits | None = None,
         factory: ClientFactory | None = None,
+        spool: Spool | str | os.PathLike[str] | None = None,
     ) -> None:
         """
         Make a pool. Nothing happens until something is added or submitted.
 
-        *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``.
+        *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``. *spool* is
+        the folder in which messages are stored before they are forwarded, so that they outlive the
+        process; it is opened when the pool begins to work, and that call raises StorageError if it
+        cannot be. What a policy gives up is settled, stored or not: with a spool, relay() is meant.
         """
         self.limits = checked_limits(limits) or Limits()
+        self._spool = checked_spool(spool)
         self._entrance = Entrance(SubmitLog(self._wake, AsyncReceipt), policy, factory)
+        self._entrance.log.stores = self._spool is not None
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -217,7 +85,8 @@ class AsyncProducerPool:
 
         settings = Settings.from_env(environ)
         factory = factory or ClientFactory.of(settings)
-        pool = cls(policy=policy or settings.delivery, limits=settings.limits, factory=factory)
+        policy = policy or settings.delivery
+        pool = cls(policy=policy, limits=settings.limits, factory=factory, spool=settings.spool)
         try:
             for producer in settings.producers:
                 await pool.add_producer(producer.id, producer.url)
@@ -265,12 +134,17 @@ class AsyncProducerPool:
             UnknownProducer: there is none of this id.
         """
         engine = self._running()
-        self._entrance.roster.discard(producer_id)
+        roster = self._entrance.roster
+        roster.discard(producer_id)
         self._entrance.process(engine)
+        free = partial(roster.free, producer_id)
+        seconds = self.limits.drain if drain else 0.0
         try:
-            await engine.remove(producer_id, self.limits.drain if drain else 0.0)
+            # What lies in a spool, lies there under the id.
+            await engine.remove(producer_id, seconds, free if engine.stores else None)
         finally:
-            self._entrance.roster.free(producer_id)
+            if not engine.stores:
+                free()
 
     @property
     def factory(self) -> ClientFactory:
@@ -336,8 +210,8 @@ class AsyncProducerPool:
         self._running()
         if self._entrance.log.crowded:
             self._process()  # A caller that never waits must not pile up what nobody has counted yet.
-        if stuck := self._entrance.log.stuck(targets):
-            raise Full(f"{stuck}: no room (overflow=block)")
+        if self._entrance.log.stuck(targets):
+            raise self._entrance.log.full(targets)
         return self._entrance.append(targets, message)
 
     async def submit_many(
@@ -441,7 +315,7 @@ class AsyncProducerPool:
             self._loop = loop
             # A forked child that ends cancels the tasks: what they wait for must stay in the parent's epoll.
             keep_from_children(*filter(None, [getattr(loop, "_selector", None)]), poller=True)
-            self._engine = Engine(self.limits)
+            self._engine = Engine(self.limits, opened(self._spool))
             self._engine.on_blocked.append(self._tell_blocked)
             self._entrance.announce(self._engine, self)
         elif self._loop is not loop:
@@ -455,6 +329,7 @@ class AsyncProducerPool:
     def _tell_blocked(self) -> None:
         assert self._engine is not None
         self._entrance.log.blocked = frozenset(self._engine.blocked)
+        self._entrance.log.jam = self._engine.jam
 
     def _wake(self) -> None:
         asyncio.get_running_loop().call_soon(self._process)
@@ -476,5 +351,4 @@ class AsyncProducerPool:
             async with asyncio.timeout(wait):
                 await engine.room_for(targets)
         except TimeoutError:
-            stuck = submits.stuck(targets)
-            raise Full(f"{stuck}: no room within {wait:g} s (overflow=block); nothing was accepted") from None
+            raise submits.full(targets, wait) from None

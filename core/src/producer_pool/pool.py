@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from producer_pool.contract.ports import Client
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import Receipt
-from producer_pool.model.errors import ForkedPool, Full, PoolClosed
+from producer_pool.model.errors import ForkedPool, PoolClosed
 from producer_pool.model.outcomes import ForwardResult, Results
-from producer_pool.model.policies import DeliveryPolicy, Limits, checked_limits
+from producer_pool.model.policies import DeliveryPolicy, Limits, Spool, checked_limits, checked_spool
 from producer_pool.model.stats import Health, PoolStats
 from producer_pool.worker import GRACE, Worker
 
@@ -48,14 +50,18 @@ class ProducerPool:
         policy: DeliveryPolicy | None = None,
         limits: Limits | None = None,
         factory: ClientFactory | None = None,
+        spool: Spool | str | os.PathLike[str] | None = None,
     ) -> None:
         """
         Make a pool. Nothing happens until something is added.
 
-        *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``.
+        *policy* is for producers that bring none; the default is ``DeliveryPolicy.direct()``. *spool* is
+        the folder in which messages are stored before they are forwarded, so that they outlive the
+        process; it is opened when the pool begins to work, and that call raises StorageError if it
+        cannot be. What a policy gives up is settled, stored or not: with a spool, relay() is meant.
         """
         self.limits = checked_limits(limits) or Limits()
-        self._worker = Worker(self.limits, policy, factory)
+        self._worker = Worker(self.limits, policy, factory, checked_spool(spool))
         self._entrance = self._worker.entrance
         self._log = self._entrance.log
         self._roster = self._entrance.roster
@@ -81,7 +87,8 @@ class ProducerPool:
 
         settings = Settings.from_env(environ)
         factory = factory or ClientFactory.of(settings)
-        pool = cls(policy=policy or settings.delivery, limits=settings.limits, factory=factory)
+        policy = policy or settings.delivery
+        pool = cls(policy=policy, limits=settings.limits, factory=factory, spool=settings.spool)
         for producer in settings.producers:
             pool.add_producer(producer.id, producer.url)
         return pool
@@ -125,15 +132,21 @@ class ProducerPool:
         """
         self._log.check_may_wait()
         worker = self.worker()
-        self._entrance.roster.discard(producer_id)
+        roster = self._entrance.roster
+        roster.discard(producer_id)
+        seconds = self.limits.drain if drain else 0.0
+
+        free = partial(roster.free, producer_id)
 
         async def remove(engine: Engine) -> None:
-            await engine.remove(producer_id, self.limits.drain if drain else 0.0)
+            # What lies in a spool, lies there under the id.
+            await engine.remove(producer_id, seconds, free if engine.stores else None)
 
         try:
             worker.run(remove)
         finally:
-            self._entrance.roster.free(producer_id)
+            if not self._log.stores:
+                free()
 
     @property
     def factory(self) -> ClientFactory:
@@ -210,8 +223,8 @@ class ProducerPool:
             UnknownProducer: nothing was accepted.
         """
         targets = self._entrance.targets(to)
-        if stuck := self._log.stuck(targets):
-            raise Full(f"{stuck}: no room (overflow=block)")
+        if self._log.stuck(targets):
+            raise self._log.full(targets)
         return self._entrance.append(targets, message)
 
     def submit_many(

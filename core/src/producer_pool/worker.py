@@ -12,14 +12,15 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from producer_pool.aio import Entrance
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import Receipt
+from producer_pool.delivery.store import Store
 from producer_pool.delivery.submitlog import SubmitLog
+from producer_pool.entrance import Entrance, opened
 from producer_pool.lending import LendingLoop, Turn
-from producer_pool.model.errors import ForkedPool, PoolClosed
-from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.model.errors import ForkedPool, PoolClosed, StorageError
+from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
 
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory
@@ -74,9 +75,17 @@ class _Question(Generic[T]):
 class Worker:
     """The loop thread of one pool, and what lives on it."""
 
-    def __init__(self, limits: Limits, policy: DeliveryPolicy | None, factory: ClientFactory | None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        policy: DeliveryPolicy | None,
+        factory: ClientFactory | None,
+        spool: Spool | None = None,
+    ) -> None:
         self.limits = limits
         self.entrance = Entrance(SubmitLog(self._wake, Receipt), policy, factory)
+        self.entrance.log.stores = spool is not None
+        self._spool = spool
         self.engine: Engine | None = None
         self._drain = limits.drain
         self._begun = threading.Lock()
@@ -94,7 +103,12 @@ class Worker:
     # -- from any thread ---------------------------------------------------------------------------
 
     def start(self, pool: ProducerPool) -> None:
-        """Start the thread, once."""
+        """
+        Start the thread, once.
+
+        Raises:
+            StorageError: its spool cannot be used. It never works then: make another pool.
+        """
         self.entrance.log.check_open()
         if self._ready.is_set():
             return
@@ -104,6 +118,8 @@ class Worker:
             name = f"producer-pool-{id(self):x}"
             threading.Thread(target=self._run, args=(weakref.ref(pool),), name=name, daemon=True).start()
         self._ready.wait()
+        if isinstance(self.entrance.log.refusal, StorageError):
+            self.entrance.log.check_open()
 
     def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """Run *work* on the loop after all that was submitted before, and wait for it."""
@@ -191,17 +207,23 @@ class Worker:
         _LIVE.add(self)
         self._turn.lock.acquire()
         try:
+            try:
+                store = opened(self._spool)
+            except StorageError as error:
+                self.entrance.log.close(error)
+                return
             with asyncio.Runner(loop_factory=lambda: LendingLoop(self._turn)) as runner:
-                runner.run(self._live(pool))
+                runner.run(self._live(pool, store))
         finally:
             self._turn.lock.release()
-            self.entrance.log.close(PoolClosed("the pool is closed"))
+            if self.entrance.log.refusal is None:
+                self.entrance.log.close(PoolClosed("the pool is closed"))
             for question in list(self._questions):
                 question.give_up()
             _LIVE.discard(self)
             self._ready.set()
 
-    async def _live(self, pool: weakref.ref[ProducerPool]) -> None:
+    async def _live(self, pool: weakref.ref[ProducerPool], store: Store | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         if self.entrance.log.refusal is not None:
@@ -210,7 +232,7 @@ class Worker:
         self._lends = not self._loop.get_debug()
         submits = self.entrance.log
         submits.insiders.add(threading.get_ident())
-        engine = self.engine = Engine(self.limits)
+        engine = self.engine = Engine(self.limits, store)
         engine.on_blocked.append(self._tell_blocked)
         self._pool = pool
         self.entrance.announce(engine, pool())
@@ -237,6 +259,7 @@ class Worker:
     def _tell_blocked(self) -> None:
         assert self.engine is not None
         self.entrance.log.blocked = frozenset(self.engine.blocked)
+        self.entrance.log.jam = self.engine.jam
 
 
 _LIVE: Final[set[Worker]] = set()

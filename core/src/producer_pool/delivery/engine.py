@@ -69,11 +69,13 @@ class Engine:
             self._ahead.add(producer)
         producer.start()
 
-    def remove(self, producer_id: str, drain: float) -> asyncio.Future[None]:
+    def remove(
+        self, producer_id: str, drain: float, gone: Callable[[], None] | None = None
+    ) -> asyncio.Future[None]:
         """
         Let a producer go: nothing new goes to it from now on; what it has gets *drain* seconds.
 
-        Returns what can be waited for. To stop waiting does not stop it.
+        Returns what can be waited for. To stop waiting does not stop it. *gone* is called when it is over.
         """
         producer = self._producers.pop(producer_id)
         self._ids = tuple(self._producers)
@@ -85,6 +87,8 @@ class Engine:
         ending = self._loop.create_task(self._end(producer, drain), name=f"remove {producer_id}")
         self._leaving[producer] = ending
         ending.add_done_callback(lambda _: self._leaving.pop(producer))
+        if gone is not None:
+            ending.add_done_callback(lambda _: gone())
         return asyncio.shield(ending)
 
     async def _end(self, producer: Producer, drain: float, *, keep: bool = False) -> None:
@@ -292,6 +296,11 @@ class Engine:
     def health(self) -> dict[str, Health]:
         """Return how each consumer does."""
         return {producer.id: producer.health() for producer in self._producers.values()}
+
+    def warn_of_strangers(self) -> None:
+        """Say for whom something lies in the store that no producer asks for: all are there that will be."""
+        if self._ahead is not None:
+            self._ahead.warn_of_strangers()
 
     async def check(self, wait: float) -> dict[str, Health]:
         """Try to reach every consumer now, all at once, and return how that went within *wait* seconds."""

@@ -71,6 +71,7 @@ class SubmitLog(Generic[R]):
         self.held = False
         """Whether whoever appends should see to it that there is room: wait_for_room(), or stuck()."""
         self._blocked: frozenset[str] = frozenset()
+        self._jam = ""
         self._wake = wake
         self._lock = threading.RLock()
         self._waiting: set[SimpleQueue[None]] = set()
@@ -187,11 +188,25 @@ class SubmitLog(Generic[R]):
     def blocked(self, producer_ids: frozenset[str]) -> None:
         with self._lock:
             self._blocked = producer_ids
-            self.held = bool(producer_ids) or self.crowded
+            self.held = bool(producer_ids) or bool(self._jam) or self.crowded
+        self.notify()
+
+    @property
+    def jam(self) -> str:
+        """Why every source has to wait, whatever its messages are for; empty if none has."""
+        return self._jam
+
+    @jam.setter
+    def jam(self, why: str) -> None:
+        with self._lock:
+            self._jam = why
+            self.held = bool(why) or bool(self._blocked) or self.crowded
         self.notify()
 
     def stuck(self, targets: Sequence[str]) -> str:
-        """Return which of *targets* have their source wait, as a text; empty if none has."""
+        """Return which of *targets* have their source wait, as a text, or what has all; empty if none has."""
+        if self._jam and targets:
+            return self._jam
         return ", ".join(sorted(self._blocked.intersection(targets))) if self._blocked else ""
 
     def wait_for_room(self, targets: Sequence[str], patience: Callable[[], float]) -> None:
@@ -218,14 +233,19 @@ class SubmitLog(Generic[R]):
                 deadline = patience()
                 left = began + deadline - time.monotonic()
                 if left <= 0:
-                    names = ", ".join(sorted(self.blocked.intersection(targets))) or "the pool"
-                    raise Full(
-                        f"{names}: no room within {deadline:g} s (overflow=block); nothing was accepted"
-                    )
+                    raise self.full(targets, deadline)
                 with suppress(Empty):
                     woken.get(timeout=left)
         finally:
             self._waiting.discard(woken)
+
+    def full(self, targets: Sequence[str], waited: float | None = None) -> Full:
+        """Return the error of a message for which there is no room, not after *waited* seconds either."""
+        who = self.stuck(targets) or "the pool"
+        cause = "" if self._jam else " (overflow=block)"
+        if waited is None:
+            return Full(f"{who}: no room{cause}")
+        return Full(f"{who}: no room within {waited:g} s{cause}; nothing was accepted")
 
     def close(self, refusal: Exception) -> None:
         """Take nothing any more; append() and call() raise *refusal* from now on."""
@@ -272,7 +292,7 @@ class SubmitLog(Generic[R]):
             self._page = None
             crowded = self.crowded
             self._nbytes = 0
-            self.held = bool(self._blocked)
+            self.held = bool(self._blocked) or bool(self._jam)
             self._awake = False
         if crowded:
             self.notify()

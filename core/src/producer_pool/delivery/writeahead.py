@@ -65,7 +65,7 @@ class WriteAhead:
     @property
     def jam(self) -> str:
         """Why sources have to wait, whatever their messages are for; empty if they have not."""
-        return "the spool takes no more than its disk" if self._store.crowded else ""
+        return "the spool" if self._store.crowded else ""
 
     @property
     def trouble(self) -> str | None:
