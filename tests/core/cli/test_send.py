@@ -137,7 +137,33 @@ def test_consumer_that_dies(tmp_path: Path) -> None:
 
         assert send.ended() == 1
     assert "1 delivered" in send.said
+    assert "down: tcp://" in send.said
     assert "Traceback" not in send.said
+
+
+def test_consumer_that_goes_away_when_it_has_all(tmp_path: Path) -> None:
+    """That is no fault, and nothing is said of it."""
+    with started(tmp_path, "sink", "tcp://127.0.0.1:0", "--count", "3") as sink:
+        done = run_command("send", sink.url, "x", "--count", "3", "--json")
+        sink.ended()
+
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"3 sent: 3 delivered (kernel) in ")
+    assert done.stderr.count(b"\n") == 1
+    assert json.loads(done.stdout)["error"] is None
+
+
+def test_consumer_that_goes_away_while_more_may_come(tmp_path: Path) -> None:
+    """Whoever writes to stdin is told at once, and not only when the next line comes."""
+    with (
+        RecordingConsumer() as consumer,
+        started(tmp_path, "send", consumer.url, stdin=subprocess.PIPE) as send,
+    ):
+        send.write(b"one\n")
+        consumer.wait_for(1)
+        consumer.go_away()
+
+        assert send.wait_for(f"^producer-pool: consumer: down: {consumer.url}: ") is not None
 
 
 def test_consumer_that_is_not_there() -> None:

@@ -54,12 +54,12 @@ def send(
     from producer_pool.discovery.factory import ClientFactory
 
     with explained():
+        sending = Sending(url, ClientFactory(registry_with(files)), as_json=as_json)
         pace = Pace(rate)
         if text is None or text == "-":
             if sys.stdin.isatty():
                 print("reading lines from the terminal; Ctrl-D ends", file=sys.stderr)
-            source = from_stdin(pace)
+            source = from_stdin(pace, sending.waiting)
         else:
             source = repeated(text, count or 1, pace)
-        factory = ClientFactory(registry_with(files))
-        sys.exit(Sending(url, factory, as_json=as_json).run(source))
+        sys.exit(sending.run(source))

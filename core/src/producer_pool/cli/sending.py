@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING, Final
 
 from producer_pool.cli.exits import DONE, FAILED, complain
@@ -31,6 +34,8 @@ _LOST: Final = ("failed", "dropped", "cancelled")
 _CHUNK: Final = 256 * 1024
 _LONGEST: Final = 16 * 1024 * 1024
 """Bytes of the longest line that is read; the consumer's own limit is usually lower."""
+_LINES: Final = 1000
+"""Log lines that are put aside at the most."""
 _LOOK: Final = 0.2
 """Seconds between two looks at whether the connection still stands, while the rest is delivered."""
 _POLICY: Final = DeliveryPolicy(
@@ -80,15 +85,19 @@ def repeated(text: str, count: int, pace: Pace) -> Iterator[Batch]:
         count -= size
 
 
-def from_stdin(pace: Pace) -> Iterator[Batch]:
+def from_stdin(pace: Pace, waiting: Callable[[], AbstractContextManager[None]]) -> Iterator[Batch]:
     """
-    Yield the lines of stdin as they come, in batches.
+    Yield the lines of stdin as they come, in batches; *waiting* is entered while it waits for them.
 
     Raises:
         FramingError: a line is too long; all lines before it have been yielded.
     """
     decoder = LINES.decoder(_LONGEST)
-    while chunk := os.read(0, _CHUNK):
+    while True:
+        with waiting():
+            chunk = os.read(0, _CHUNK)
+        if not chunk:
+            break
         wire = decoder.feed(chunk, len(chunk))
         if wire:
             yield from _paced(Batch.from_wire(wire, LINES), pace)
@@ -120,6 +129,8 @@ class Sending:
         """Whether all that was to be sent was handed over."""
         self._handed = 0
         """Messages handed over: counted here, and not by whoever says what became of them."""
+        self._aside = MemoryHandler(_LINES, sys.maxsize, flushOnClose=False)
+        """Log lines that are no news if all is delivered: a consumer may go away when it has everything."""
 
     def run(self, source: Iterator[Batch]) -> int:
         """
@@ -138,7 +149,7 @@ class Sending:
             if health.state is not State.UP:
                 complain(health.last_error or f"{health.address}: not reached")
                 return FAILED
-            log_to_stderr("warning", "producer-pool: %(message)s")
+            self._log_aside()
             since = time.monotonic()
             try:
                 self._send(pool, source)
@@ -150,6 +161,22 @@ class Sending:
             pool.close()
             return self._sum_up(pool.stats().producers[_ID], pool.health()[_ID], seconds)
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Say at once what the log says in the body, where nobody knows when that ends; and what it said."""
+        self._aside.flushLevel = logging.NOTSET
+        self._aside.flush()
+        try:
+            yield
+        finally:
+            self._aside.flushLevel = sys.maxsize
+
+    def _log_aside(self) -> None:
+        log_to_stderr("warning", "producer-pool: %(message)s")
+        handlers = logging.getLogger().handlers
+        self._aside.setTarget(handlers[0])
+        handlers[:] = [self._aside]
+
     def _send(self, pool: ProducerPool, source: Iterator[Batch]) -> None:
         run = pool.worker().run
         for batch in source:
@@ -160,9 +187,14 @@ class Sending:
         while not pool.drain(wait=_LOOK):
             if _is_broken(pool.health()):
                 return
+            self._aside.flush()
         self._complete = True
 
     def _sum_up(self, stats: ProducerStats, health: Health, seconds: float) -> int:
+        ok = self._complete and stats.delivered == self._handed
+        if ok:
+            self._aside.buffer.clear()
+        self._aside.flush()
         words = [f"{stats.delivered:,} delivered ({health.ack.label})"]
         words += [f"{lost:,} {name}" for name in _LOST if (lost := getattr(stats, name))]
         rate = f", {stats.delivered / seconds:,.0f}/s" if stats.delivered >= 1000 else ""
@@ -177,10 +209,10 @@ class Sending:
                     **counted,
                     "ack": health.ack.label,
                     "seconds": round(seconds, 6),
-                    "error": str(health.last_error) if health.last_error else None,
+                    "error": str(health.last_error) if health.last_error and not ok else None,
                 }
             )
-        return DONE if self._complete and stats.delivered == self._handed else FAILED
+        return DONE if ok else FAILED
 
 
 async def _feed(batch: Batch, engine: Engine) -> bool:
