@@ -402,3 +402,92 @@ def test_two_batches_of_a_page() -> None:
 
     assert post.budget.used == 0
     assert page.done(None)
+
+
+# -- one message alone -------------------------------------------------------------------------------
+
+
+def test_oldest_message_alone() -> None:
+    """It is cut off from its batch, which goes on behind it, at the same cost together."""
+    post = Post()
+    page = post.offer(b"a", b"b", b"c")
+    post.offer(b"d")
+    nbytes = post.outbox.nbytes
+    post.outbox.isolate()
+    post.outbox.isolate()
+
+    assert [list(entry.batch) for entry in post.outbox.waiting] == [[b"a"], [b"b", b"c"], [b"d"]]
+    assert post.outbox.nbytes == nbytes
+    assert page.holders == 2
+
+    post.outbox.launch(1)
+    post.outbox.settle(1)
+
+    assert [result(page, index).outcome.value for index in range(3)] == ["delivered", "pending", "pending"]
+
+    post.outbox.launch(2)
+    post.outbox.settle(3)
+
+    assert post.outbox.empty
+    assert (page.holders, post.outbox.nbytes) == (0, 0)
+    assert result(page, 2).outcome is Outcome.DELIVERED
+
+
+def test_rest_of_a_batch_that_gives_way_first() -> None:
+    """What is in flight alone has no outcome from that."""
+    post = Post()
+    page = post.offer(b"a", b"b", b"c")
+    post.outbox.isolate()
+    post.outbox.launch(1)
+    post.outbox.drop_oldest("no room")
+
+    assert [result(page, index).outcome.value for index in range(3)] == ["pending", "dropped", "dropped"]
+
+    post.outbox.settle(1)
+
+    assert result(page, 0).outcome is Outcome.DELIVERED
+    assert page.done(None)
+
+
+def test_breaks_are_held_against_the_oldest_message() -> None:
+    """It fails when it has no attempt left; those behind it go on, however often they were in flight."""
+    post = Post(attempts=3)
+    pages = [post.offer(b"poison", b"good"), post.offer(b"fine")]
+    for _ in range(3):
+        post.outbox.launch(2)
+        post.outbox.rewind(SendError("gone"))
+
+    assert result(pages[0], 0).outcome is Outcome.FAILED
+    assert result(pages[0], 0).attempts == 3
+    assert post.outbox.breaks == 0
+
+    post.outbox.launch(2)
+    post.outbox.settle(2)
+
+    assert result(pages[0], 1).attempts == result(pages[1]).attempts == 4
+
+
+def test_breaks_after_progress() -> None:
+    """They are held against the message that was the oldest then, and begin anew with each."""
+    post = Post(attempts=2)
+    page = post.fly(b"a", b"b", b"c")
+    breaks = []
+    for _ in range(3):
+        post.outbox.rewind(SendError("gone"))
+        breaks.append(post.outbox.breaks)
+        post.outbox.launch(1)
+        post.outbox.settle(1)
+
+    assert breaks == [1, 1, 1]
+    assert [result(page, index).outcome.value for index in range(3)] == ["delivered"] * 3
+
+
+def test_break_behind_a_message_that_was_refused() -> None:
+    """That one had its answer, and nothing is held against the next."""
+    post = Post(attempts=2)
+    post.fly(b"a", b"b")
+    post.outbox.reject(0, Rejected("no"))
+    post.outbox.rewind(SendError("gone"))
+
+    assert post.outbox.breaks == 0
+    assert [list(entry.batch) for entry in post.outbox.waiting] == [[b"b"]]

@@ -35,6 +35,10 @@ class Expected:
     cost: int
     deadline: float
     attempts: int = 0
+    breaks: int = 0
+    """Breaks that are held against the first of `numbers`."""
+    first_only: bool = False
+    """Whether a client was given only the first of them."""
     given: list[int] = field(default_factory=list)
     """In flight: messages that the client has not settled, whatever is known of them."""
     expired: bool = False
@@ -251,10 +255,28 @@ class OutboxRules(RuleBasedStateMachine):
         for _ in range(taken):
             each = self.waiting.pop(0)
             each.attempts += 1
+            each.first_only = False
             each.given = list(each.numbers)
             self.flying.append(each)
 
-            assert self.policy.retry.attempts is None or each.attempts <= self.policy.retry.attempts
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def isolate(self) -> None:
+        """The oldest message is on its own then, with a part of what its batch costs."""
+        self.outbox.isolate()
+        oldest = self.waiting[0]
+        if len(oldest.numbers) == 1:
+            return
+        number = oldest.numbers.pop(0)
+        cost = min(Batch.of([b"x" * self.sizes[number]]).cost, oldest.cost // 2)
+        self.waiting.insert(
+            0, Expected([number], cost, oldest.deadline, oldest.attempts, breaks=oldest.breaks)
+        )
+        oldest.cost -= cost
+        oldest.breaks = 0
+        if oldest.first_only:
+            oldest.attempts = 0
+            oldest.first_only = False
 
     def move_on(self, count: int) -> None:
         """Let the model's client settle *count* messages."""
@@ -265,7 +287,9 @@ class OutboxRules(RuleBasedStateMachine):
             if number in each.numbers:
                 each.numbers.remove(number)
                 self.end([number], DELIVERED, each.attempts)
-            if not each.given:
+            if each.given:
+                each.breaks = 0
+            else:
                 self.flying.pop(0)
 
     @precondition(lambda self: self.flying)
@@ -311,13 +335,27 @@ class OutboxRules(RuleBasedStateMachine):
 
     # -- rules: when things go wrong ---------------------------------------------------------------
 
-    def back(self) -> None:
+    def back(self, error: DeliveryError) -> None:
         """Let the model's connection end."""
         attempts = self.policy.retry.attempts
+        holds = attempts != 1
+        if self.flying and not self.flying[0].expired:
+            first = self.flying[0]
+            number = first.given[0]
+            if number not in first.numbers:
+                first.breaks = 0
+            elif not (holds and isinstance(error, ConnectError)):
+                first.breaks += 1
+                if attempts is not None and first.breaks >= attempts and (holds or first.first_only):
+                    first.numbers.remove(number)
+                    self.end([number], FAILED, first.attempts)
+                    first.breaks = 0
+                    if first.first_only:
+                        first.attempts = 0
         back = []
         for each in self.flying:
             each.given = []
-            if each.numbers and attempts is not None and each.attempts >= attempts:
+            if each.numbers and not holds and not each.first_only:
                 self.end(each.numbers, FAILED, each.attempts)
             elif each.numbers:
                 back.append(each)
@@ -326,36 +364,25 @@ class OutboxRules(RuleBasedStateMachine):
 
     @rule()
     def rewind(self) -> None:
-        self.outbox.rewind(SendError("gone"))
-        self.back()
+        error = SendError("gone")
+        self.outbox.rewind(error)
+        self.back(error)
 
         assert self.outbox.in_flight() == self.outbox.passed == 0
+        assert self.outbox.breaks == (self.waiting[0].breaks if self.waiting else 0)
 
-    @precondition(lambda self: self.flying)
+    @precondition(lambda self: len(self.flying) == 1)
     @rule(unreachable=st.booleans())
     def fail_first(self, unreachable: bool) -> None:
         """A client that is given one message after the other fails at the first, and only there."""
         first = self.flying[0]
-        for each in self.flying[1:]:
-            each.attempts -= 1
-            each.given = []
-        for entry in list(self.outbox.flying)[1:]:
-            entry.attempts -= 1
-        attempts = self.policy.retry.attempts
-        unused = unreachable and attempts != 1
-        last = not unused and not first.expired and attempts is not None and first.attempts >= attempts
-        if unused:
+        first.first_only = True
+        if unreachable and self.policy.retry.attempts != 1:
             first.attempts -= 1
-        elif last:
-            number = first.given[0]
-            if number in first.numbers:
-                first.numbers.remove(number)
-                self.end([number], FAILED, first.attempts)
-            first.attempts = 0
         error = ConnectError("nobody there") if unreachable else SendError("gone")
         self.outbox.fail_first(error)
         self.outbox.rewind(error)
-        self.back()
+        self.back(error)
 
     @rule()
     def fail_waiting(self) -> None:

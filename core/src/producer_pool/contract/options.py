@@ -259,7 +259,9 @@ class _DeliveryOptions:
         None, "the level at which a message counts as delivered; best: the transport's highest below app"
     )
     deadline: Duration | None = option(None, "from acceptance to a terminal outcome")
-    retry_attempts: _Attempts | None = option(None, "how often a message is handed to the client at the most")
+    retry_attempts: _Attempts | None = option(
+        None, "how many connections may break at a message before it is given up"
+    )
     retry_backoff: Duration | None = option(
         None, "the longest wait before the first reconnect; doubles with each failure"
     )

@@ -16,6 +16,7 @@ class Entry:
         "again",
         "attempts",
         "batch",
+        "breaks",
         "cost",
         "count",
         "deadline",
@@ -42,11 +43,29 @@ class Entry:
         """How often the message at `start` was given to a client, and those behind it at the most."""
         self.again: int | None = 0
         """Messages from `start` on that a client was given already; None: all."""
+        self.breaks = 0
+        """Connections in a row that broke when the message at `start` was the oldest in flight."""
         self.cost = batch.cost
         self.rejected: set[int] | None = None
         """Messages behind `start` that the consumer refused; they are settled too."""
         self.expired = False
         """Its messages are settled, but the client still counts them."""
+
+    def split(self) -> Entry:
+        """Cut off the message at `start`, and return it as an entry of its own, with its part of the cost."""
+        start = self.start
+        first = Entry(self.page, self.batch.select((start,)), self.track, self.deadline, self.accepted)
+        first.cost = min(first.cost, self.cost // 2)
+        first.attempts = self.attempts
+        first.again = None if self.again else self.again
+        first.breaks = self.breaks
+        self.batch = self.batch.select(range(start + 1, self.count))
+        self.cost -= first.cost
+        self.count = len(self.batch)
+        self.start = self.breaks = 0
+        if self.again is not None:  # Those behind the first were not given to a client.
+            self.attempts = self.again = 0
+        return first
 
     def open(self, stop: int) -> int:
         """Return how many messages before *stop* are not settled."""

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from producer_pool.contract.ports import PipelinedClient
 from producer_pool.delivery.containment import address_of, as_delivery_error, let_interrupts_pass
+from producer_pool.delivery.entry import Entry
 from producer_pool.delivery.health import STALLED_AFTER
 from producer_pool.delivery.outbox import Outbox
 from producer_pool.delivery.page import Page
@@ -49,10 +50,17 @@ class Link:
         outbox: Outbox,
         *,
         ack: Ack,
+        careful: bool = False,
         on_stall: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """*on_stall* is told why nothing moves, and, with an empty text, that it moves again."""
+        """
+        Make the link for one connection. *careful*: send one message, and the rest when it has arrived.
+
+        *on_stall* is told why nothing moves, and, with an empty text, that it moves again.
+        """
         self.ack = ack
+        self.probing = careful
+        """Whether the one message has not arrived yet."""
         self._on_stall = on_stall
         self._client = client
         self._outbox = outbox
@@ -102,9 +110,10 @@ class Link:
         if self._asking:
             self._loop.call_soon(self.writable)
         elif self._serving and not self._lost.done():
-            self._open = True
             if self._outbox.flying:
                 self.harvest()
+            # Not open while it probes: so there is nothing to look at on the fast path.
+            self._open = not self.probing
             self.pump()
 
     def broken(self, error: DeliveryError) -> None:
@@ -135,6 +144,9 @@ class Link:
     def pump(self) -> None:
         """Hand over what waits, as much as the client takes and as one turn allows."""
         outbox = self._outbox
+        if self.probing:
+            self._probe()
+            return
         if not self._open or self._asking or not outbox.waiting:
             return
         if not outbox.flying and not self._refused:
@@ -142,34 +154,54 @@ class Link:
             self._poll = FIRST_POLL
         sent = 0
         while self._open and outbox.waiting:
-            entries = outbox.leading(TURN - sent)
-            self._asking = True
-            try:
-                taken = self._client.start([entry.batch for entry in entries], entries[0].start)
-                lied = type(taken) is not int or not 0 <= taken <= len(entries)
-            except BaseException as error:
-                self._fault("start", error)
-                return
-            finally:
-                self._asking = False
-            if lied:
-                self._lie(f"took {taken} of {len(entries)} batches")
+            taken = self._hand_over(outbox.leading(TURN - sent))
+            if taken is None:
                 return
             if not taken:
                 self._open = False
-                self._refused = True
                 break
-            if self._refused:
-                self._refused = False
-                self._progress_at = self._loop.time()
-                self._disarm()
-                if self._stalls:
-                    self._goes_on()
             sent += outbox.launch(taken)
             self._unasked += taken
             if sent >= TURN and self._open:
                 self._open = False
                 self._next_turn = self._loop.call_soon(self.writable)
+        self._follow_up()
+
+    def _hand_over(self, entries: Sequence[Entry]) -> int | None:
+        """Offer *entries* to the client, and return how many it took; None: that was its end."""
+        self._asking = True
+        try:
+            taken = self._client.start([entry.batch for entry in entries], entries[0].start)
+            lied = type(taken) is not int or not 0 <= taken <= len(entries)
+        except BaseException as error:
+            self._fault("start", error)
+            return None
+        finally:
+            self._asking = False
+        if lied:
+            self._lie(f"took {taken} of {len(entries)} batches")
+            return None
+        if not taken:
+            self._refused = True
+        elif self._refused:
+            self._refused = False
+            self._progress_at = self._loop.time()
+            self._disarm()
+            if self._stalls:
+                self._goes_on()
+        return taken
+
+    def _probe(self) -> None:
+        """Hand over the oldest message alone, unless that was done."""
+        outbox = self._outbox
+        if not self._serving or self._lost.done() or self._asking or outbox.flying or not outbox.waiting:
+            return
+        outbox.isolate()
+        if not self._refused:
+            self._progress_at = self._loop.time()
+            self._poll = FIRST_POLL
+        if self._hand_over((outbox.waiting[0],)):
+            outbox.launch(1)
         self._follow_up()
 
     def express(self, page: Page, batch: Batch, now: float) -> int | None:
@@ -251,6 +283,9 @@ class Link:
         if self._stalls:
             self._goes_on()
         self._outbox.settle(count)
+        if self.probing:
+            self.probing = False
+            self._loop.call_soon(self.writable)
         return True
 
     def _outstanding(self) -> bool:

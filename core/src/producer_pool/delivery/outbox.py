@@ -196,6 +196,13 @@ class Outbox:
             entries.append(entry)
         return entries
 
+    def isolate(self) -> None:
+        """Make the oldest waiting message an entry of its own, which can be launched alone."""
+        entry = self.waiting[0]
+        if entry.count - entry.start > 1:
+            self.waiting.appendleft(entry.split())
+            entry.page.hold()
+
     def launch(self, count: int) -> int:
         """Note that the client has taken the next *count* entries, and return their bytes."""
         total = 0
@@ -231,6 +238,8 @@ class Outbox:
                 if entry.expired:
                     self._ghosts -= 1
                 self._release(entry)
+            else:
+                entry.breaks = 0
             if told:
                 entry.page.settled(told)
         if delivered:
@@ -281,22 +290,13 @@ class Outbox:
         """
         Note that the oldest message in flight failed, and that those behind it were not handed over yet.
 
-        It is FAILED if it has no attempt left; the others of its batch have lost none. An error that says
-        that it cannot have arrived uses up none, if the policy lets messages wait for their consumer.
+        rewind() with *error* follows. If that says that it cannot have arrived, it was no attempt, where
+        the policy lets messages wait for their consumer.
         """
         entry = self.flying[0]
-        attempts = self.policy.retry.attempts
         entry.again = 1
         if isinstance(error, ConnectError) and self.policy.retry.holds:
             entry.attempts -= 1
-            return
-        if attempts is None or entry.attempts < attempts or entry.expired:
-            return
-        refused = entry.start in (entry.rejected or ())
-        told = () if refused else self.accounts.reject(entry, (entry.start,), error)
-        entry.attempts = entry.again = 0
-        self.settle(1)
-        self.accounts.tell(entry.page, told, Outcome.FAILED, 0 if refused else 1, error)
 
     # -- when things go wrong ----------------------------------------------------------------------
 
@@ -304,14 +304,18 @@ class Outbox:
         """
         Put what is in flight back before what waits: the connection is gone.
 
-        What has no attempt left is FAILED with *error*.
+        That is held against the oldest message in flight alone, since those behind it wait for it: it is
+        FAILED with *error* if it has no attempt left. Where there is but one, so is all that was handed
+        over.
         """
-        attempts = self.policy.retry.attempts
         self._ghosts = self.handed = self.passed = 0
+        holds = self.policy.retry.holds
+        first = self.flying[0] if self.flying else None
+        told = self._blame(first, error) if first is not None else None
         back: list[Entry] = []
         over: list[Entry] = []
         for entry in self.flying:
-            spent = attempts is not None and entry.attempts >= attempts
+            spent = not holds and entry.again is None
             if not entry.expired and not spent and _without_rejected(entry):
                 back.append(entry)
             else:
@@ -321,6 +325,36 @@ class Outbox:
         self._waiting_bytes += sum(entry.cost for entry in back)
         while self.flying:
             self._finish(self.flying.popleft(), Outcome.FAILED, error)
+        if first is not None and told is not None:
+            self.accounts.tell(first.page, told, Outcome.FAILED, 1, error)
+
+    def _blame(self, entry: Entry, error: DeliveryError) -> Sequence[int] | None:
+        """
+        Hold a break against the oldest message in flight, that at the front of *entry*.
+
+        Returns its place if it is given up with that; it remains to be told.
+        """
+        retry = self.policy.retry
+        alone = entry.again is not None
+        if entry.rejected is not None and entry.start in entry.rejected:
+            entry.breaks = 0
+            return None
+        if entry.expired or (retry.holds and isinstance(error, ConnectError)):
+            return None
+        entry.breaks += 1
+        if retry.attempts is None or entry.breaks < retry.attempts or not (retry.holds or alone):
+            return None
+        told = self.accounts.reject(entry, (entry.start,), error)
+        entry.start += 1
+        entry.breaks = 0
+        if alone:  # Those behind it are as good as new.
+            entry.attempts = entry.again = 0
+        return told
+
+    @property
+    def breaks(self) -> int:
+        """Connections in a row that broke at the message which is the next to be sent."""
+        return self.waiting[0].breaks if self.waiting else 0
 
     def fail_waiting(self, error: DeliveryError, *, tried: bool) -> None:
         """Settle all that waits as FAILED; *tried* says whether that was an attempt."""

@@ -22,9 +22,18 @@ class PlainLink:
     """Drives a Client that has only send(), and perhaps send_batch(), for as long as one connection lasts."""
 
     def __init__(
-        self, client: Client, outbox: Outbox, *, on_stall: Callable[[str], None] = lambda why: None
+        self,
+        client: Client,
+        outbox: Outbox,
+        *,
+        careful: bool = False,
+        on_stall: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """*on_stall* is told why nothing moves, and, with an empty text, that it moves again."""
+        """
+        Make the link for one connection. *careful*: send one message, and the rest when it has arrived.
+
+        *on_stall* is told why nothing moves, and, with an empty text, that it moves again.
+        """
         self._client = client
         self._outbox = outbox
         self._on_stall = on_stall
@@ -36,6 +45,9 @@ class PlainLink:
         self._more = asyncio.Event()
         self._whole = type(client).send_batch is not Client.send_batch
         """Whether it is given whole batches, and not message by message."""
+        # Who is given one message after the other needs no more care than that.
+        self.probing = careful and self._whole
+        """Whether the one message has not arrived yet."""
 
     async def serve(self) -> DeliveryError:
         """Send what waits and what comes, until a call fails; return why it did."""
@@ -44,10 +56,13 @@ class PlainLink:
             while not outbox.waiting:
                 self._more.clear()
                 await self._more.wait()
+            if self.probing:
+                outbox.isolate()
             outbox.launch(1)
             failure = await self._send(outbox.flying[0])
             if failure is not None:
                 return failure
+            self.probing = False
 
     def express(self, page: Page, batch: Batch, now: float) -> int | None:
         """Return None: a plain client cannot take anything without waiting."""

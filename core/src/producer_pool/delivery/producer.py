@@ -267,8 +267,12 @@ class Producer:
         since = self._now()
         self.outbox.stats.connects += 1
         self._enter(State.UP)
-        error = await self._serve()
-        useful = self.outbox.handed > 0
+        link = self._link
+        assert link is not None
+        error = await self._serve(link)
+        outbox = self.outbox
+        useful = outbox.handed > 0 and not link.probing
+        self._breaker.learn(outbox.handed, outbox.passed)
         self.outbox.rewind(error)
         self._down(error, lasted=self._now() - since, useful=useful)
 
@@ -285,13 +289,13 @@ class Producer:
     async def _connect(self) -> DeliveryError | None:
         """Connect the client; return why that failed, if it did."""
         client = self.client
-        on_stall = self._standing.stalled
-        link: Link | PlainLink = PlainLink(client, self.outbox, on_stall=on_stall)
+        careful, on_stall = self._breaker.careful, self._standing.stalled
+        link: Link | PlainLink = PlainLink(client, self.outbox, careful=careful, on_stall=on_stall)
         self._held = True
         limit = asyncio.timeout(client.timeout)
         try:
             if isinstance(client, PipelinedClient):
-                link = Link(client, self.outbox, ack=self.ack, on_stall=on_stall)
+                link = Link(client, self.outbox, ack=self.ack, careful=careful, on_stall=on_stall)
                 client.attach(link)
             async with limit:
                 await client.connect()
@@ -304,11 +308,10 @@ class Producer:
         self._link = link
         return None
 
-    async def _serve(self) -> DeliveryError:
+    async def _serve(self, link: Link | PlainLink) -> DeliveryError:
         """Send until the connection is lost, ask what was settled to the last, and close it."""
-        assert self._link is not None
         try:
-            return await self._link.serve()
+            return await link.serve()
         finally:
             self._unlink()
             await self._let_go()
@@ -350,7 +353,8 @@ class Producer:
         if failed and not holds:
             self.outbox.fail_waiting(error, tried=True)
         soon = f"in {format_duration(round(self._breaker.retry_at - now, 3))}"
-        self._standing.down(error, soon if holds else "when there is a message", idle=not failed)
+        when = soon if holds else "when there is a message"
+        self._standing.down(error, when, idle=not failed, breaks=self.outbox.breaks)
         self._tell_phase()
 
     def _enter(self, phase: State) -> None:

@@ -73,10 +73,12 @@ class Retry:
 
     attempts: int | None = None
     """
-    How often a message is handed to a client at the most; None: until its deadline.
+    How many attempts a message has; None: as many as fit before its deadline.
 
-    With 1 there is no retry at all, and a message that finds its consumer unreachable fails with
-    that. With more, or None, an unreachable consumer uses up no attempt: it only takes time.
+    With 1 there is no retry at all: what was in flight when a connection broke fails, and a message
+    that finds its consumer unreachable fails with that. With more, or None, an unreachable consumer uses
+    up no attempt: it only takes time. A connection that breaks uses up one of the oldest message in
+    flight, and of no other: those behind it wait for it, and may be sent more often than this.
     """
     backoff: float = 0.1
     """Seconds: the first reconnect waits a random time below this; each further one, below twice as much."""
