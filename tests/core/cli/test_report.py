@@ -1,5 +1,6 @@
 """What the daemon says of itself."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from producer_pool.cli.report import (
     banner,
     final_lines,
     in_json,
+    is_safe,
     remained,
     status_line,
 )
@@ -115,6 +117,37 @@ def test_final_lines() -> None:
         "b: 5,000 accepted, 1,000 delivered (kernel), 2 failed, 3 dropped; 3,995 remained",
     ]
     assert [remained(stats) for stats in now.stats.producers.values()] == [0, 3995]
+
+
+def test_final_lines_with_a_spool() -> None:
+    """What remained and is stored is said to be, with the place; what is not stored is not."""
+    now = snapshot(
+        1,
+        a=(State.CLOSED, {"accepted": 10, "delivered": 7, "cancelled": 3, "kept": 3}),
+        b=(State.CLOSED, {"accepted": 10, "delivered": 6, "cancelled": 4, "kept": 3}),
+        c=(State.CLOSED, {"accepted": 10, "delivered": 10}),
+    )
+    now = replace(now, spool="/var/spool/pool")
+
+    assert final_lines(now) == [
+        "a: 10 accepted, 7 delivered (kernel); 3 remained, stored in /var/spool/pool",
+        "b: 10 accepted, 6 delivered (kernel); 4 remained, 3 of them stored in /var/spool/pool",
+        "c: 10 accepted, 10 delivered (kernel); nothing remained",
+    ]
+    assert [is_safe(stats) for stats in now.stats.producers.values()] == [True, False, True]
+
+
+def test_trouble_of_the_spool() -> None:
+    """That nothing can be stored stands in the status line, and a program finds it, too."""
+    now = snapshot(1, a=(State.UP, {}))
+    now = replace(now, spool="spool", stats=replace(now.stats, unstored=7, storage="no space; make some"))
+
+    assert status_line(now, now).endswith("; spool: no space; make some")
+    assert in_json("status", now)["spool"] == {
+        "folder": "spool",
+        "trouble": "no space; make some",
+        "unstored": 7,
+    }
 
 
 def test_json_has_every_counter() -> None:

@@ -19,7 +19,7 @@ from producer_pool.cli.exits import DONE, FAILED
 from producer_pool.cli.memory import keep_freed_memory
 from producer_pool.cli.options import Problems
 from producer_pool.cli.output import JsonPrinter, LinePrinter, log_through
-from producer_pool.cli.report import Snapshot, banner, final_lines, in_json, remained, status_line
+from producer_pool.cli.report import Snapshot, banner, final_lines, in_json, is_safe, status_line
 from producer_pool.cli.signals import Stop
 from producer_pool.contract.ports import Listener
 from producer_pool.model.policies import DeliveryPolicy
@@ -53,6 +53,7 @@ class Daemon:
         self._talk = LinePrinter(2)
         self._open: list[tuple[str, Listener]] = []
         """Listeners that listen, each with its real address."""
+        self._spool = os.fspath(settings.spool.path) if settings.spool is not None else ""
         self._statuses: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -61,6 +62,7 @@ class Daemon:
 
         Raises:
             ListenError: it cannot listen. Nothing is left open.
+            StorageError: its spool cannot be used.
         """
         try:
             # Nobody has to wait for who reads our stderr.
@@ -78,7 +80,7 @@ class Daemon:
         self._loop.add_signal_handler(signal.SIGUSR1, self._ask_status)
         settings = self._settings
         self._pool = AsyncProducerPool(
-            policy=settings.delivery, limits=settings.limits, factory=self._factory
+            policy=settings.delivery, limits=settings.limits, factory=self._factory, spool=settings.spool
         )
         listeners = await self._build()
         try:
@@ -114,6 +116,9 @@ class Daemon:
         self._before = now = await self._snapshot()
         policy = "relay" if self._settings.policy == DeliveryPolicy.relay() else "direct"
         title = f"producer-pool {__version__}, pid {os.getpid()}, {policy} policy"
+        if self._spool:
+            title += f", spool {self._spool}"
+            self._pool.engine.warn_of_strangers()
         self._talk.put("\n".join(banner(title, now)))
         self._tell("ready", now)
 
@@ -144,7 +149,8 @@ class Daemon:
     async def _snapshot(self) -> Snapshot:
         listeners = [(address, replace(listener.stats)) for address, listener in self._open]
         at = self._loop.time() - self._since
-        return Snapshot(at, listeners, await self._pool.stats(), await self._pool.health())
+        stats, health = await self._pool.stats(), await self._pool.health()
+        return Snapshot(at, listeners, stats, health, self._spool)
 
     def _tell(self, event: str, now: Snapshot) -> None:
         if self._json is not None:
@@ -169,7 +175,7 @@ class Daemon:
         self._tell("end", now)
         if self._json is not None:
             self._json.finish(_LAST_WORDS)
-        return FAILED if any(map(remained, now.stats.producers.values())) else DONE
+        return DONE if all(map(is_safe, now.stats.producers.values())) else FAILED
 
     async def _stop_listening(self) -> None:
         await asyncio.gather(*(_read_out(listener) for _, listener in self._open))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
 
-__all__ = ["Snapshot", "banner", "final_lines", "in_json", "remained", "status_line"]
+__all__ = ["Snapshot", "banner", "final_lines", "in_json", "is_safe", "remained", "status_line"]
 
 BANNER: Final = 8
 """Lines that the banner has at the most."""
@@ -29,6 +29,8 @@ class Snapshot:
     """Each with its real address."""
     stats: PoolStats
     health: Mapping[str, Health]
+    spool: str = ""
+    """The folder where messages are stored; empty if there is none."""
 
     @property
     def messages(self) -> int:
@@ -74,6 +76,8 @@ def status_line(now: Snapshot, before: Snapshot) -> str:
     else:
         for name, health in now.health.items():
             parts.append(f"{name} {health.state.value}, {_sums(now.stats.producers[name])}")
+    if now.stats.storage:
+        parts.append(f"spool: {now.stats.storage}")
     return "; ".join(parts)
 
 
@@ -99,6 +103,11 @@ def remained(stats: ProducerStats) -> int:
     return stats.cancelled + stats.pending
 
 
+def is_safe(stats: ProducerStats) -> bool:
+    """Whether all that the end left undelivered is stored, and goes out at the next start."""
+    return remained(stats) == stats.kept
+
+
 def final_lines(now: Snapshot) -> list[str]:
     """Return what is said at the end: one line for each producer."""
     lines = []
@@ -109,7 +118,11 @@ def final_lines(now: Snapshot) -> list[str]:
         ]
         words += [f"{count:,} {word}" for word in ("failed", "dropped") if (count := getattr(stats, word))]
         left = remained(stats)
-        lines.append(f"{name}: {', '.join(words)}; {f'{left:,} remained' if left else 'nothing remained'}")
+        rest = f"{left:,} remained" if left else "nothing remained"
+        if stats.kept:
+            all_of_it = "" if is_safe(stats) else f"{stats.kept:,} of them "
+            rest += f", {all_of_it}stored in {now.spool}"
+        lines.append(f"{name}: {', '.join(words)}; {rest}")
     return lines
 
 
@@ -118,6 +131,7 @@ def in_json(event: str, now: Snapshot) -> dict[str, Any]:
     return {
         "event": event,
         "seconds": round(now.at, 3),
+        "spool": _spool(now),
         "listeners": [
             {"address": url, **{name: getattr(stats, name) for name in ListenerStats.__slots__}}
             for url, stats in now.listeners
@@ -135,6 +149,12 @@ def in_json(event: str, now: Snapshot) -> dict[str, Any]:
     }
 
 
+def _spool(now: Snapshot) -> dict[str, Any] | None:
+    if not now.spool:
+        return None
+    return {"folder": now.spool, "trouble": now.stats.storage, "unstored": now.stats.unstored}
+
+
 _COUNTERS: Final = (
     "accepted",
     "delivered",
@@ -143,6 +163,8 @@ _COUNTERS: Final = (
     "cancelled",
     "pending",
     "pending_bytes",
+    "spooled",
+    "kept",
     "resent",
     "connects",
     "breaks",
