@@ -111,11 +111,11 @@ class Record(ABC):
         return self.messages
 
 
-def reserved_port() -> socket.socket:
-    """Return a socket that holds a free port: nobody else gets it, and connections to it are refused."""
+def reserved_port(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Return a socket that holds a port, a free one with 0: connections to it are refused."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
+    holder.bind((host, port))
     return holder
 
 
@@ -135,8 +135,11 @@ class RecordingConsumer(Record):
         listens: bool = True,
         reads: bool = True,
         receive_buffer: int | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
-        self._holder = reserved_port()
+        self._holder = reserved_port(host, port)
+        self._host = host
         self.port = self._holder.getsockname()[1]
         self._unframe = unframe
         self._reads = reads
@@ -242,7 +245,7 @@ class RecordingConsumer(Record):
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self._receive_buffer is not None:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        listening.bind(("127.0.0.1", self.port))
+        listening.bind((self._host, self.port))
         listening.listen(128)
         self._selector.register(listening, selectors.EVENT_READ, self._accept)
 
