@@ -1,0 +1,355 @@
+"""The database of a spool: one connection, used by one thread, and all that is asked of it."""
+# Rule: there is only ever one connection to a file. SQLite up to 3.51.2 can damage a database whose log is
+# reset by two at once (https://sqlite.org/wal.html#walresetbug).
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from producer_pool.model.errors import StorageError
+from producer_pool.storage.positions import Position, Span
+from producer_pool.storage.record import Row, part_nbytes, parts_in
+
+__all__ = ["FORMAT", "PAGE", "Database", "Totals"]
+
+FORMAT: Final = 1
+"""The version of what is written here. It grows when an older Producer Pool would misread it."""
+
+APPLICATION: Final = 0x50505350
+"""Marks the file as a spool: "PPSP"."""
+
+PAGE: Final = 16 * 1024
+"""Bytes of a page. Larger ones make small commits larger; smaller ones make large batches slower."""
+
+_SCHEMA: Final = """
+CREATE TABLE batch (
+    number INTEGER PRIMARY KEY, first INTEGER, messages INTEGER, nbytes INTEGER, total INTEGER,
+    total_nbytes INTEGER, wall REAL, boot INTEGER, clock REAL, framing TEXT, origin TEXT, targets TEXT,
+    checksum INTEGER, parts BLOB, payload BLOB
+);
+CREATE INDEX batch_targets ON batch (targets, number) WHERE targets IS NOT NULL;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+"""
+_COLUMNS: Final = ", ".join(Row._fields)
+_INSERT: Final = f"INSERT OR IGNORE INTO batch ({_COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"
+
+_AT: Final = "at:"
+"""Before the name of a producer: where it is. In one table with the rest, so that one page is written."""
+
+Totals = tuple[int, int]
+"""Messages and bytes that were stored for all producers, ever."""
+
+
+class Database:
+    """
+    An open database. Every method may raise sqlite3.Error.
+
+    Raises:
+        StorageError: a newer Producer Pool made it.
+        sqlite3.Error: it cannot be read.
+    """
+
+    def __init__(self, path: Path, sync: float = 0.0) -> None:
+        self.path = path
+        self._wal: int | None = None
+        # Statements of our own only: no transaction is begun behind our back.
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=True)
+        try:
+            self._set_up(sync)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _set_up(self, sync: float) -> None:
+        for pragma in (
+            f"page_size = {PAGE}",
+            # No other process, and no index of the log in shared memory, where a full disk means SIGBUS.
+            "locking_mode = EXCLUSIVE",
+            f"synchronous = {'FULL' if sync == 0 else 'NORMAL'}",
+            "wal_autocheckpoint = 0",
+            "secure_delete = OFF",
+            "cache_size = -8192",
+            "mmap_size = 0",
+            "trusted_schema = OFF",
+            "journal_mode = WAL",
+        ):
+            self._connection.execute(f"PRAGMA {pragma}").fetchall()
+        if not self._one("SELECT count(*) FROM sqlite_master"):
+            self._create()
+        versions = self._one("PRAGMA user_version"), self.meta("format")
+        # Two places, so that one damaged byte is not taken for the future.
+        if versions[0] == versions[1] and isinstance(versions[1], int) and versions[1] > FORMAT:
+            raise StorageError(
+                f"{self.path} has format version {versions[1]}, and this Producer Pool knows {FORMAT}; "
+                "use the version that wrote it, or name another folder"
+            )
+        if versions != (FORMAT, FORMAT) or self._one("PRAGMA application_id") != APPLICATION:
+            raise sqlite3.DatabaseError(f"it is no spool: {versions}")
+
+    def _create(self) -> None:
+        self._connection.executescript(
+            f"BEGIN; {_SCHEMA}"
+            f"PRAGMA user_version = {FORMAT}; PRAGMA application_id = {APPLICATION};"
+            f"INSERT INTO meta VALUES ('format', {FORMAT}); COMMIT;"
+        )
+
+    def _one(self, statement: str, *values: object) -> object:
+        row = self._connection.execute(statement, values).fetchone()
+        return row[0] if row else None
+
+    def _number(self, statement: str, *values: object) -> int:
+        found = self._one(statement, *values)
+        return found if isinstance(found, int) else 0
+
+    # -- the life of it ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Move all that is in the log into the database, and close both."""
+        self._close_log()
+        self._connection.close()
+
+    def abandon(self) -> None:
+        """Close it and change nothing, neither the database nor its log: neither can be trusted."""
+        self._close_log()
+        # Closing moves the log into the database, unless it is interrupted.
+        with suppress(sqlite3.Error):
+            self._connection.interrupt()
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+    def quick_check(self, seconds: float) -> bool:
+        """Return whether its pages fit together, as far as that can be found out in so many seconds."""
+        until = time.monotonic() + seconds
+        self._connection.set_progress_handler(lambda: time.monotonic() > until, 1000)
+        try:
+            return self._one("PRAGMA quick_check(1)") == "ok"
+        except sqlite3.OperationalError as error:
+            return error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+    # -- transactions ------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin to write."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Finish writing: as safe as asked for, with ``sync=0`` from a power cut, too."""
+        self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Forget what was written since begin()."""
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def insert(self, rows: Iterable[Row]) -> None:
+        """Add *rows*; those whose numbers are there already are left out."""
+        self._connection.executemany(_INSERT, rows)
+
+    def delete(self, spans: Iterable[Span], targets: str | None = None) -> None:
+        """Remove what is in *spans*, of the batches for *targets*; None: of those for all."""
+        chosen = "targets IS NULL" if targets is None else "targets = ?"
+        values = () if targets is None else (targets,)
+        for after, upto in spans:
+            self._connection.execute(
+                f"DELETE FROM batch WHERE {chosen} AND number > ? AND number <= ?", (*values, after, upto)
+            )
+
+    def checkpoint(self) -> int:
+        """Move what is in the log into the database, and return how many pages of it there were."""
+        row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return int(row[1]) if row else 0
+
+    def empty_log(self) -> None:
+        """Move what is in the log into the database, and make it an empty file."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def shrink(self) -> None:
+        """Give free pages back to the system. It copies the rest: for a database that is nearly empty."""
+        self._connection.execute("VACUUM")
+        self.empty_log()
+
+    def sync_log(self) -> None:
+        """
+        Have what was committed safe from a power cut.
+
+        Raises:
+            OSError: that failed; what was written may be lost, and a second attempt proves nothing.
+        """
+        if self._wal is None:
+            # SQLite keeps this file as long as it is open, and has no lock on it that closing would lose.
+            self._wal = os.open(f"{self.path}-wal", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.fdatasync(self._wal)
+
+    def _close_log(self) -> None:
+        wal, self._wal = self._wal, None
+        if wal is not None:
+            os.close(wal)
+
+    # -- what is in it -----------------------------------------------------------------------------
+
+    def rows(self, after: int, producer_id: str | None = None) -> Generator[tuple[object, ...], None, None]:
+        """Yield the columns of rows behind *after*, in their order; those for one producer, or all."""
+        chosen, values = "", [after]
+        if producer_id is not None:
+            chosen = "AND (targets IS NULL OR instr(targets, ?))"
+            values.append(_quoted(producer_id))  # type: ignore[arg-type]
+        found = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM batch WHERE number > ? {chosen} ORDER BY number", values
+        )
+        try:
+            yield from found
+        finally:
+            found.close()  # Or it would keep the log from being reset.
+
+    def heads(self, after: int) -> Generator[tuple[object, ...], None, None]:
+        """Yield the columns of all rows behind *after*, without the payload, which is not read."""
+        columns = _COLUMNS.replace("payload", "NULL")
+        found = self._connection.execute(
+            f"SELECT {columns} FROM batch WHERE number > ? ORDER BY number", (after,)
+        )
+        try:
+            yield from found
+        finally:
+            found.close()
+
+    def totals(self) -> Totals:
+        """Return the totals of all that was stored for all, ever."""
+        row = self._connection.execute(
+            "SELECT total + messages, total_nbytes + nbytes FROM batch WHERE targets IS NULL "
+            "ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        found = (int(row[0]), int(row[1])) if row else (0, 0)
+        kept = self.meta("total"), self.meta("total_nbytes")
+        return (
+            max(found[0], kept[0] if isinstance(kept[0], int) else 0),
+            max(found[1], kept[1] if isinstance(kept[1], int) else 0),
+        )
+
+    def totals_at(self, number: int) -> Totals:
+        """Return the totals of all up to *number*, as far as what is stored behind it tells."""
+        row = self._connection.execute(
+            "SELECT number, first, messages, total, total_nbytes, framing, parts FROM batch "
+            "WHERE number > ? AND targets IS NULL ORDER BY number LIMIT 1",
+            (number,),
+        ).fetchone()
+        if row is None:
+            return self.totals()
+        last, first, own, messages, nbytes, framing, parts = row
+        if first <= number and parts is not None:
+            for at, some, size in parts_in(parts, last, own, 0):
+                if at <= number:
+                    messages += some
+                    nbytes += part_nbytes(framing, some, size)
+        return int(messages), int(nbytes)
+
+    def totals_before(self, number: int) -> Totals | None:
+        """Return the totals behind the last row for all that ends at *number* or before, if there is one."""
+        row = self._connection.execute(
+            "SELECT total + messages, total_nbytes + nbytes FROM batch "
+            "WHERE number <= ? AND targets IS NULL ORDER BY number DESC LIMIT 1",
+            (number,),
+        ).fetchone()
+        return (int(row[0]), int(row[1])) if row else None
+
+    def targeted(self, producer_id: str, span: Span) -> tuple[int, int, int]:
+        """Return messages, bytes and the last number of what is for *producer_id* and not for all."""
+        row = self._connection.execute(
+            "SELECT sum(messages), sum(nbytes), max(number) FROM batch "
+            "WHERE targets IS NOT NULL AND instr(targets, ?) AND number > ? AND number <= ?",
+            (_quoted(producer_id), *span),
+        ).fetchone()
+        return int(row[0] or 0), int(row[1] or 0), int(row[2] or 0)
+
+    def last_for_all(self, span: Span) -> int:
+        """Return the last number in *span* of what is for all; 0: there is none."""
+        return self._number(
+            "SELECT number FROM batch WHERE targets IS NULL AND number > ? AND number <= ? "
+            "ORDER BY number DESC LIMIT 1",
+            *span,
+        )
+
+    def target_lists(self) -> list[str]:
+        """Return the different lists of targets that there are."""
+        return [
+            str(row[0])
+            for row in self._connection.execute(
+                "SELECT DISTINCT targets FROM batch WHERE targets IS NOT NULL"
+            )
+        ]
+
+    def last(self) -> int:
+        """Return the highest number; 0: there is no batch."""
+        return self._number("SELECT max(number) FROM batch")
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return self._number("SELECT count(*) FROM batch")
+
+    def messages(self) -> int:
+        """Return the number of messages in all rows."""
+        return self._number("SELECT sum(messages) FROM batch")
+
+    def nbytes(self) -> int:
+        """Return the bytes of disk that are in use: without those that are free for the next rows."""
+        used = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
+        return used * PAGE
+
+    def file_nbytes(self) -> int:
+        """Return the bytes of the file, free pages included."""
+        return self._number("PRAGMA page_count") * PAGE
+
+    def try_to_grow(self, nbytes: int) -> None:
+        """Write *nbytes*, safe from a power cut, and take them back: only that tells that a disk is well."""
+        self.begin()
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('trial', zeroblob(?))", (nbytes,))
+        self.commit()
+        self.sync_log()
+        self.begin()
+        self._connection.execute("DELETE FROM meta WHERE name = 'trial'")
+        self.commit()
+
+    # -- small things ------------------------------------------------------------------------------
+
+    def meta(self, name: str) -> object:
+        """Return a value that was kept under *name*."""
+        return self._one("SELECT value FROM meta WHERE name = ?", name)
+
+    def set_meta(self, name: str, value: int) -> None:
+        """Keep a value under *name*."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def positions(self) -> dict[str, Position]:
+        """Return where each producer is."""
+        try:
+            found = self._connection.execute(
+                "SELECT name, value FROM meta WHERE name >= ? AND name < ?", (_AT, f"{_AT[:-1]};")
+            ).fetchall()
+            return {str(name).removeprefix(_AT): Position.from_text(text) for name, text in found}
+        except (ValueError, TypeError) as error:
+            raise sqlite3.DatabaseError(f"a position cannot be read: {error}") from error
+
+    def set_positions(self, positions: Mapping[str, Position | None]) -> None:
+        """Keep where these producers are; None: one that left for good."""
+        gone = [(_AT + name,) for name, position in positions.items() if position is None]
+        if gone:
+            self._connection.executemany("DELETE FROM meta WHERE name = ?", gone)
+        kept = [
+            (_AT + name, position.as_text()) for name, position in positions.items() if position is not None
+        ]
+        if kept:
+            self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", kept)
+
+
+def _quoted(producer_id: str) -> str:
+    """Return *producer_id* as it stands in a list of targets; no other name holds it, quotes and all."""
+    return json.dumps(producer_id)

@@ -1,0 +1,68 @@
+"""What an error of a disk or a database means for a spool, and what to say of it."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import sqlite3
+from pathlib import Path
+
+__all__ = ["Fault", "fault_of", "words"]
+
+
+class Fault(enum.Enum):
+    """What has to be done."""
+
+    FULL = "full"
+    """Wait for room; the file is good."""
+    DAMAGED = "damaged"
+    """Set the file aside, and read out of it what can be read."""
+    UNTRUSTED = "untrusted"
+    """The same, because the system could not say what is on the disk: https://wiki.postgresql.org/wiki/Fsync_Errors"""
+    UNUSABLE = "unusable"
+    """Close the file, and try again: read-only, no right, a write that failed."""
+
+
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
+_READING = {
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
+}
+_SYNCING = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def fault_of(error: sqlite3.Error | OSError, *, syncing: bool = False) -> Fault:
+    """Return what *error* means; *syncing*: it is of an fsync() of our own."""
+    if isinstance(error, OSError):
+        if syncing:
+            return Fault.UNTRUSTED
+        return Fault.FULL if error.errno in _NO_ROOM else Fault.UNUSABLE
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # raised by us: what was read cannot be right
+        return Fault.DAMAGED
+    if code in _SYNCING:
+        return Fault.UNTRUSTED
+    if code in _READING or code & 0xFF in _DAMAGE or (code == sqlite3.SQLITE_ERROR):
+        return Fault.DAMAGED
+    return Fault.FULL if code == sqlite3.SQLITE_FULL else Fault.UNUSABLE
+
+
+def words(fault: Fault, error: sqlite3.Error | OSError, folder: Path) -> str:
+    """Say what is the matter, and what to do; it goes on by itself."""
+    detail = getattr(error, "strerror", None) or str(error)
+    if fault is Fault.FULL:
+        return f"the disk of {folder} is full{_room(folder)}; make room, it goes on by itself"
+    if fault is Fault.UNUSABLE:
+        return f"{folder} cannot be written ({detail}); see its rights and the disk, it goes on by itself"
+    return f"{folder} is damaged and could not be replaced ({detail}); see the disk, it is tried again"
+
+
+def _room(folder: Path) -> str:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return ""
+    return f" ({found.f_bavail * found.f_frsize // 1024} KiB free)"

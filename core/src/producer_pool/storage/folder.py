@@ -1,0 +1,202 @@
+"""The folder of a spool: what lies in it, who may use it, and how a file of it is set aside."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from producer_pool.model.errors import StorageError
+from producer_pool.storage.private import private_file, private_folder
+
+__all__ = ["Folder", "sync_folder"]
+
+DATABASE: Final = "spool.db"
+LOCK: Final = "lock"
+STATE: Final = "state"
+RESERVE: Final = "reserve"
+_NEW: Final = "spool.new"
+_READY: Final = "spool.ready"
+_BESIDES: Final = ("-wal", "-journal", "-shm")
+
+
+class Folder:
+    """Paths, and the lock that keeps a second process out."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path: Final = Path(path).absolute()
+        self.database: Final = self.path / DATABASE
+        self.wal: Final = self.path / f"{DATABASE}-wal"
+        self.state: Final = self.path / STATE
+        self.reserve: Final = self.path / RESERVE
+        self.new: Final = self.path / _NEW
+        """A database that is being made."""
+        self._ready: Final = self.path / _READY
+        self._lock: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    # -- the lock ----------------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """
+        Make the folder if it is not there.
+
+        Raises:
+            StorageError: it cannot be made, or is none.
+        """
+        private_folder(self.path)
+
+    def lock(self) -> None:
+        """
+        Keep other processes out until unlock(), or the end of this one.
+
+        Raises:
+            StorageError: another process is in, or there is no right to; a file of it is none or a link.
+        """
+        path = self.path / LOCK
+        for file in (path, self.database, self.wal, self.state, self.reserve, self.new):
+            if file == path or file.is_symlink() or file.exists():
+                private_file(file)
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # Not fcntl's lock: that would be let go of as soon as anything closes another fd of this file.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if isinstance(error, BlockingIOError):
+                raise StorageError(
+                    f"{self.path} is in use by process {self.holder() or 'unknown'}; "
+                    "stop that first, or name another folder"
+                ) from None
+            raise StorageError(f"{self.path} cannot be locked: {error.strerror}") from error
+        self._lock = fd
+        with suppress(OSError):  # On a full disk it stays empty: the lock counts, and not what is in it.
+            os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)
+
+    def unlock(self) -> None:
+        """Let other processes in."""
+        fd, self._lock = self._lock, None
+        if fd is not None:
+            os.close(fd)
+
+    def forget_lock(self) -> None:
+        """In a forked child: close what came from the parent, whose lock it is, and stays."""
+        self.unlock()
+
+    def holder(self) -> int | None:
+        """Return the process that has the lock, or had it last."""
+        try:
+            return int((self.path / LOCK).read_bytes()[:20])
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process has the lock now."""
+        try:
+            fd = os.open(self.path / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    # -- databases come and go ---------------------------------------------------------------------
+
+    def clear_new(self) -> Path:
+        """Return where a new database is made; what an earlier attempt left there is removed."""
+        for suffix in ("", *_BESIDES):
+            Path(f"{self.new}{suffix}").unlink(missing_ok=True)
+        private_file(self.new)
+        return self.new
+
+    def install(self) -> Path | None:
+        """
+        Put the new database, complete and closed, into its place; return where what was there is now.
+
+        Killed in the middle of it, finish_installing() goes on.
+        """
+        with self.new.open("rb") as file:
+            os.fsync(file.fileno())
+        self.new.rename(self._ready)
+        sync_folder(self.path)
+        return self.finish_installing()
+
+    def finish_installing(self) -> Path | None:
+        """Go on with an install() that was interrupted, if one was."""
+        if not self._ready.exists():
+            return None
+        aside = self.set_aside()
+        self._ready.rename(self.database)
+        sync_folder(self.path)
+        return aside
+
+    def set_aside(self) -> Path | None:
+        """Rename the database, and what belongs to it, and return where it is now; None: there was none."""
+        files = [suffix for suffix in ("", *_BESIDES) if Path(f"{self.database}{suffix}").exists()]
+        if not files:
+            return None
+        aside = self._free_name()
+        # The database goes last: as long as it is there, an interrupted move is seen, and taken up again.
+        for suffix in reversed(files):
+            Path(f"{self.database}{suffix}").rename(f"{aside}{suffix}")
+        sync_folder(self.path)
+        return aside
+
+    def _free_name(self) -> Path:
+        taken = {name.partition("-")[2].partition("-")[0] for name in self._names("spool.db.damaged-")}
+        number = 1
+        while str(number) in taken:
+            number += 1
+        return self.path / f"{DATABASE}.damaged-{number}"
+
+    def set_aside_before(self) -> list[Path]:
+        """Return the damaged databases that were set aside, and are still there."""
+        names = {name.removesuffix("-wal") for name in self._names("spool.db.damaged-")}
+        return [self.path / name for name in sorted(names)]
+
+    def _names(self, prefix: str) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.path) if name.startswith(prefix)]
+        except OSError:
+            return []
+
+    # -- the reserve -------------------------------------------------------------------------------
+
+    def keep_reserve(self, nbytes: int) -> bool:
+        """Take *nbytes* of the disk, to be let go of when it is full; return whether they could be had."""
+        try:
+            fd = os.open(self.reserve, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            if os.fstat(fd).st_blocks * 512 < nbytes:
+                os.posix_fallocate(fd, 0, nbytes)
+            return True
+        except OSError:
+            self.use_reserve()
+            return False
+        finally:
+            os.close(fd)
+
+    def use_reserve(self) -> None:
+        """Let go of the reserve, so that there is room for what is needed most."""
+        with suppress(OSError):
+            self.reserve.unlink()
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in *path* on the disk, so that a power cut does not bring back older ones."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

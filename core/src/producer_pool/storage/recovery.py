@@ -1,0 +1,218 @@
+"""Opens a spool whatever its files look like: what is damaged is set aside, and what can be read is kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from producer_pool.model.errors import StorageError
+from producer_pool.storage.database import Database
+from producer_pool.storage.faults import Fault, fault_of
+from producer_pool.storage.folder import Folder
+from producer_pool.storage.log import lost_commits
+from producer_pool.storage.positions import Position
+from producer_pool.storage.rawpages import raw_rows
+from producer_pool.storage.record import Row, targets_of
+from producer_pool.storage.state import State
+
+__all__ = ["Recovered", "open_database", "replace_database", "wanted"]
+
+_log: Final = logging.getLogger(__name__)
+
+CHECK_SECONDS: Final = 2.0
+"""How long the pages of a database may be checked when it is opened. What is damaged behind that is found
+when it is read."""
+_AT_ONCE: Final = 8 * 1024 * 1024
+
+
+@dataclass
+class Recovered:
+    """An open database, and what is known of its past."""
+
+    database: Database
+    positions: dict[str, Position] = field(default_factory=dict)
+    resend: bool = False
+    """Whether it is not known any more who is done with what: everything is sent again."""
+
+
+def open_database(folder: Folder, sync: float, state: State) -> Recovered:
+    """
+    Open the database in *folder*, or make one.
+
+    Raises:
+        StorageError: a newer Producer Pool made it, or there is no right to it.
+        sqlite3.Error, OSError: neither this one nor a new one can be used; nothing is lost by trying again.
+    """
+    folder.finish_installing()
+    size, log_size = _size(folder.database), _size(folder.wal)
+    if not size:
+        if log_size:
+            return replace_database(folder, sync, state, "spool.db is missing or empty")
+        if state.shown.get("messages"):
+            _log.error(
+                "%s: the database is gone, and with it %s messages; put it back, or go on with an empty one",
+                folder,
+                state.shown["messages"],
+            )
+        folder.set_aside()
+        return _new(folder, sync, state.positions)
+    try:
+        return _opened(folder, sync, log_size)
+    except sqlite3.Error as error:
+        fault = fault_of(error)
+        if fault is Fault.UNUSABLE:
+            raise StorageError(
+                f"{folder.database} cannot be opened: {error}; see its rights, and who else uses it"
+            ) from error
+        if fault is Fault.FULL:
+            raise
+        return replace_database(folder, sync, state, str(error))
+
+
+def _opened(folder: Folder, sync: float, log_size: int) -> Recovered:
+    gone = lost_commits(folder.wal) if log_size else 0
+    database = Database(folder.database, sync)
+    try:
+        if gone:
+            raise sqlite3.DatabaseError(f"its log is damaged in front of {gone} transactions")
+        if not database.quick_check(CHECK_SECONDS):
+            raise sqlite3.DatabaseError("its pages do not fit together")
+        positions = database.positions()
+        database.totals()
+        resend = bool(database.meta("resend"))
+    except BaseException:
+        database.abandon()
+        raise
+    with suppress(sqlite3.Error):  # On a full disk this has time.
+        # What an interrupted transaction left behind the end of the log must not be seen as one of its next.
+        database.empty_log()
+    return Recovered(database, positions, resend)
+
+
+def _new(folder: Folder, sync: float, positions: Mapping[str, Position]) -> Recovered:
+    """Make an empty database. Who was done with what before stays known."""
+    database = Database(folder.clear_new(), math.inf)
+    try:
+        database.set_positions(positions)
+        database.close()
+    except BaseException:
+        database.abandon()
+        raise
+    folder.install()
+    return Recovered(Database(folder.database, sync), dict(positions))
+
+
+def replace_database(
+    folder: Folder,
+    sync: float,
+    state: State,
+    why: str,
+    *,
+    positions: Mapping[str, Position] | None = None,
+    old: Database | None = None,
+) -> Recovered:
+    """
+    Set the database aside, and go on with a new one that has what can be read of it.
+
+    *positions* are right; without them those that can be read are. *old* is the database, if it is open.
+
+    Raises:
+        sqlite3.Error, OSError: there is no new one; nothing was changed, or it can be gone on with.
+    """
+    _log.error("%s: the database is damaged: %s; reading out of it what can be read", folder, why)
+    known = _positions(folder, state) if positions is None and old is None else dict(positions or {})
+    try:
+        made, found = _salvaged(folder, known or {})
+    except (sqlite3.Error, OSError) as error:
+        if fault_of(error) is not Fault.FULL:
+            raise
+        # Two of them do not fit on the disk. Nothing is lost: it is still there, for whoever makes room.
+        _log.error(
+            "%s: no room to read the damaged database into a new one; what it holds can be read with "
+            "producer-pool spool salvage", folder
+        )  # fmt: skip
+        made, found = False, 0
+    if old is not None:
+        old.abandon()
+    if not made:
+        aside = folder.set_aside()
+        recovered = _new(folder, sync, known or {})
+    else:
+        aside = folder.install()
+        database = Database(folder.database, sync)
+        recovered = Recovered(database, dict(known or {}))
+    if known is None:
+        recovered.resend = True
+        _log.error("%s: who had got what could not be read: all that is left is sent again", folder)
+    _log.error(
+        "%s: %d messages were read out of the damaged database, which is kept as %s; look into it with "
+        "producer-pool spool export, or remove it", folder, found, aside
+    )  # fmt: skip
+    return recovered
+
+
+def _positions(folder: Folder, state: State) -> dict[str, Position] | None:
+    """Return who is done with what, as far as it can be read; None: it cannot."""
+    try:
+        database = Database(folder.database, math.inf)
+    except (sqlite3.Error, OSError):
+        return state.positions or None
+    try:
+        return database.positions() or state.positions or None
+    except sqlite3.Error:
+        return state.positions or None
+    finally:
+        database.abandon()
+
+
+def _salvaged(folder: Folder, positions: Mapping[str, Position]) -> tuple[bool, int]:
+    """Read what can be read into a new database; return that it is there, and the messages in it."""
+    database = Database(folder.clear_new(), math.inf)
+    try:
+        found = fill(database, raw_rows(folder.database, folder.wal), positions)
+        database.close()
+    except BaseException:
+        database.abandon()
+        folder.clear_new().unlink()
+        raise
+    return True, found
+
+
+def fill(database: Database, rows: Iterator[Row], positions: Mapping[str, Position]) -> int:
+    """Put *rows* that anybody of *positions* waits for into *database*, and return their messages."""
+    database.begin()
+    size = 0
+    for row in rows:
+        if positions and not wanted(row, positions):
+            continue
+        database.insert([row])
+        size += len(row.payload)
+        if size > _AT_ONCE:
+            size = 0
+            database.commit()
+            database.checkpoint()
+            database.begin()
+    database.set_positions(positions)
+    if not positions:
+        database.set_meta("resend", 1)
+    database.commit()
+    return database.messages()
+
+
+def wanted(row: Row, positions: Mapping[str, Position]) -> bool:
+    """Return whether one of *positions* waits for a batch in *row*."""
+    names = positions if row.targets is None else targets_of(row.targets) & positions.keys()
+    return any(positions[name].wants(row.number) for name in names)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
