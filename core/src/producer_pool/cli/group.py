@@ -13,8 +13,8 @@ from producer_pool.cli.exits import complain
 
 __all__ = ["Commands", "cli"]
 
-COMMANDS: Final = ("run", "send", "sink", "check", "plugins")
-"""Each is an object of its name in the module of its name."""
+COMMANDS: Final = ("run", "send", "sink", "check", "dead-letters", "plugins")
+"""Each is an object of its name, with _ for -, in the module of that name."""
 
 
 class Commands(click.Group):
@@ -28,7 +28,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            command: click.Command = getattr(import_module(f"producer_pool.cli.{cmd_name}"), cmd_name)
+            name = cmd_name.replace("-", "_")
+            command: click.Command = getattr(import_module(f"producer_pool.cli.{name}"), name)
             return command
         self._ask_plugins()
         return self.commands.get(cmd_name)

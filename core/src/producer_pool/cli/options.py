@@ -18,7 +18,7 @@ from producer_pool.model.errors import ConfigurationError, PluginError
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory
 
-__all__ = ["NO_PRODUCERS", "Problems", "factory_for", "pool_options", "read_settings"]
+__all__ = ["NO_PRODUCERS", "Problems", "factory_for", "pool_options", "read_settings", "settings_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,12 +87,18 @@ class Problems:
 
 def read_settings(given: Mapping[str, Any], problems: Problems) -> Settings:
     """Return the settings that the options in *given*, the environment and a file come to."""
+    settings = settings_of(given, problems)
+    problems.errors += circles(settings)
+    return settings
+
+
+def settings_of(given: Mapping[str, Any], problems: Problems) -> Settings:
+    """The same for a command that does not listen: it may well send to where a daemon does."""
     flags = {name: given[_key(name)] for name in SETTINGS if _key(name) in given}
     faults: list[ConfigurationError] = []
     settings = Settings.read(to=given["to"], flags=flags, faults=faults)
-    settings = settings.for_daemon()
-    problems.errors += [*map(str, faults), *circles(settings)]
-    return settings
+    problems.errors += map(str, faults)
+    return settings.for_daemon()
 
 
 def factory_for(settings: Settings, problems: Problems) -> ClientFactory:

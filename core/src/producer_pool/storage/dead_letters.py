@@ -155,15 +155,19 @@ class LetterFile:
         with self._explained("changed"):
             return int(self._change(delete))
 
-    def rewrite(self, letter: Letter, messages: Sequence[bytes]) -> None:
-        """Put *letter* with *messages* into the place of the one with its number, if that is still there."""
-        payload = LENGTH4.encode(messages)
-        letter = replace(letter, count=len(messages), nbytes=sum(map(len, messages)))
+    def rewrite(self, letters: Sequence[tuple[Letter, Sequence[bytes]]]) -> None:
+        """Put letters with their messages into the places of those with their numbers, where still there."""
+        rows = []
+        for letter, messages in letters:
+            payload = LENGTH4.encode(messages)
+            counted = replace(letter, count=len(messages), nbytes=sum(map(len, messages)))
+            rows.append((*counted.values, seal(counted, payload), payload, letter.number))
         fields = ", ".join(f"{name} = ?" for name in _ALL)
-        values = (*letter.values, seal(letter, payload), payload, letter.number)
         with self._explained("changed"):
             self._change(
-                lambda connection: connection.execute(f"UPDATE letters SET {fields} WHERE number = ?", values)
+                lambda connection: connection.executemany(
+                    f"UPDATE letters SET {fields} WHERE number = ?", rows
+                )
             )
 
     def _change(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
@@ -197,7 +201,7 @@ class LetterFile:
                 rows = self._open().execute(query, (after, *values, _AT_ONCE)).fetchall()
             for row in rows:
                 after = row[0]
-                if after <= latest and (choice.numbers is None or after in choice.numbers):
+                if after <= latest and choice.names(after):
                     yield letter_in(row)
             if len(rows) < _AT_ONCE:
                 return

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from producer_pool.model.outcomes import Outcome
@@ -88,7 +88,25 @@ class Choice:
     since: float = -math.inf
     """Given up at this time, in seconds since 1970, or later."""
     before: float = math.inf
-    numbers: frozenset[int] | None = None
+    numbers: tuple[range, ...] | None = None
+
+    def between(self, since: float | None, before: float | None) -> Choice:
+        """Return what lies between two times, too; None: no such bound."""
+        return replace(
+            self,
+            since=self.since if since is None else since,
+            before=self.before if before is None else before,
+        )
+
+    def of(self, producer_id: str) -> Choice | None:
+        """Return what of it this producer gave up; None: it is about another one."""
+        if self.producer_id not in (None, producer_id):
+            return None
+        return replace(self, producer_id=producer_id)
+
+    def names(self, number: int) -> bool:
+        """Whether the letter of this number is among those named."""
+        return self.numbers is None or any(number in some for some in self.numbers)
 
     def where(self) -> tuple[str, list[Any]]:
         """Return a condition and its values. Of `numbers` it knows nothing: they may be many."""
