@@ -172,7 +172,7 @@ def opened(spool: Spool | None) -> Store | None:
     """
     if spool is None:
         return None
-    from producer_pool.storage import SpoolStore  # type: ignore[attr-defined]
+    from producer_pool.storage.spool import SpoolStore
 
     opened = SpoolStore(spool)
     opened.open()
