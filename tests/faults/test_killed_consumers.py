@@ -3,7 +3,7 @@ Consumers that are killed in mid-stream, again and again.
 
 A kernel acknowledges what the process has not read yet, and forgets it when the process is killed. So at
 KERNEL, that much may be lost at each kill, and nothing else; on unix sockets, where KERNEL means that the
-process has read it, nothing at all.
+process has read it, nothing at all; and nothing at APP, where the process itself says what it has.
 """
 
 import random
@@ -69,11 +69,11 @@ class Ending:
         }
 
 
-def story(kind: str, consumer: ProcessConsumer, reader: str, kills: int) -> Ending:
+def story(kind: str, consumer: ProcessConsumer, reader: str, kills: int, *, ack: str = "kernel") -> Ending:
     """Kill *consumer* in the middle of a stream so often, and then let everything arrive that will."""
     ledger = Ledger()
     recovered = 0.0
-    with relay(kind, f"{consumer.url}?{POLICY}") as running:
+    with relay(kind, f"{consumer.url}?{POLICY}&ack={ack}") as running:
         with Feed(running.port, ledger, size=SIZE, rate=0):
             for kill in range(kills):
                 consumer.wait_for(len(consumer.messages) + random.randrange(*LIFE[reader]))
@@ -138,3 +138,19 @@ def test_controls_lose_at_unix_socket(control: str, reader: str, tmp_path: Path)
     report(f"unix consumer killed, {reader} reader, control: {control}", **ending.figures)
 
     assert ending.verdict.lost
+
+
+@pytest.mark.parametrize("reader", RATES)
+@pytest.mark.parametrize("scheme", ["tcp", "unix"])
+def test_killed_while_it_acknowledges(scheme: str, reader: str, tmp_path: Path) -> None:
+    """At APP nothing is lost: what it had not acknowledged itself is sent again, in order."""
+    path = tmp_path / "killed.sock" if scheme == "unix" else None
+    with ProcessConsumer(
+        path=path, receive_buffer=RECEIVE_BUFFER, rate=RATES[reader], answers=True
+    ) as consumer:
+        ending = story("product", consumer, reader, times(3, 50), ack="app")
+    report(f"{scheme} consumer killed, {reader} reader, app", **ending.figures)
+
+    assert ending.verdict.complete, ending.verdict
+    assert ending.counted["delivered"] == ending.counted["accepted"] == ending.sent
+    assert len(ending.verdict.doubled) <= ending.counted["resent"]

@@ -321,7 +321,7 @@ class Behaviour(TypedDict, total=False):
     rate: int
     reads: bool
     poison: str
-    answers: str
+    answers: bool
 
 
 class ProcessConsumer(Record):
@@ -332,8 +332,8 @@ class ProcessConsumer(Record):
     at the other end of that.
 
     How it behaves: *rate* is how many bytes it reads in a second, 0 as fast as they come; without *reads*
-    it accepts and never reads; it resets a connection each time that *poison* comes over it, and writes
-    *answers* back for each line. Change them with start(): the next process is like that.
+    it accepts and never reads; it resets a connection each time that *poison* comes over it, and with
+    *answers* it acknowledges what it has, as ack=app asks. start() changes that for the next process.
     """
 
     def __init__(
@@ -348,7 +348,7 @@ class ProcessConsumer(Record):
             "rate": 0,
             "reads": True,
             "poison": "",
-            "answers": "",
+            "answers": False,
         }
         self._folder = tempfile.TemporaryDirectory(prefix="consumer-")
         self._streams: dict[str, Stream] = {}

@@ -8,7 +8,7 @@ receive_buffer  bytes of SO_RCVBUF, for connections over TCP; 0: the system's
 rate            bytes to read in a second, over all connections; 0: as fast as they come
 reads           false: accept, and never read
 poison          text: reset a connection as soon as it brought this
-answers         text: write this back for each line that came
+answers         true: acknowledge as ack=app asks, by the count of the connection's messages
 """
 
 import json
@@ -30,12 +30,15 @@ class Connection:
         self.socket = sock
         self._rate = behaviour["rate"]
         self._poison = behaviour["poison"].encode()
-        self._answers = behaviour["answers"].encode()
+        self._answers = behaviour["answers"]
         with path.open("w+b") as file:
             file.truncate(ROOM)
             self._map = mmap.mmap(file.fileno(), ROOM)
         self._memory = memoryview(self._map)
         self._end = 0
+        self._counted = 0
+        """Bytes of whole messages that are counted."""
+        self._count = 0
 
     def read(self) -> bool:
         """Read what is there; False at the end of the connection."""
@@ -52,8 +55,10 @@ class Connection:
         # Whoever chokes on a message has answered those before it.
         good = self._map.rfind(b"\n", 0, poison) + 1 if poison >= 0 else self._end
         if self._answers:
+            self._count += self._map[self._counted : good].count(b"\n")
+            self._counted = good
             try:
-                self.socket.sendall(self._answers * self._map[self._end - size : good].count(b"\n"))
+                self.socket.sendall(b"%d\n" % self._count)
             except (BrokenPipeError, ConnectionResetError):
                 return False
         if poison >= 0:
