@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import BatchReceipt
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import UsageError
@@ -323,6 +324,25 @@ async def test_acknowledged_upstream_with_one_required_producer_that_fails() -> 
         await until_done(receipt)
 
         assert not receipt.delivered
+
+
+@in_virtual_time
+async def test_acknowledged_upstream_with_a_stage() -> None:
+    """What it removes was not for its producer, and is taken care of; what it chokes on is not."""
+
+    def stage(batch: Batch) -> Batch | None:
+        if b"odd" in batch.messages:
+            raise ValueError("odd")
+        return batch.select([index for index, message in enumerate(batch.messages) if message != b"noise"])
+
+    async with engine() as it:
+        it.add(Producer("a", FakePipelinedClient(), stages=[stage]))
+        removed, failed = it.accept(of(b"a", b"noise")), it.accept(of(b"odd"))
+        await until_done(removed)
+        await until_done(failed)
+
+        assert removed.delivered
+        assert not failed.delivered
 
 
 @in_virtual_time

@@ -297,11 +297,11 @@ class IntakeReceipt(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether every message has a terminal outcome at each producer."""
+        """Whether every message has a terminal outcome at each producer that is required."""
 
     @property
     def delivered(self) -> bool:
-        """Whether every message was delivered to each producer."""
+        """Whether every message was delivered to each of these, or taken care of: see Role, dead letters."""
 
     def when_done(self, callback: Callable[[], None], /) -> None:
         """Call *callback* once, on the loop, when `done`; at once if it is."""

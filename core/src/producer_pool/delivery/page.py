@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from producer_pool.model.batch import Batch
+from producer_pool.model.errors import Filtered
 from producer_pool.model.outcomes import ForwardResult, Outcome, Results
 from producer_pool.model.policies import Role
 
@@ -69,11 +70,18 @@ class Track:
 
     @property
     def safe(self) -> bool:
-        """Whether each message is settled, and delivered or kept among the dead letters."""
+        """
+        Whether each message is settled, and delivered or kept among the dead letters.
+
+        Or a stage removed it: it was not for this consumer.
+        """
         if self.left:
             return False
         results = (*self._runs, *self._odd.values())
-        return all(result.ok or (result.dead_lettered and not self.lost) for result in results)
+        return all(
+            result.ok or (result.dead_lettered and not self.lost) or _is_left_out(result)
+            for result in results
+        )
 
     def at(self, index: int) -> ForwardResult | None:
         """Return the terminal result of one message, if it has one."""
@@ -85,6 +93,11 @@ class Track:
         if self.lost and result is not None and result.dead_lettered:
             return replace(result, dead_lettered=False)
         return result
+
+
+def _is_left_out(result: ForwardResult) -> bool:
+    """Whether a stage removed the message, and did not just fail."""
+    return result.outcome is Outcome.DROPPED and isinstance(result.error, Filtered)
 
 
 def _wake(waiter: list[Callable[[], None]]) -> None:

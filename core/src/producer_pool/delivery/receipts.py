@@ -175,7 +175,7 @@ class BatchReceipt:
         """
         Whether every message was delivered to each required producer, or is kept among its dead letters.
 
-        Both are safe: whoever sent it need not send it again.
+        Or one of its stages removed it. All are safe: whoever sent it need not send it again.
         """
         page = self._page
         if not self.done or page.tracks is None:
