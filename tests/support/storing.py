@@ -2,13 +2,40 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from producer_pool.delivery.engine import Engine
 from producer_pool.model.batch import Batch
+from producer_pool.model.policies import DeliveryPolicy, Limits, Retry
 from producer_pool.model.stored import Backlog, StoredBatch, stored_size
+from support.engines import check_books
 
-__all__ = ["Disk", "FakeStore", "Row"]
+__all__ = ["HOLDING", "SMALL", "Disk", "FakeStore", "Row", "numbered", "storing", "until_stored"]
+
+HOLDING = DeliveryPolicy(deadline=86_400.0, retry=Retry())
+SMALL = DeliveryPolicy(deadline=86_400.0, retry=Retry(), buffer=4_000)
+
+
+@asynccontextmanager
+async def storing(store: "FakeStore", *, buffer: int = 10**9, drain: float = 0.0) -> AsyncIterator[Engine]:
+    """Run an engine with *store*, and check its books at its end."""
+    engine = Engine(Limits(buffer=buffer), store)
+    yield engine
+    await engine.aclose(drain)
+    check_books(engine.stats())
+
+    assert engine.budget.used == 0
+    assert all(each.pending == 0 for each in engine.stats().producers.values())
+
+
+def numbered(count: int, first: int = 0) -> list[bytes]:
+    return [b"%06d" % number for number in range(first, first + count)]
+
+
+async def until_stored(store: "FakeStore") -> None:
+    await asyncio.sleep(10 * store.latency)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.page import Page
@@ -13,31 +11,9 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import DeliveryPolicy, Limits, Retry
 from producer_pool.testing import in_virtual_time
-from support.engines import add, check_books, dead, of, until_done
+from support.engines import add, dead, of, until_done
 from support.fake_clients import FakeClient, FakePipelinedClient
-from support.storing import Disk, FakeStore
-
-HOLDING = DeliveryPolicy(deadline=86_400.0, retry=Retry())
-SMALL = DeliveryPolicy(deadline=86_400.0, retry=Retry(), buffer=4_000)
-
-
-@asynccontextmanager
-async def storing(store: FakeStore, *, buffer: int = 10**9, drain: float = 0.0) -> AsyncIterator[Engine]:
-    engine = Engine(Limits(buffer=buffer), store)
-    yield engine
-    await engine.aclose(drain)
-    check_books(engine.stats())
-
-    assert engine.budget.used == 0
-    assert all(each.pending == 0 for each in engine.stats().producers.values())
-
-
-def numbered(count: int, first: int = 0) -> list[bytes]:
-    return [b"%06d" % number for number in range(first, first + count)]
-
-
-async def until_stored(store: FakeStore) -> None:
-    await asyncio.sleep(10 * store.latency)
+from support.storing import HOLDING, SMALL, Disk, FakeStore, numbered, storing, until_stored
 
 
 @in_virtual_time

@@ -165,7 +165,7 @@ class Lane:
             self._cancel_late(page, count, kept=self._cursor.keeps)
             return
         self.last = number
-        if not self.behind and self._has_room(batch.cost):
+        if not self.behind and self.has_room(batch.cost):
             self._hand_over(page, batch, tally_of(page, self.producer.id, count), number)
         else:
             self.behind = True
@@ -228,7 +228,7 @@ class Lane:
 
     # -- handing over ------------------------------------------------------------------------------
 
-    def _has_room(self, cost: int) -> bool:
+    def has_room(self, cost: int) -> bool:
         """Whether a batch may come into the outbox; into an empty one always, however large it is."""
         outbox = self._outbox
         if outbox.empty:
@@ -318,7 +318,7 @@ class Lane:
         """Hand over what is here, or ask the store for what is next; say whether there may be more to do."""
         item = self._unstored.next_behind(self.handed)
         if item is not None:
-            if self._has_room(item.batch.cost):
+            if self.has_room(item.batch.cost):
                 self._offer_unstored()
                 return True
             self._ask_for_room()
@@ -335,7 +335,7 @@ class Lane:
     def _ask_store(self) -> None:
         too_much = self.too_much()
         low = self._low
-        room = max(low, 1) if self._outbox.nbytes <= low else 0
+        room = max(low, 1) if self._outbox.nbytes <= low and self.has_room(self._reader.next_cost) else 0
         if not self._reader.ask(too_much=too_much, room=room):
             self._ask_for_room()
 

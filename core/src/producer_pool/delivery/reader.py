@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from producer_pool.delivery.store import Store
 from producer_pool.model.errors import DeadlineExceeded, DeliveryError, Lost
 from producer_pool.model.outcomes import Outcome
-from producer_pool.model.stored import StoredBatch
+from producer_pool.model.policies import BATCH_OVERHEAD
+from producer_pool.model.stored import ROW_OVERHEAD, StoredBatch, stored_size
 
 if TYPE_CHECKING:
     from producer_pool.delivery.lane import Lane
@@ -43,6 +44,10 @@ class Reader:
         self._skipped = False
         """Whether it was asked to skip something: then reading has its turn."""
         self._aged_at = self._loop.time()
+        self._weight = (BATCH_OVERHEAD + ROW_OVERHEAD) / ROW_OVERHEAD
+        """Bytes of memory for each byte that is read: as the last time; at first, those of empty batches."""
+        self.next_cost = 0
+        """What a batch takes in memory for which there was no room when it was read."""
         self._again: asyncio.TimerHandle | None = None
 
     def ask(self, *, too_much: int, room: int) -> bool:
@@ -65,7 +70,8 @@ class Reader:
             store.skip_expired(self._name, lane.handed, self._skipped_expired)
         elif room:
             self._skipped = False
-            store.read(self._name, lane.handed, min(room, WINDOW), self._read)
+            most = max(int(min(room, WINDOW) / self._weight), 1)
+            store.read(self._name, lane.handed, most, self._read)
         else:
             return False
         self.busy = True
@@ -79,8 +85,18 @@ class Reader:
     # -- what the store answers --------------------------------------------------------------------
 
     def _read(self, batches: Sequence[StoredBatch], upto: int) -> None:
+        lane = self._lane
+        self.next_cost = cost = size = 0
         for stored in self._in_order(batches):
-            self._lane.read_back(stored, None)
+            cost += stored.batch.cost
+            size += stored_size(stored.batch)
+            if not lane.has_room(stored.batch.cost):
+                self.next_cost = stored.batch.cost
+                upto = lane.handed
+                break
+            lane.read_back(stored, None)
+        if size:
+            self._weight = cost / size
         self._looked(upto)
 
     def _read_to_drop(self, batches: Sequence[StoredBatch], upto: int) -> None:
@@ -108,7 +124,7 @@ class Reader:
         lane = self._lane
         if lane.stopped:
             return
-        if upto <= lane.handed < lane.last and self._asked_at == lane.handed:
+        if upto <= lane.handed < lane.last and self._asked_at == lane.handed and not self.next_cost:
             # It cannot be read just now. To ask at once would be to ask for ever.
             self._again = self._loop.call_later(AGAIN, self._ask_again)
             return
