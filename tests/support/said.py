@@ -11,7 +11,7 @@ __all__ = ["plain", "said", "texts"]
 LOGGERS = {"log", "_log"}
 LEVELS = {"warning", "error", "exception", "critical", "log"}
 """log() has its level as the first argument."""
-SAYING = {"_say", "_evict"}
+SAYING = {"_say", "_evict", "_complain"}
 """Methods which write their second argument, rate-limited."""
 UNSEEN = (".testing", ".cli.scaffold", ".cli.demo")
 """Parts of core that no operator runs."""

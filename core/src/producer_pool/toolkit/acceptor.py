@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.toolkit.binding import Binding, as_listen_error
 from producer_pool.toolkit.forks import keep_from_children
+from producer_pool.toolkit.renewal import Renewal
 from producer_pool.toolkit.sockets import why
 
 __all__ = ["Acceptor"]
@@ -42,6 +43,7 @@ class Acceptor:
         self._complain = complain
         self._sockets: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._renewal = Renewal(binding, self._replace, complain)
 
     async def open(self) -> Endpoint:
         """
@@ -55,15 +57,28 @@ class Acceptor:
             self._sockets = list(await self._binding.bind())
         keep_from_children(*self._sockets)
         self._watch()
+        self._renewal.start()
         return self._binding.endpoint(self._sockets)
 
     def close(self) -> None:
         """Take those who have connected already, as far as they know, then no more. May be called twice."""
+        self._renewal.stop()
         if self._timer is not None:
             self._timer.cancel()
         sockets, self._sockets = self._sockets, []
         if sockets:
             self._binding.release()
+        self._close(sockets)
+
+    def _replace(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen at others from now on."""
+        old, self._sockets = self._sockets, list(sockets)
+        keep_from_children(*sockets)
+        self._close(old)
+        if self._timer is None:
+            self._watch()
+
+    def _close(self, sockets: Sequence[socket.socket]) -> None:
         for sock in sockets:
             self._loop.remove_reader(sock)
             for _ in range(_TURNS_AT_THE_END):

@@ -33,6 +33,8 @@ class Binding(ABC):
     """Where it listens, for people; without options and secrets."""
     acks: frozenset[Ack] = frozenset({Ack.WRITTEN})
     """The levels that its connections can be asked for, where they are written to: see progress()."""
+    lapses: bool = False
+    """Whether a socket can listen where nobody can come to it. Then lapsed() is asked now and then."""
 
     def check_now(self) -> None:  # noqa: B027 - most find out in bind()
         """
@@ -45,7 +47,7 @@ class Binding(ABC):
     @abstractmethod
     async def bind(self) -> Sequence[socket.socket]:
         """
-        Return non-blocking sockets that listen.
+        Return non-blocking sockets that listen. Called again when those that it returned have lapsed.
 
         Raises:
             ListenError: there are none; the text says what to do.
@@ -54,6 +56,10 @@ class Binding(ABC):
     @abstractmethod
     def endpoint(self, sockets: Sequence[socket.socket]) -> Endpoint:
         """Return the endpoint with the address that it really has."""
+
+    def lapsed(self) -> str:
+        """Say in a few words why nobody can come to what bind() returned; empty: they can."""
+        return ""
 
     def admit(self, sock: socket.socket, peer: object) -> str | None:
         """Return the origin of what this connection will bring, or None to refuse it."""

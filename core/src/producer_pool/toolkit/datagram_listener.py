@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from producer_pool.model.stats import ListenerStats
 from producer_pool.toolkit.binding import as_listen_error
 from producer_pool.toolkit.datagram_sockets import DatagramBinding
 from producer_pool.toolkit.forks import keep_from_children
+from producer_pool.toolkit.renewal import Renewal
 from producer_pool.toolkit.sockets import why
 
 __all__ = ["DatagramListener", "DatagramListenerOptions"]
@@ -61,6 +63,11 @@ class _Port:
         self.socket = sock
         self.lost = lost
 
+    @property
+    def most(self) -> int:
+        """How many datagrams may be there now: those that come meanwhile nobody waits for."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _LEAST_MEMORY
+
 
 class DatagramListener(Listener):
     """
@@ -85,6 +92,7 @@ class DatagramListener(Listener):
         self._reading = False
         self._resuming: asyncio.Task[None] | None = None
         self._limit = LogLimit()
+        self._renewal = Renewal(binding, self._replace, self._say)
 
     # -- start and end -----------------------------------------------------------------------------
 
@@ -100,6 +108,7 @@ class DatagramListener(Listener):
         self._reading = True
         for port in self._ports:
             self._watch(port)
+        self._renewal.start()
         return endpoint
 
     async def stop_accepting(self) -> None:
@@ -108,8 +117,7 @@ class DatagramListener(Listener):
     async def drain(self) -> None:
         self._stop_reading()
         for port in self._ports:
-            # What comes meanwhile is not waited for; what was there fits into the buffer.
-            most = port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _LEAST_MEMORY
+            most = port.most
             while most > 0:
                 while self._intake.paused:
                     await self._intake.resumed()
@@ -127,11 +135,25 @@ class DatagramListener(Listener):
         for port in ports:
             port.socket.close()
 
+    def _replace(self, sockets: Sequence[socket.socket]) -> None:
+        """Receive at others from now on, and pass on what has come to the old ones."""
+        keep_from_children(*sockets)
+        old, self._ports = self._ports, [_Port(sock, self._binding.lost(sock)) for sock in sockets]
+        for port in old:
+            self._loop.remove_reader(port.socket)
+            most = port.most
+            while most > 0 and (read := self._read(port)):
+                most -= read
+            port.socket.close()
+        for port in self._ports:
+            self._watch(port)
+
     def _watch(self, port: _Port) -> None:
-        if self._reading and self._resuming is None:
+        if self._reading and self._resuming is None and port in self._ports:
             self._loop.add_reader(port.socket, self._turn, port)
 
     def _stop_reading(self) -> None:
+        self._renewal.stop()
         if self._reading:
             self._reading = False
             for port in self._ports:
@@ -160,7 +182,7 @@ class DatagramListener(Listener):
     def _read(self, port: _Port) -> int:
         """Read a turn's worth, pass it on, and return how many datagrams it was."""
         # What is read is passed on, however full the intake is after the first of it.
-        paused = self._intake.paused
+        paused = self._intake.paused and not self._binding.holds_back
         receive = port.socket.recvmsg
         binding = self._binding
         room, ancillary_room = self._room, binding.ancillary

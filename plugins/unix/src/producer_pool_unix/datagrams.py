@@ -58,6 +58,7 @@ class UnixDatagramBinding(DatagramBinding):
     def __init__(self, endpoint: Endpoint, options: PlaceOptions) -> None:
         self._place = Place(endpoint, options)
         self.address = self._place.address.shown
+        self.lapses = self._place.lapses
 
     async def bind(self) -> Sequence[socket.socket]:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -82,6 +83,9 @@ class UnixDatagramBinding(DatagramBinding):
 
     def admit(self, sock: socket.socket, peer: object) -> str | None:
         return self._place.origin(peer if isinstance(peer, Credentials) else None)
+
+    def lapsed(self) -> str:
+        return self._place.lapsed()
 
     def release(self) -> None:
         self._place.release()

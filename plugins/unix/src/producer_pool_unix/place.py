@@ -72,6 +72,15 @@ class Place:
             step = hint if error.errno == errno.EADDRINUSE else ""
             raise ListenError(f"{self.address.shown}: {why(error)}{step}") from None
 
+    @property
+    def lapses(self) -> bool:
+        """Whether it is a file: others can remove that."""
+        return self._file is not None
+
+    def lapsed(self) -> str:
+        """Say why nobody can come here any more; empty: they can."""
+        return "" if self._file is None else self._file.lapsed()
+
     def origin(self, who: Credentials | None) -> str | None:
         """Return how what comes from *who* is called, or None: they may not come."""
         if not may_come(who, self._allowed):

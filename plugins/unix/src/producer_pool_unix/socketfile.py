@@ -64,6 +64,19 @@ class SocketFile:
         except OSError as error:
             raise ListenError(f"{self._address.shown}: {why(error)}{self._next_step(error)}") from None
 
+    def lapsed(self) -> str:
+        """Say why nobody can come to the socket any more; empty: they can, or who knows."""
+        if self._ours is None:
+            return ""
+        try:
+            there = os.lstat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return "its file is gone"
+        except OSError:
+            return ""
+        # As long as the socket is open, no other file can have its inode.
+        return "" if _identity(there) == self._ours else "another file is in the place of its own"
+
     def remove(self) -> None:
         """Remove the file if it is still the one that bind() made. The socket must still be open."""
         ours, self._ours = self._ours, None

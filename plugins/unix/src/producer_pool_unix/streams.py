@@ -108,6 +108,7 @@ class UnixBinding(Binding):
         self._sends = sends
         self._place = Place(endpoint, options)
         self.address = self._place.address.shown
+        self.lapses = self._place.lapses
         self._limit = LogLimit()
 
     async def bind(self) -> Sequence[socket.socket]:
@@ -139,6 +140,9 @@ class UnixBinding(Binding):
 
     def progress(self, sock: socket.socket) -> Progress:
         return UnixProgress(sock)
+
+    def lapsed(self) -> str:
+        return self._place.lapsed()
 
     def release(self) -> None:
         self._place.release()
