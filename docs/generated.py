@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import producer_pool
 from producer_pool import plugin
-from producer_pool.contract.options import DELIVERY_OPTIONS, describe
+from producer_pool.contract.options import DELIVERY_OPTIONS, delivery_defaults, describe
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.config import SETTINGS
 from producer_pool.discovery.registry import default_registry
@@ -137,27 +137,17 @@ def delivery_options() -> str:
 
 def policies() -> str:
     """Return the two policies, field by field, with the options that set them."""
-    named = (DeliveryPolicy.direct(), DeliveryPolicy.relay())
-    rows = [
-        ("`buffer`", *(format_size(one.buffer) for one in named)),
-        ("`overflow`", *(_code(one.overflow.value) for one in named)),
-        ("`ack`", *(_code("best" if one.ack is None else one.ack.label) for one in named)),
-        (
-            "`deadline`",
-            *(
-                "the client's `timeout`" if one.deadline is None else format_duration(one.deadline)
-                for one in named
-            ),
-        ),
-        (
-            "`retry-attempts`",
-            *("unlimited" if one.retry.attempts is None else str(one.retry.attempts) for one in named),
-        ),
-        ("`retry-backoff`", *(format_duration(one.retry.backoff) for one in named)),
-        ("`retry-max-backoff`", *(format_duration(one.retry.max_backoff) for one in named)),
-        ("`retry-stable`", *(format_duration(one.retry.stable) for one in named)),
-    ]
+    direct, relay = map(delivery_defaults, (DeliveryPolicy.direct(), DeliveryPolicy.relay()))
+    direct["deadline"] = "the client's `timeout`"
+    rows = [(_code(name), *(_shown(name, one[name]) for one in (direct, relay))) for name in relay]
     return _table(("option", "`direct`", "`relay`"), rows)
+
+
+def _shown(name: str, text: str) -> str:
+    """Return a default; words that are written so in a URL look like that."""
+    if not text:
+        return "none"
+    return _code(text) if name in ("overflow", "ack", "role") else text
 
 
 def defaults() -> str:

@@ -85,6 +85,36 @@ def test_connect() -> None:
     assert both.exit_code == 78
 
 
+@pytest.mark.parametrize("role,code", [("shadow", 0), ("best-effort", 69), ("required", 69)])
+def test_connect_by_role(role: str, code: int) -> None:
+    """A shadow that cannot be reached is shown like any other, and is no failure; the others are."""
+    with reserved_port() as nobody:
+        url = f"tcp://127.0.0.1:{nobody.getsockname()[1]}?role={role}&overflow=reject"
+        shown = check("--connect", "--to", url)
+        told = json.loads(check("--connect", "--to", url, "--json").stdout)["rows"][1]
+
+    assert shown.exit_code == code
+    assert ("unreachable (shadow): " in shown.stdout) == (role == "shadow")
+    assert (told["role"], told["state"]) == (role, "unreachable")
+
+
+def test_shadow_that_would_block() -> None:
+    """It is a fault of the configuration, which says why."""
+    done = check("--to", "null:?role=shadow&overflow=block")
+
+    assert done.exit_code == 78
+    assert "overflow=block would have a shadow slow its source" in done.stderr
+
+
+def test_connect_in_no_time() -> None:
+    """The limit is told as it is written."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        done = check("--connect", "--to", f"tcp://127.0.0.1:{there.getsockname()[1]}?timeout=1us")
+
+    assert done.exit_code == 69
+    assert "unreachable: not within 1us (timeout=)" in done.stdout
+
+
 def test_connect_sends_nothing() -> None:
     """The consumer sees a connection that ends without a byte."""
     with socket.create_server(("127.0.0.1", 0)) as there:

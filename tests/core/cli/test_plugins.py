@@ -38,10 +38,14 @@ def test_show() -> None:
     rows = {line.split()[0]: line for line in lines if line}
     assert done.exit_code == 0
     assert "distribution  producer-pool-tcp" in lines
-    assert "acks          written, kernel" in lines
+    assert "acks          written, kernel, app" in lines
     assert "loopback      tcp://127.0.0.1:0" in lines
     assert [line for line in lines if line.startswith("location      /")]
-    assert "64MiB" not in rows["buffer"]  # it is the policy's
+    assert rows["buffer"].split()[1:4] == ["size", "64MiB", "64MiB"]
+    assert rows["overflow"].split()[2:4] == ["drop-oldest", "reject"]
+    assert rows["retry-attempts"].split()[2:4] == ["unlimited", "1"]
+    assert rows["dead-letters"].split()[2:4] == ["-", "-"]
+    assert ["OPTION", "TYPE", "RELAY", "DIRECT", "WHAT", "IT", "SAYS"] in [line.split() for line in lines]
     assert rows["nodelay"].split()[1:3] == ["yes|no", "yes"]
     assert rows["timeout"].split()[1:3] == ["duration", "10s"]
     assert rows["max-connections"].split()[1:3] == ["number", "1000"]
@@ -52,10 +56,12 @@ def test_show_as_json() -> None:
     """The same as an object; a scheme may be written as in a URL."""
     told = json.loads(plugins("show", "tcp://", "--json").stdout)
 
-    assert told["guarantees"]["acks"] == ["written", "kernel"]
+    assert told["guarantees"]["acks"] == ["written", "kernel", "app"]
     assert told["guarantees"]["loopback"] == "tcp://127.0.0.1:0"
     assert {"framing", "timeout"} <= {option["name"] for option in told["client_options"]}
-    assert "overflow" in {option["name"] for option in told["delivery_options"]}
+    delivery = {option["name"]: option["defaults"] for option in told["delivery_options"]}
+    assert delivery["overflow"] == {"relay": "drop-oldest", "direct": "reject"}
+    assert delivery["deadline"] == {"relay": "1d", "direct": "timeout"}
     assert "tail" in {option["name"] for option in told["listener_options"]}
     assert told["plugin"]["scheme"] == "tcp"
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from producer_pool import Ack, ConnectError, Health, ListenerStats, PoolStats, ProducerStats, State
+from producer_pool import Ack, ConnectError, Health, ListenerStats, PoolStats, ProducerStats, Role, State
 from producer_pool.cli.report import (
     BANNER,
     Snapshot,
     banner,
+    ended_well,
     final_lines,
     in_json,
     is_safe,
@@ -28,12 +29,19 @@ def snapshot(listeners: int, at: float = 10.0, **consumers: tuple[State, dict[st
             address=f"tcp://{name}",
             ack=Ack.KERNEL,
             last_error=ConnectError(f"tcp://{name}: connection refused") if state is State.DOWN else None,
+            reason=f"tcp://{name}: connection refused" if state is State.DOWN else "",
         )
         for name, (state, _) in consumers.items()
     }
     stats = {name: ProducerStats(**counters) for name, (_, counters) in consumers.items()}
     at_each = [(f"tcp://127.0.0.1:{9100 + n}", ListenerStats(messages=500)) for n in range(listeners)]
     return Snapshot(at, at_each, PoolStats(stats), health)
+
+
+def with_health(now: Snapshot, **changes: dict[str, Any]) -> Snapshot:
+    """Return *now* with some fields of the health of some consumers changed."""
+    changed = {name: replace(now.health[name], **fields) for name, fields in changes.items()}
+    return replace(now, health={**now.health, **changed})
 
 
 def test_banner_of_a_few() -> None:
@@ -166,3 +174,68 @@ def test_json_has_every_counter() -> None:
     assert consumer["accepted"] == sum(
         consumer[name] for name in ("delivered", "failed", "dropped", "cancelled", "pending")
     )
+
+
+# -- roles, and reasons ------------------------------------------------------------------------------
+
+
+def test_reasons_in_the_status_line() -> None:
+    """It says why a consumer that is connected does not do well, or why its source waits."""
+    now = snapshot(1, a=(State.UP, {}), b=(State.DEGRADED, {}), c=(State.PAUSED, {}), d=(State.DOWN, {}))
+    now = with_health(now, b={"reason": "messages failed lately: no"}, c={"reason": "its source has to wait"})
+
+    assert status_line(now, now).partition("; ")[2] == (
+        "a up, 0 delivered; b degraded (messages failed lately: no), 0 delivered; "
+        "c paused (its source has to wait), 0 delivered; d down, 0 delivered"
+    )
+
+
+def test_roles_are_named() -> None:
+    """Where a consumer is shown, its role is, unless it is required."""
+    now = snapshot(1, a=(State.UP, {}), b=(State.UP, {}), c=(State.DOWN, {}))
+    now = with_health(now, b={"role": Role.BEST_EFFORT}, c={"role": Role.SHADOW})
+
+    assert banner("title", now)[2:] == [
+        "a       tcp://a  ack kernel  up",
+        "b       tcp://b  ack kernel  best-effort  up",
+        "c       tcp://c  ack kernel  shadow  down: tcp://c: connection refused",
+    ]
+    assert "; a up, 0 delivered; b (best-effort) up, 0 delivered; c (shadow) down" in status_line(now, now)
+    assert [line.partition(":")[0] for line in final_lines(now)] == ["a", "b (best-effort)", "c (shadow)"]
+    roles = {name: told["role"] for name, told in in_json("status", now)["consumers"].items()}
+    assert roles == {"a": "required", "b": "best-effort", "c": "shadow"}
+
+
+def test_shadows_in_sums() -> None:
+    """The states that are counted are those of the others; a best-effort consumer counts."""
+    given: dict[str, Any] = {f"c{n}": (State.DOWN if n < 3 else State.UP, {}) for n in range(8)}
+    now = snapshot(1, **given)
+    now = with_health(now, c0={"role": Role.SHADOW}, c1={"role": Role.BEST_EFFORT}, c7={"role": Role.SHADOW})
+
+    assert status_line(now, now).partition("; ")[2] == (
+        "8 consumers: 2 down, 4 up (c1, c2), 2 shadows, 0 delivered"
+    )
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_remained_by_role(role: Role) -> None:
+    """It is said of each, and is a failure of the daemon only if the producer is required."""
+    now = snapshot(1, a=(State.CLOSED, {"accepted": 5, "delivered": 5}), b=(State.CLOSED, {"accepted": 3}))
+    now = with_health(now, b={"role": role})
+
+    assert final_lines(now)[1].endswith("; 3 remained")
+    assert ended_well(now) == (role is not Role.REQUIRED)
+
+
+def test_times_in_json() -> None:
+    """They are told as from now: no reader knows the daemon's clock."""
+    now = snapshot(1, a=(State.UP, {}), b=(State.DOWN, {}))
+    now = replace(now, clock=1100.0)
+    now = with_health(
+        now, a={"since": 1000.0, "last_delivery": 1099.5}, b={"since": 1050.0, "next_retry": 1101.25}
+    )
+    told = in_json("status", now)["consumers"]
+
+    names = ("seconds_in_state", "seconds_since_delivery", "seconds_to_retry", "reason")
+    assert [told["a"][name] for name in names] == [100, 0.5, None, None]
+    assert [told["b"][name] for name in names] == [50, None, 1.25, "tcp://b: connection refused"]

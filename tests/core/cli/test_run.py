@@ -40,6 +40,18 @@ def test_without_producers_it_says_how_to_name_one() -> None:
     assert done.stderr.decode() == f"producer-pool: {NO_PRODUCERS}\n"
 
 
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_consumer_without_its_option(command: str) -> None:
+    """It is told what to write, and the URL, which may hold a password, is not shown."""
+    url = run_command(command, "tcp://user:hunter2@127.0.0.1:9000")
+    word = run_command(command, "--to", "null:", "nonsense")
+
+    assert (url.returncode, word.returncode) == (2, 2)
+    assert b"Error: a URL without an option; name a consumer with --to URL" in url.stderr
+    assert b"Error: 'nonsense' without an option; name a consumer with --to URL" in word.stderr
+    assert b"hunter2" not in url.stderr + url.stdout
+
+
 @pytest.mark.parametrize(
     "arguments,text,code",
     [

@@ -14,6 +14,7 @@ from producer_pool.contract.options import (
     Option,
     Size,
     coerce,
+    delivery_defaults,
     delivery_policy,
     describe,
     option,
@@ -285,6 +286,19 @@ def test_all_delivery_options() -> None:
         role=Role.BEST_EFFORT,
     )
     assert len(DELIVERY_OPTIONS) == 11
+
+
+@pytest.mark.parametrize("named", [DeliveryPolicy.direct(), DeliveryPolicy.relay()], ids=["direct", "relay"])
+def test_defaults_in_words(named: DeliveryPolicy) -> None:
+    """There are words for each option, and read as a URL they make the same policy."""
+    words = delivery_defaults(named)
+
+    assert list(words) == [option.name for option in DELIVERY_OPTIONS]
+    given = {name: text for name, text in words.items() if text not in ("", "timeout")}
+    other = DeliveryPolicy.direct() if named.retry.holds else DeliveryPolicy.relay()
+    if named.deadline is None:
+        other = dataclasses.replace(other, deadline=None)
+    assert delivery_policy(given, other, where="here") == named
 
 
 def test_some_delivery_options() -> None:

@@ -8,13 +8,21 @@ from typing import Any
 import click
 
 from producer_pool.cli.exits import CONFIGURATION, DONE, UNREACHABLE, complain, explained
-from producer_pool.cli.options import NO_PRODUCERS, Problems, factory_for, pool_options, read_settings
+from producer_pool.cli.options import (
+    NO_PRODUCERS,
+    PoolCommand,
+    Problems,
+    factory_for,
+    pool_options,
+    read_settings,
+)
 from producer_pool.cli.run import log_to_stderr
 
 __all__ = ["check"]
 
 
 @click.command(
+    cls=PoolCommand,
     short_help="Check a configuration; perhaps try to reach each consumer.",
     epilog="""\b
 Examples:

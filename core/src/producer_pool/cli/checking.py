@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from producer_pool.cli.output import print_json, print_table
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, DeliveryError, PluginError
+from producer_pool.model.policies import Role
+from producer_pool.model.text import format_duration
 
 if TYPE_CHECKING:
     from producer_pool.cli.options import Problems
@@ -30,6 +32,8 @@ class Row:
     origin: str
     plugin: str = ""
     ack: str = ""
+    role: str = ""
+    """Of a consumer."""
     state: str = "ok"
     """``ok``, ``error``, ``connected`` or ``unreachable``."""
     detail: str = ""
@@ -37,7 +41,7 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        names = ("kind", "id", "url", "origin", "plugin", "ack", "state", "detail")
+        names = ("kind", "id", "url", "origin", "plugin", "ack", "role", "state", "detail")
         return {name: getattr(self, name) or None for name in names}
 
 
@@ -62,6 +66,7 @@ class Checked:
                 row.client = plan.client
                 row.plugin = plan.provided.title
                 row.ack = plan.policy.ack.label if plan.policy.ack else ""
+                row.role = plan.policy.role.value
 
 
 class _marked:
@@ -79,13 +84,17 @@ class _marked:
 
 
 def connected(rows: list[Row]) -> int:
-    """Try to reach each consumer, all at once; note how that went, and return how many were not reached."""
+    """
+    Try to reach each consumer, all at once; note how that went, and return how many were not reached.
+
+    Shadows are tried like the others, and do not count.
+    """
 
     async def all_of_them() -> None:
         await asyncio.gather(*(_connect(row, row.client) for row in rows if row.client is not None))
 
     asyncio.run(all_of_them())
-    return sum(row.state == "unreachable" for row in rows)
+    return sum(row.state == "unreachable" and row.role != Role.SHADOW.value for row in rows)
 
 
 async def _connect(row: Row, client: Client) -> None:
@@ -96,7 +105,7 @@ async def _connect(row: Row, client: Client) -> None:
         row.state = "connected"
         row.detail = f"in {(time.monotonic() - since) * 1000:.1f} ms"
     except TimeoutError:
-        row.state, row.detail = "unreachable", f"not within {client.timeout:g} s (timeout=)"
+        row.state, row.detail = "unreachable", f"not within {format_duration(client.timeout)} (timeout=)"
     except DeliveryError as error:
         row.state, row.detail = "unreachable", str(error)
     except Exception as error:  # a plugin's own
@@ -118,6 +127,8 @@ def show(checked: Checked, *, as_json: bool) -> None:
 
 
 def _result(row: Row) -> str:
+    role = f" ({row.role})" if row.role not in ("", Role.REQUIRED.value) else ""
     if not row.detail:
-        return row.state
-    return f"{row.state} {row.detail}" if row.state == "connected" else f"{row.state}: {row.detail}"
+        return row.state + role
+    between = " " if row.state == "connected" else ": "
+    return f"{row.state}{role}{between}{row.detail}"

@@ -19,7 +19,7 @@ from producer_pool.cli.exits import DONE, FAILED
 from producer_pool.cli.memory import keep_freed_memory
 from producer_pool.cli.options import Problems
 from producer_pool.cli.output import JsonPrinter, LinePrinter, log_through
-from producer_pool.cli.report import Snapshot, banner, final_lines, in_json, is_safe, status_line
+from producer_pool.cli.report import Snapshot, banner, ended_well, final_lines, in_json, status_line
 from producer_pool.cli.signals import Stop
 from producer_pool.contract.ports import Listener
 from producer_pool.model.policies import DeliveryPolicy
@@ -150,7 +150,7 @@ class Daemon:
         listeners = [(address, replace(listener.stats)) for address, listener in self._open]
         at = self._loop.time() - self._since
         stats, health = await self._pool.stats(), await self._pool.health()
-        return Snapshot(at, listeners, stats, health, self._spool)
+        return Snapshot(at, listeners, stats, health, self._spool, self._loop.time())
 
     def _tell(self, event: str, now: Snapshot) -> None:
         if self._json is not None:
@@ -175,7 +175,7 @@ class Daemon:
         self._tell("end", now)
         if self._json is not None:
             self._json.finish(_LAST_WORDS)
-        return DONE if all(map(is_safe, now.stats.producers.values())) else FAILED
+        return DONE if ended_well(now) else FAILED
 
     async def _stop_listening(self) -> None:
         await asyncio.gather(*(_read_out(listener) for _, listener in self._open))

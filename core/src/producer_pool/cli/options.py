@@ -18,7 +18,15 @@ from producer_pool.model.errors import ConfigurationError, PluginError
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory
 
-__all__ = ["NO_PRODUCERS", "Problems", "factory_for", "pool_options", "read_settings", "settings_of"]
+__all__ = [
+    "NO_PRODUCERS",
+    "PoolCommand",
+    "Problems",
+    "factory_for",
+    "pool_options",
+    "read_settings",
+    "settings_of",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +35,20 @@ NO_PRODUCERS: Final = (
     "--to tcp://127.0.0.1:9000, or PRODUCER_CONSUMER1=tcp://127.0.0.1:9000 in the environment, "
     "or [producers.consumer1] in a file for --config"
 )
+
+
+class PoolCommand(click.Command):
+    """A command whose consumers are options: who writes a URL alone is told where it goes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = True
+        super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            word = ctx.args[0]
+            # Not shown if it is a URL, which may hold a password.
+            said = "a URL" if ":" in word else repr(word)
+            raise click.UsageError(f"{said} without an option; name a consumer with --to URL", ctx)
+        return ctx.args
 
 
 def pool_options(*, without: Sequence[str] = ()) -> Callable[[F], F]:

@@ -115,13 +115,23 @@ def show(scheme: str, as_json: bool) -> None:
     for part, title in _TITLES.items():
         if part in described:
             print(f"\n{title}")
-            rows = [(one["name"], one["type"], one["default"] or "-", one["help"]) for one in described[part]]
-            print_table(("option", "type", "default", "what it says"), rows)
+            policies = described[part] and described[part][0].get("defaults")
+            rows = [
+                (one["name"], one["type"], *_defaults(one, policies or ()), one["help"])
+                for one in described[part]
+            ]
+            print_table(("option", "type", *(policies or ("default",)), "what it says"), rows)
+
+
+def _defaults(option: dict[str, Any], policies: Iterable[str]) -> list[str]:
+    """Return the default of an option, or that of each policy."""
+    found = [option["defaults"][name] for name in policies] or [option["default"]]
+    return [text or "-" for text in found]
 
 
 def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
-    from producer_pool.contract.options import DELIVERY_OPTIONS, Option, describe
-    from producer_pool.model.policies import DEFAULT_TIMEOUT
+    from producer_pool.contract.options import DELIVERY_OPTIONS, Option, delivery_defaults, describe
+    from producer_pool.model.policies import DEFAULT_TIMEOUT, DeliveryPolicy
     from producer_pool.model.text import format_duration
 
     transport = loaded.transport
@@ -132,7 +142,11 @@ def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
             text = "one attempt: connecting, and reaching the level"
             own.append(Option("timeout", "duration", format_duration(DEFAULT_TIMEOUT), text, False))
         parts["client_options"] = _plain(own)
-        parts["delivery_options"] = _plain(DELIVERY_OPTIONS)
+        relay, direct = map(delivery_defaults, (DeliveryPolicy.relay(), DeliveryPolicy.direct()))
+        parts["delivery_options"] = [
+            {**one, "defaults": {"relay": relay[one["name"]], "direct": direct[one["name"]]}}
+            for one in _plain(DELIVERY_OPTIONS)
+        ]
     if transport.listener is not None:
         kind = transport.listener_options or transport.options
         parts["listener_options"] = _plain(describe(kind) if kind else ())
@@ -141,7 +155,7 @@ def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
 
 _TITLES = {
     "client_options": "A consumer's URL: what concerns the connection",
-    "delivery_options": "A consumer's URL: what concerns the delivery (defaults are the policy's)",
+    "delivery_options": "A consumer's URL: what concerns the delivery, with the defaults of each policy",
     "listener_options": "A listener's URL",
 }
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from producer_pool.model.policies import Role
 from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
 
-__all__ = ["Snapshot", "banner", "final_lines", "in_json", "is_safe", "remained", "status_line"]
+__all__ = ["Snapshot", "banner", "ended_well", "final_lines", "in_json", "is_safe", "remained", "status_line"]
 
 BANNER: Final = 8
 """Lines that the banner has at the most."""
@@ -31,6 +32,8 @@ class Snapshot:
     health: Mapping[str, Health]
     spool: str = ""
     """The folder where messages are stored; empty if there is none."""
+    clock: float = 0.0
+    """The time by the clock that health is told in."""
 
     @property
     def messages(self) -> int:
@@ -52,8 +55,13 @@ def banner(title: str, now: Snapshot) -> list[str]:
 
 
 def _consumer(health: Health) -> str:
-    why = f": {health.last_error}" if health.state is State.DOWN and health.last_error else ""
-    return f"{health.address}  ack {health.ack.label}  {health.state.value}{why}"
+    role = "" if health.role is Role.REQUIRED else f"  {health.role.value}"
+    why = f": {health.reason}" if health.reason else ""
+    return f"{health.address}  ack {health.ack.label}{role}  {health.state.value}{why}"
+
+
+def _with_role(name: str, role: Role) -> str:
+    return name if role is Role.REQUIRED else f"{name} ({role.value})"
 
 
 def _cut(lines: list[str], most: int, what: str) -> list[str]:
@@ -68,14 +76,21 @@ def status_line(now: Snapshot, before: Snapshot) -> str:
     rate = (now.messages - before.messages) / seconds
     parts = [f"in {now.messages:,} messages, {rate:,.0f}/s"]
     if len(now.health) > NAMED:
-        states = Counter(health.state.value for health in now.health.values())
+        counting = {name: one for name, one in now.health.items() if one.role is not Role.SHADOW}
+        states = Counter(health.state.value for health in counting.values())
         counted = ", ".join(f"{count} {state}" for state, count in states.items())
-        down = [name for name, health in now.health.items() if not health.ok][:NAMED]
-        named = f" ({', '.join(down)}{', ...' if states['down'] > len(down) else ''})" if down else ""
-        parts.append(f"{len(now.health)} consumers: {counted}{named}, {_sums(_total(now.stats))}")
+        ill = [name for name, health in counting.items() if not health.ok]
+        more = ", ..." if len(ill) > NAMED else ""
+        named = f" ({', '.join(ill[:NAMED])}{more})" if ill else ""
+        shadows = len(now.health) - len(counting)
+        aside = f", {shadows} shadow{'s' if shadows > 1 else ''}" if shadows else ""
+        parts.append(f"{len(now.health)} consumers: {counted}{named}{aside}, {_sums(_total(now.stats))}")
     else:
         for name, health in now.health.items():
-            parts.append(f"{name} {health.state.value}, {_sums(now.stats.producers[name])}")
+            # A consumer that is down has had its line, with each attempt.
+            told = f" ({health.reason})" if health.state in (State.DEGRADED, State.PAUSED) else ""
+            which = f"{_with_role(name, health.role)} {health.state.value}{told}"
+            parts.append(f"{which}, {_sums(now.stats.producers[name])}")
     if now.stats.storage:
         parts.append(f"spool: {now.stats.storage}")
     return "; ".join(parts)
@@ -108,6 +123,15 @@ def is_safe(stats: ProducerStats) -> bool:
     return remained(stats) == stats.kept
 
 
+def ended_well(now: Snapshot) -> bool:
+    """Whether nothing remained of what was for required producers, but what is stored."""
+    return all(
+        is_safe(stats)
+        for name, stats in now.stats.producers.items()
+        if name not in now.health or now.health[name].role is Role.REQUIRED
+    )
+
+
 def final_lines(now: Snapshot) -> list[str]:
     """Return what is said at the end: one line for each producer."""
     lines = []
@@ -122,7 +146,7 @@ def final_lines(now: Snapshot) -> list[str]:
         if stats.kept:
             all_of_it = "" if is_safe(stats) else f"{stats.kept:,} of them "
             rest += f", {all_of_it}stored in {now.spool}"
-        lines.append(f"{name}: {', '.join(words)}; {rest}")
+        lines.append(f"{_with_role(name, now.health[name].role)}: {', '.join(words)}; {rest}")
     return lines
 
 
@@ -140,13 +164,25 @@ def in_json(event: str, now: Snapshot) -> dict[str, Any]:
             name: {
                 "address": health.address,
                 "state": health.state.value,
+                "reason": health.reason or None,
+                "role": health.role.value,
                 "ack": health.ack.label,
+                "seconds_in_state": round(now.clock - health.since, 3),
+                "seconds_since_delivery": _seconds(now.clock, health.last_delivery),
+                "seconds_to_retry": _seconds(health.next_retry, now.clock),
                 **{field: getattr(now.stats.producers[name], field) for field in _COUNTERS},
                 "error": str(health.last_error) if health.last_error else None,
             }
             for name, health in now.health.items()
         },
     }
+
+
+def _seconds(later: float | None, earlier: float | None) -> float | None:
+    """Return how much later it is; 0 for what is due, None where there is one time only."""
+    if later is None or earlier is None:
+        return None
+    return round(max(later - earlier, 0.0), 3)
 
 
 def _spool(now: Snapshot) -> dict[str, Any] | None:
@@ -169,4 +205,6 @@ _COUNTERS: Final = (
     "connects",
     "breaks",
     "peers",
+    "dead_lettered",
+    "dead_letters_lost",
 )

@@ -9,12 +9,20 @@ from typing import Any
 import click
 
 from producer_pool.cli.exits import CONFIGURATION, explained, leave
-from producer_pool.cli.options import NO_PRODUCERS, Problems, factory_for, pool_options, read_settings
+from producer_pool.cli.options import (
+    NO_PRODUCERS,
+    PoolCommand,
+    Problems,
+    factory_for,
+    pool_options,
+    read_settings,
+)
 
 __all__ = ["log_to_stderr", "run"]
 
 
 @click.command(
+    cls=PoolCommand,
     short_help="Run the daemon: messages in, each to every consumer.",
     epilog="""\b
 Examples:

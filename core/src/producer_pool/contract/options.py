@@ -24,6 +24,7 @@ __all__ = [
     "Option",
     "Size",
     "coerce",
+    "delivery_defaults",
     "delivery_policy",
     "describe",
     "option",
@@ -282,6 +283,30 @@ class _DeliveryOptions:
 
 DELIVERY_OPTIONS: Final = tuple(describe(_DeliveryOptions))
 """The delivery options as documentation prints them; their defaults are those of the policy."""
+
+
+def delivery_defaults(policy: DeliveryPolicy) -> dict[str, str]:
+    """Return what *policy* says of each delivery option, as a URL would say it; empty: nothing."""
+    hints = typing.get_type_hints(_DeliveryOptions, include_extras=True)
+    shown = {}
+    for field in dataclasses.fields(_DeliveryOptions):
+        owner: object = policy
+        name = field.name
+        if name.startswith("retry_"):
+            owner, name = policy.retry, name.removeprefix("retry_")
+        value = getattr(owner, name)
+        if field.name == "ack":
+            value = _AckWord[value.name] if value is not None else _AckWord.BEST
+        if value is None:
+            text = _UNSET.get(field.name, "")
+        else:
+            text = _reader(hints[field.name]).show(value)
+        shown[_kebab(field.name)] = text
+    return shown
+
+
+_UNSET: Final = {"deadline": "timeout", "retry_attempts": "unlimited"}
+"""What None means in a policy, where that is something."""
 
 
 def delivery_policy(query: Mapping[str, str], default: DeliveryPolicy, *, where: str) -> DeliveryPolicy:
