@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import pytest
@@ -21,6 +22,14 @@ def test_numbered_messages(size: int) -> None:
     assert messages[0].startswith(b"00000007 ")
     assert all(message.isascii() and b"\n" not in message for message in messages)
     assert messages == sorted(messages)
+
+
+@pytest.mark.parametrize("size", [400, 4096, 16 * 1024, 64 * 1024, 3 * 1024 * 1024 // 2])
+def test_messages_that_are_compressed(size: int) -> None:
+    """They are hardly shorter, all of them: who counts the bytes of a connection knows what is on its way."""
+    wire = b"".join(numbered(2_000_000 // size + 2, size=size))
+
+    assert len(zlib.compress(wire)) > 0.7 * len(wire)
 
 
 @pytest.mark.parametrize(

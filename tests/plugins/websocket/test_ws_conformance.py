@@ -21,6 +21,14 @@ class TestWsWithEveryMessage(TransportConformance):
     client_options: ClassVar = {"frames": "binary"}
 
 
+class TestWsCompressed(TransportConformance):
+    """Messages that are shorter on the wire, so that more of them are on their way."""
+
+    url = "ws://127.0.0.1:0"
+    client_options: ClassVar = {"compression": "deflate"}
+    listener_options: ClassVar = {"compression": "deflate"}
+
+
 class TestWss(TransportConformance):
     url = "wss://127.0.0.1:0"
 

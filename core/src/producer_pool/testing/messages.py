@@ -5,19 +5,41 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
+from random import Random
+from typing import Final
 
 __all__ = ["difference", "numbered", "shown"]
 
+_NOISE: Final = 1 << 20
+"""Bytes of filler that there are."""
+_APART: Final = 648_059
+"""Bytes of it from the beginning of one message to that of the next: never near one of the last hundreds."""
+
 
 def numbered(count: int, *, size: int = 64, start: int = 0) -> list[bytes]:
-    """Return *count* different messages of *size* bytes, at least 18: number, checksum, and filler."""
+    """
+    Return *count* different messages of *size* bytes, at least 18: number, checksum, and filler.
+
+    They are one line of ASCII each, and hardly shorter when they are compressed, alone or together: what
+    arrives only in part was on its way as a whole.
+    """
+    filler = _filler()
+    if size > _NOISE:
+        filler *= size // _NOISE + 1
     messages = []
     for number in range(start, start + count):
-        head = b"%08d " % number
-        filler = (b"abcdefghijklmnopqrstuvwxyz0123456789 " * (size // 37 + 2))[number % 37 :]
-        body = (head + filler)[: max(size - 9, 9)]
+        begin = number * _APART % _NOISE
+        body = (b"%08d " % number + filler[begin : begin + size])[: max(size - 9, 9)]
         messages.append(b"%b %08x" % (body, zlib.crc32(body)))
     return messages
+
+
+@cache
+def _filler() -> bytes:
+    """Return the filler twice, so that a message can begin anywhere in it."""
+    letters = bytes(range(48, 58)) + bytes(range(65, 91)) + bytes(range(97, 123)) + b" -"
+    return Random(1).randbytes(_NOISE).translate(letters * 4) * 2
 
 
 def difference(sent: Sequence[bytes], received: Sequence[bytes], *, ordered: bool = True) -> str:
