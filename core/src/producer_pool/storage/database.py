@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
@@ -15,7 +14,7 @@ from typing import Final
 
 from producer_pool.model.errors import StorageError
 from producer_pool.storage.positions import Position, Span
-from producer_pool.storage.record import Row, part_nbytes, parts_in
+from producer_pool.storage.record import Row, part_nbytes, parts_in, quoted
 
 __all__ = ["FORMAT", "PAGE", "Database", "Totals"]
 
@@ -83,6 +82,8 @@ class Database:
             self._connection.execute(f"PRAGMA {pragma}").fetchall()
         if not self._one("SELECT count(*) FROM sqlite_master"):
             self._create()
+        if self._one("PRAGMA application_id") != APPLICATION:
+            raise sqlite3.DatabaseError("it is no spool")
         versions = self._one("PRAGMA user_version"), self.meta("format")
         # Two places, so that one damaged byte is not taken for the future.
         if versions[0] == versions[1] and isinstance(versions[1], int) and versions[1] > FORMAT:
@@ -90,8 +91,8 @@ class Database:
                 f"{self.path} has format version {versions[1]}, and this Producer Pool knows {FORMAT}; "
                 "use the version that wrote it, or name another folder"
             )
-        if versions != (FORMAT, FORMAT) or self._one("PRAGMA application_id") != APPLICATION:
-            raise sqlite3.DatabaseError(f"it is no spool: {versions}")
+        if versions != (FORMAT, FORMAT):
+            raise sqlite3.DatabaseError(f"it is no spool of any version: {versions}")
 
     def _create(self) -> None:
         self._connection.executescript(
@@ -202,7 +203,7 @@ class Database:
         chosen, values = "", [after]
         if producer_id is not None:
             chosen = "AND (targets IS NULL OR instr(targets, ?))"
-            values.append(_quoted(producer_id))  # type: ignore[arg-type]
+            values.append(quoted(producer_id))  # type: ignore[arg-type]
         found = self._connection.execute(
             f"SELECT {_COLUMNS} FROM batch WHERE number > ? {chosen} ORDER BY number", values
         )
@@ -266,7 +267,7 @@ class Database:
         row = self._connection.execute(
             "SELECT sum(messages), sum(nbytes), max(number) FROM batch "
             "WHERE targets IS NOT NULL AND instr(targets, ?) AND number > ? AND number <= ?",
-            (_quoted(producer_id), *span),
+            (quoted(producer_id), *span),
         ).fetchone()
         return int(row[0] or 0), int(row[1] or 0), int(row[2] or 0)
 
@@ -348,8 +349,3 @@ class Database:
         ]
         if kept:
             self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", kept)
-
-
-def _quoted(producer_id: str) -> str:
-    """Return *producer_id* as it stands in a list of targets; no other name holds it, quotes and all."""
-    return json.dumps(producer_id)

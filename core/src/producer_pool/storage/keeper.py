@@ -79,6 +79,8 @@ class Keeper:
         self._opened: Final = since_boot()
         self._logged = 0
         """About the bytes in the log."""
+        self._unmeasured = 0
+        """And about those that were written since it was looked how large it all is."""
         self._retry = 0.0
         self._unsynced: float | None = None
         self._untold: float | None = None
@@ -234,6 +236,8 @@ class Keeper:
             # On a full disk, there is room for this in what was kept in reserve.
             self.move_on()
         self._checkpoint()
+        if self._unmeasured > self._spool.size // 16:
+            self._measure()
         return stored
 
     def move_on(self) -> None:
@@ -264,7 +268,9 @@ class Keeper:
             if self._dirty.get(name) is position:
                 del self._dirty[name]
         self._totals = totals
-        self._logged += sum([len(row.payload) + PAGE for row in rows]) + 3 * PAGE
+        nbytes = sum([len(row.payload) + PAGE for row in rows]) + 3 * PAGE
+        self._logged += nbytes
+        self._unmeasured += nbytes
         self._untold = self._untold or now
         self._busy = now
         if rows:
@@ -441,6 +447,7 @@ class Keeper:
         self._measure()
 
     def _measure(self) -> None:
+        self._unmeasured = 0
         nbytes = self._attempt(lambda database: database.nbytes())
         if nbytes is not None:
             self.excess = max(0, nbytes - self._spool.size)

@@ -24,6 +24,7 @@ __all__ = [
     "grouped",
     "part_nbytes",
     "parts_in",
+    "quoted",
     "row_of",
     "stored",
     "targets_of",
@@ -175,7 +176,14 @@ def checked(columns: Sequence[object]) -> Row | None:
 @lru_cache(maxsize=1000)
 def targets_text(producer_ids: tuple[str, ...]) -> str:
     """Write the producers that a batch is for as targets_of() reads them."""
-    return json.dumps(sorted(set(producer_ids)))
+    return f"[{', '.join(map(quoted, sorted(set(producer_ids))))}]"
+
+
+def quoted(producer_id: str) -> str:
+    """Return *producer_id* as it stands in a list of targets: no other name holds it, quotes and all."""
+    inside = json.dumps(producer_id)[1:-1]
+    inside = inside.replace("\\\\", "\\u005c").replace('\\"', "\\u0022")
+    return f'"{inside}"'
 
 
 @lru_cache(maxsize=1000)
