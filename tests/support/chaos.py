@@ -11,7 +11,7 @@ from producer_pool.model.errors import ConnectError, Rejected, SendError
 from producer_pool.model.outcomes import Ack
 from support.fake_clients import hang
 
-__all__ = ["ChaoticClient", "ChaoticPipelinedClient"]
+__all__ = ["ChaoticClient", "ChaoticConsumer", "ChaoticPipelinedClient"]
 
 ERRORS = (
     ConnectError("chaos: refused"),
@@ -23,7 +23,7 @@ ERRORS = (
 )
 
 
-class _Consumer:
+class ChaoticConsumer:
     """What really arrived, and how moody everything on the way is."""
 
     def __init__(self, random: Random, *, calm: float) -> None:
@@ -53,10 +53,10 @@ class ChaoticClient(Client):
 
     protocol_name = "chaos"
 
-    def __init__(self, random: Random, *, calm: float) -> None:
+    def __init__(self, random: Random, *, calm: float, consumer: ChaoticConsumer | None = None) -> None:
         self.address = "chaos:plain"
         self.timeout = random.choice([0.5, 5.0])
-        self.consumer = _Consumer(random, calm=calm)
+        self.consumer = consumer or ChaoticConsumer(random, calm=calm)
 
     async def connect(self) -> None:
         await self.consumer.maybe_fail()
@@ -88,10 +88,10 @@ class ChaoticPipelinedClient(PipelinedClient):
 
     protocol_name = "chaos"
 
-    def __init__(self, random: Random, *, calm: float) -> None:
+    def __init__(self, random: Random, *, calm: float, consumer: ChaoticConsumer | None = None) -> None:
         self.address = "chaos:pipelined"
         self.timeout = random.choice([0.5, 5.0])
-        self.consumer = _Consumer(random, calm=calm)
+        self.consumer = consumer or ChaoticConsumer(random, calm=calm)
         self._signals: list[ClientSignals] = []
         self._open = False
         self._given: list[bytes] = []

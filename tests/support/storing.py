@@ -94,10 +94,17 @@ class FakeStore:
         self.trouble: str | None = None
         self.closed = False
         self.reads = 0
+        self.committed: set[bytes] = set()
+        """Messages that were stored."""
+        self.refused: set[bytes] = set()
+        """Messages that could not be stored."""
+        self.skipped: set[tuple[str, bytes]] = set()
+        """For whom which messages were passed over, because they were too many, too old, or damaged."""
         self._crowd = crowd
         self._waiting = 0
         self._queue: deque[Callable[[], None]] = deque()
         self._moved: dict[str, int] = {}
+        self._changed: Callable[[], None] = lambda: None
         self._joined: dict[str, int] = {}
         self._missing: dict[str, list[Row]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -117,6 +124,7 @@ class FakeStore:
         """Have a row be damaged."""
         row = self.disk.rows.pop(number)
         for name in row.targets:
+            self.skipped.update((name, message) for message in row.messages)
             self._missing.setdefault(name, []).append(row)
 
     def change(self, *, excess: int | None = None) -> None:
@@ -168,6 +176,7 @@ class FakeStore:
                 row = Row(self.disk.last, tuple(batch.messages), names, accepted)
                 self.disk.rows[row.number] = row
                 self._write_cursors()
+            (self.committed if self.fault is None else self.refused).update(batch.messages)
             trouble, self.trouble = self.trouble, self.fault
             self._weigh(-batch.cost)
             if trouble != self.trouble:
@@ -249,6 +258,7 @@ class FakeStore:
             upto = row.number
             messages += len(row.messages)
             size += row.size
+            self.skipped.update((producer_id, message) for message in row.messages)
         done(upto, messages, size)
 
     def _ask(self, work: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from producer_pool.contract.ports import Client, Intake
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import AsyncReceipt
+from producer_pool.delivery.store import Store
 from producer_pool.delivery.submitlog import SubmitLog
 from producer_pool.entrance import Entrance, opened
 from producer_pool.model.errors import ForkedPool, PoolClosed, UsageError
@@ -19,6 +20,7 @@ from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool, checked_limits, checked_spool
 from producer_pool.model.stats import Health, PoolStats
 from producer_pool.toolkit.forks import keep_from_children
+from producer_pool.watchdog import LoopWatch
 
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory
@@ -61,6 +63,7 @@ class AsyncProducerPool:
         self._entrance = Entrance(SubmitLog(self._wake, AsyncReceipt), policy, factory)
         self._entrance.log.stores = self._spool is not None
         self._engine: Engine | None = None
+        self._watch: LoopWatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._gone = asyncio.Event()
@@ -285,6 +288,8 @@ class AsyncProducerPool:
                 await engine.aclose(seconds)
                 await self._entrance.close_letters()
         finally:
+            if self._watch is not None:
+                self._watch.end()
             self._gone.set()
 
     async def __aenter__(self) -> Self:
@@ -315,12 +320,16 @@ class AsyncProducerPool:
             self._loop = loop
             # A forked child that ends cancels the tasks: what they wait for must stay in the parent's epoll.
             keep_from_children(*filter(None, [getattr(loop, "_selector", None)]), poller=True)
-            self._engine = Engine(self.limits, opened(self._spool))
+            self._engine = Engine(self.limits, self._open_store())
             self._engine.on_blocked.append(self._tell_blocked)
+            self._watch = LoopWatch(loop, self.limits.watchdog)
             self._entrance.announce(self._engine, self)
         elif self._loop is not loop:
             raise UsageError("this pool belongs to another event loop; make one in each asyncio.run()")
         return self._engine
+
+    def _open_store(self) -> Store | None:
+        return opened(self._spool)
 
     def _known(self) -> Engine:
         """Return the engine, also when the pool is closed: it can still be asked."""

@@ -86,10 +86,15 @@ class Engine:
         self._set_blocked(producer_id, False)
         ending = self._loop.create_task(self._end(producer, drain), name=f"remove {producer_id}")
         self._leaving[producer] = ending
-        ending.add_done_callback(lambda _: self._leaving.pop(producer))
+        ending.add_done_callback(lambda _: self._forget(producer))
         if gone is not None:
             ending.add_done_callback(lambda _: gone())
         return asyncio.shield(ending)
+
+    def _forget(self, producer: Producer) -> None:
+        del self._leaving[producer]
+        if self._ahead is not None:
+            self._ahead.forget(producer)
 
     async def _end(self, producer: Producer, drain: float, *, keep: bool = False) -> None:
         """Close a producer. What is left of it stays in the store, if there is one, with *keep*."""
@@ -107,7 +112,7 @@ class Engine:
                 await producer.aclose()
             finally:
                 if isinstance(way, Lane) and self._ahead is not None:
-                    self._ahead.end(way, keep=keep)
+                    await self._ahead.end(way, keep=keep)
                     left -= way.kept
                     if way.kept:
                         log.info("%s: %d messages stay in the spool", producer.id, way.kept)
@@ -329,8 +334,10 @@ class Engine:
         """
         there = (*self._producers.values(), *self._leaving)
         producers = [producer for producer in there if producer.policy.role is not Role.SHADOW]
-        await self._together([self._way(producer).drain() for producer in producers], wait)
-        return all(self._counters(producer).pending_bytes == 0 for producer in producers)
+        ways = [self._way(producer) for producer in producers]
+        await self._together([way.drain() for way in ways], wait)
+        idle = all(way.idle for way in ways if isinstance(way, Lane))
+        return idle and all(producer.outbox.empty for producer in producers)
 
     async def aclose(self, drain: float) -> None:
         """
@@ -353,18 +360,18 @@ class Engine:
                         await self._ahead.aclose(2 * CLOSING)
 
     async def _close_producers(self, drain: float) -> None:
-        leaving = list(self._leaving)
-        there = self._producers.values()
+        leaving = [self._way(producer) for producer in self._leaving]
+        there = list(self._producers.values())
         tasks = [self._loop.create_task(self._end(each, drain, keep=True)) for each in there]
         tasks += self._leaving.values()
         if not tasks:
             return
-        hurry = [self._loop.call_later(drain, self._way(producer).give_up) for producer in leaving]
+        hurry = [self._loop.call_later(drain, way.give_up) for way in leaving]
         try:
             await asyncio.wait(tasks, timeout=drain + 2.5 * CLOSING)
         finally:
             for handle in hurry:
                 handle.cancel()
-            for producer in (*leaving, *self._producers.values()):
-                self._way(producer).give_up()
+            for way in (*leaving, *map(self._way, there)):
+                way.give_up()
             await asyncio.wait(tasks, timeout=2 * CLOSING)

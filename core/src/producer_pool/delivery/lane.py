@@ -19,6 +19,7 @@ from producer_pool.delivery.reader import Reader
 from producer_pool.delivery.store import Store
 from producer_pool.delivery.tally import Awaited, PageReadBack, Tally, record, tally_of
 from producer_pool.delivery.unstored import Unstored, UnstoredBatch
+from producer_pool.delivery.waiters import Waiters
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled, DeadlineExceeded, DeliveryError, Full, Lost
 from producer_pool.model.outcomes import Outcome
@@ -83,7 +84,7 @@ class Lane:
         self.stopped = self._given_up = False
         self._kept = 0
         """Cancelled messages that stay in the store, and were never handed over."""
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters = Waiters()
         producer.on_blocked = self._outbox_blocked
         if self.behind:
             self.act_soon()
@@ -96,7 +97,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether nothing is left that has not come into the outbox."""
-        return not self.behind and not self._queued
+        return (not self.behind or self.stopped) and not self._queued
 
     @property
     def size(self) -> int:
@@ -198,6 +199,8 @@ class Lane:
     def _left_queue(self, batch: Batch) -> None:
         self._queued -= len(batch)
         self._queued_size -= stored_size(batch)
+        if self.stopped:
+            self._wake()
 
     def _fits_unstored(self, cost: int) -> bool:
         """Apply the overflow policy to what waits in memory behind the store; say whether *cost* fits."""
@@ -428,14 +431,13 @@ class Lane:
             await self.producer.drain()
             if self._is_drained():
                 return
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
             self.act_soon()
-            try:
-                await waiter
-            finally:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+            await self._waiters.wait()
+
+    async def arrived(self) -> None:
+        """Once it is stopped, wait until nothing for it is on its way into the store any more."""
+        while self._queued:
+            await self._waiters.wait()
 
     def _is_drained(self) -> bool:
         return self._given_up or (self.idle and self._outbox.empty)
@@ -443,10 +445,7 @@ class Lane:
     def _wake(self) -> None:
         """Wake who drains: there is something in the outbox to wait for, or nothing at all."""
         if self._given_up or self.idle or not self._outbox.empty:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._waiters.wake()
 
     def give_up(self) -> None:
         """Let nobody wait for what lies in the store any more."""

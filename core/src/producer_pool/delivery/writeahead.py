@@ -8,11 +8,13 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from producer_pool.delivery.containment import CLOSING
 from producer_pool.delivery.lane import Lane, Shared
 from producer_pool.delivery.page import Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.store import Store
 from producer_pool.delivery.tally import Tally
+from producer_pool.delivery.waiters import Waiters
 from producer_pool.model.batch import Batch
 from producer_pool.model.loglimit import LogLimit
 
@@ -52,7 +54,7 @@ class WriteAhead:
         self._ways: dict[Producer, Lane] = {}
         """Those, and those of producers that are being removed."""
         self._rows: deque[_Row] = deque()
-        self._flushed = asyncio.Event()
+        self._flushed = Waiters()
         self._closed = False
         self.unstored = 0
         """Messages that could not be stored."""
@@ -88,11 +90,23 @@ class WriteAhead:
         """Let nothing new go to a producer."""
         del self._lanes[producer.id]
 
-    def end(self, lane: Lane, *, keep: bool) -> None:
+    async def end(self, lane: Lane, *, keep: bool) -> None:
         """Be told that a producer is closed. Without *keep*, nothing is kept for it any more."""
         lane.end()
-        if not keep and self._ways.pop(lane.producer, None) is not None:
+        if keep:
+            return
+        try:
+            # Another of this id must not find what was for this one, and is still on its way.
+            async with asyncio.timeout(CLOSING):
+                await lane.arrived()
+        except TimeoutError:
+            pass  # The disk does not answer; to leave is its next task.
+        finally:
             self._store.leave(lane.producer.id)
+
+    def forget(self, producer: Producer) -> None:
+        """Be told that nobody asks for the lane of a producer any more: it was removed."""
+        del self._ways[producer]
 
     # -- taking in ---------------------------------------------------------------------------------
 
@@ -151,7 +165,7 @@ class WriteAhead:
         # Where it lies in the store only, it is not to be in memory. An outbox that has it holds the batch.
         page.batch = None
         if not self._rows:
-            self._flushed.set()
+            self._flushed.wake()
 
     # -- what the store tells ----------------------------------------------------------------------
 
@@ -206,7 +220,6 @@ class WriteAhead:
         try:
             async with asyncio.timeout(wait):
                 while self._rows:
-                    self._flushed.clear()
                     await self._flushed.wait()
         except TimeoutError:
             count = sum(len(row.batch) for row in self._rows)
