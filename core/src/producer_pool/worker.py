@@ -21,6 +21,7 @@ from producer_pool.entrance import Entrance, opened
 from producer_pool.lending import LendingLoop, Turn
 from producer_pool.model.errors import ForkedPool, PoolClosed, StorageError
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
+from producer_pool.watchdog import LoopWatch
 
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory
@@ -234,6 +235,7 @@ class Worker:
         submits.insiders.add(threading.get_ident())
         engine = self.engine = Engine(self.limits, store)
         engine.on_blocked.append(self._tell_blocked)
+        watch = LoopWatch(self._loop, self.limits.watchdog, submits.insiders)
         self._pool = pool
         self.entrance.announce(engine, pool())
         self._ready.set()
@@ -244,6 +246,7 @@ class Worker:
         await engine.aclose(self._drain)
         self._process()
         await self.entrance.close_letters()
+        watch.end()
 
     def add(self, producer: Producer) -> None:
         """Have the engine take on a producer."""

@@ -46,7 +46,7 @@ def test_two_named_policies() -> None:
 def test_defaults() -> None:
     """The bounds that the documentation states."""
     assert DeliveryPolicy().buffer == 64 * 2**20
-    assert (Limits().buffer, Limits().drain) == (256 * 2**20, 10)
+    assert (Limits().buffer, Limits().drain, Limits().watchdog) == (256 * 2**20, 10, math.inf)
     assert (Retry().backoff, Retry().max_backoff, Retry().stable) == (0.1, 30, 10)
 
 

@@ -58,6 +58,7 @@ class Link:
 
         *on_stall* is told why nothing moves, and, with an empty text, that it moves again.
         """
+        self.producer_id = outbox.producer_id
         self.ack = ack
         self.probing = careful
         """Whether the one message has not arrived yet."""
@@ -365,4 +366,4 @@ class Link:
         self.broken(SendError(f"{self._name()}: fault in the client: it {what}"))
 
     def _name(self) -> str:
-        return address_of(self._client, self._outbox.producer_id)
+        return address_of(self._client, self.producer_id)

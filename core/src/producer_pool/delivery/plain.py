@@ -34,6 +34,7 @@ class PlainLink:
 
         *on_stall* is told why nothing moves, and, with an empty text, that it moves again.
         """
+        self.producer_id = outbox.producer_id
         self._client = client
         self._outbox = outbox
         self._on_stall = on_stall

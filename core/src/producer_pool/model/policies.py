@@ -196,13 +196,18 @@ class Limits:
     """Bytes of all batches together, each counted once however many producers hold it."""
     drain: float = 10.0
     """Seconds that closing may wait for what is queued."""
+    watchdog: float = math.inf
+    """Seconds for which one call may hold up all of the pool before the log says whose code it is in;
+    ``math.inf``: nobody looks."""
 
     def __post_init__(self) -> None:
-        _check_numbers(buffer=self.buffer, drain=self.drain)
+        _check_numbers(buffer=self.buffer, drain=self.drain, watchdog=self.watchdog)
         if self.buffer < 1:
             raise ConfigurationError("the pool's buffer must be at least 1 byte")
         if not self.drain >= 0:
             raise ConfigurationError("drain must not be negative")
+        if not self.watchdog > 0:
+            raise ConfigurationError("watchdog must be above 0 seconds")
 
 
 @dataclass(frozen=True, slots=True)

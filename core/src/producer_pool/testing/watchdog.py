@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
 
-from producer_pool.testing.whereabouts import of_thread, where
+from producer_pool.model.whereabouts import of_thread, where
 
 __all__ = ["Watchdog"]
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from producer_pool.testing.whereabouts import of_coroutine, of_thread, where
+from producer_pool.model.whereabouts import of_coroutine, of_thread, where
 
 HERE = "/".join(Path(__file__).parts[-2:])
 
