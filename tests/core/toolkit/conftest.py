@@ -45,6 +45,7 @@ def small() -> Iterator[Consumer]:
 async def link(request: pytest.FixtureRequest, consumer: Consumer) -> AsyncIterator[Connected]:
     made = await connected(consumer, request.param)
     yield made
+    made.peer.close()  # else the client would wait for that
     await made.client.aclose()
 
 
@@ -53,6 +54,7 @@ async def narrow(request: pytest.FixtureRequest, small: Consumer) -> AsyncIterat
     """Return a client of a consumer that does not take much."""
     made = await connected(small, request.param)
     yield made
+    made.peer.close()  # else the client would wait for that
     await made.client.aclose()
 
 

@@ -156,7 +156,8 @@ async def test_not_delivered(delivered: Running, caplog: pytest.LogCaptureFixtur
 
     assert await receive_all(client) == b"2\n"
     (line,) = lines_of(caplog)
-    assert f"tcp://127.0.0.1:{client.getsockname()[1]}: of 2 messages, some were not delivered" in line
+    sender = f"tcp://127.0.0.1:{client.getsockname()[1]}"
+    assert f"{sender}: not acknowledged, and the connection closed: of 2 messages, some were not" in line
     assert delivered.stats.connections == 0
 
 

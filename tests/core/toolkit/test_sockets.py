@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConnectError
 from producer_pool.toolkit import sockets
 from producer_pool.toolkit.resolver import Address
-from producer_pool.toolkit.sockets import TcpDialer, TcpOptions, part, reset
-from support.streams import Consumer, is_reset, receive_all, send, until
+from producer_pool.toolkit.sockets import Ending, TcpDialer, TcpOptions, part, reset
+from support.streams import Consumer, is_reset, receive, receive_all, send, until
 
 
 def _dialer(url: str) -> TcpDialer:
@@ -250,9 +251,37 @@ async def test_parting_from_one_that_never_ends() -> None:
     """The wait is bounded, and the socket is closed."""
     with Consumer() as consumer:
         ours, _ = await _pair(consumer)
-        await part(ours, 0.01)
 
+        assert await part(ours, 0.01) is Ending.UNKNOWN
         assert ours.fileno() == -1
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+async def test_parting_from_one_that_closes(reads: bool, first: bool) -> None:
+    """Its end tells whether it had read everything, whoever ended first; not waited for, nobody knows."""
+    with Consumer() as consumer:
+        for linger in (5, 0):
+            ours, theirs = await _pair(consumer)
+            ours.send(b"x" * 1000)
+            await until(lambda theirs=theirs: theirs.recv(1000, socket.MSG_PEEK))  # type: ignore[misc]
+            if reads:
+                await receive(theirs, 1000)
+            if first:
+                theirs.close()
+                await until(lambda ours=ours: _has_ended(ours))  # type: ignore[misc]
+            parting = asyncio.ensure_future(part(ours, linger))
+            await asyncio.sleep(0)
+            theirs.close()
+
+            known = Ending.CLEAN if reads else Ending.RESET
+            assert await parting is (known if linger else Ending.UNKNOWN)
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    poller = select.poll()
+    poller.register(sock, select.POLLRDHUP)
+    return bool(poller.poll(0))
 
 
 async def test_parting_cut_short() -> None:

@@ -296,8 +296,7 @@ class Acknowledging(Silence):
                     break
                 return (
                     f"of {first.end - debt.answered} messages, some were not delivered to a producer that is "
-                    "required; they are not acknowledged, and the connection is closed, so that the sender "
-                    "keeps them; see dead-letters= and role= of that producer"
+                    "required; their sender keeps them; see dead-letters= and role= of that producer"
                 )
             batches.popleft()
             debt.cost -= first.cost

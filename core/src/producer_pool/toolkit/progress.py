@@ -34,6 +34,8 @@ class Progress(ABC):
 
     note: bool = False
     """Whether sending() and sent() want to be called."""
+    read: bool = False
+    """Whether the other side's program has read what is acknowledged."""
 
     def sending(self) -> None:  # noqa: B027 - called only if `note` asks for it
         """Be told, directly before a send."""
@@ -99,6 +101,7 @@ class UnixProgress(Progress):
     """
 
     note = True
+    read = True
 
     __slots__ = (
         "_answer",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import enum
 import errno
 import os
 import socket
@@ -20,6 +22,7 @@ from producer_pool.toolkit.resolver import Address, resolve
 
 __all__ = [
     "Dialer",
+    "Ending",
     "TcpDialer",
     "TcpOptions",
     "look_up",
@@ -222,7 +225,18 @@ def reset(sock: socket.socket) -> None:
         sock.close()
 
 
-async def part(sock: socket.socket, linger: float) -> None:
+class Ending(enum.Enum):
+    """What the other side did when it was told that nothing follows."""
+
+    CLEAN = "clean"
+    """It ended, too: so it has read everything. A kernel resets what is closed with bytes unread."""
+    RESET = "reset"
+    """It closed before it had read everything, or it died."""
+    UNKNOWN = "unknown"
+    """It did not end in time, or was not waited for."""
+
+
+async def part(sock: socket.socket, linger: float) -> Ending:
     """
     Close in good order: all that was written still goes out, then the other side sees a clean end.
 
@@ -230,29 +244,36 @@ async def part(sock: socket.socket, linger: float) -> None:
     other side has not read yet (RFC 2525, 2.17). So wait up to *linger* seconds for its end, and
     throw away what it says until then. If cancelled, the socket is closed at once.
     """
+    ending = None
     try:
-        sock.shutdown(socket.SHUT_WR)
-        if linger and not _discard(sock):
+        with contextlib.suppress(OSError):  # it is gone already; how, reading it tells
+            sock.shutdown(socket.SHUT_WR)
+        if linger:
+            ending = _discard(sock)
             async with asyncio.timeout(linger):
-                while not _discard(sock):
+                while ending is None:
                     await wait_readable(sock)
-    except (OSError, TimeoutError):
-        pass  # it is gone already, or it does not end
+                    ending = _discard(sock)
+    except TimeoutError:
+        pass
     finally:
         sock.close()
+    return ending or Ending.UNKNOWN
 
 
-def _discard(sock: socket.socket) -> bool:
-    """Throw away what came in, a bounded part of it. Return whether the other side has ended."""
+def _discard(sock: socket.socket) -> Ending | None:
+    """Throw away what came in, a bounded part of it. Return how the other side has ended, if it has."""
     try:
         for _ in range(64):
             if not sock.recv_into(_SCRATCH):
-                return True
+                return Ending.CLEAN
     except (BlockingIOError, InterruptedError):
-        pass
+        return None
+    except ConnectionResetError:
+        return Ending.RESET
     except OSError:
-        return True
-    return False
+        return Ending.UNKNOWN
+    return None
 
 
 def shown_address(host: str, port: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import select
 import socket
 import ssl
@@ -24,16 +25,18 @@ from producer_pool.toolkit.handshake import Dialogue, shake_hands
 from producer_pool.toolkit.ledger import Ledger, same_plaintext
 from producer_pool.toolkit.misfits import stream_misfits
 from producer_pool.toolkit.progress import Progress
-from producer_pool.toolkit.sockets import Dialer, part, reset, why
+from producer_pool.toolkit.sockets import Dialer, Ending, part, reset, why
 from producer_pool.toolkit.tls import ClientTls, why_tls
 from producer_pool.toolkit.tls_layer import TlsLayer, whole_plaintext
 
 __all__ = ["StreamClient", "StreamClientOptions"]
 
+_log = logging.getLogger(__name__)
+
 _READS: Final = 4
 """Reads of what a consumer says, in one turn of the loop."""
 _LINGER: Final = 0.5
-"""Seconds that closing waits for the end of a consumer that talks."""
+"""Seconds that closing waits for the end of a consumer, if that talks, or may have something unread."""
 _GONE: Final = getattr(select, "POLLRDHUP", select.POLLIN) | select.POLLHUP | select.POLLERR
 _OF_TIMEOUT: Final = 0.95
 """Of the time for an attempt: so that this client says what took too long, before its Producer does."""
@@ -428,6 +431,7 @@ class StreamClient(PipelinedClient):
         ledger = self._ledger
         inside = bool(self._tail) and ledger.splits(ledger.position - len(self._tail))
         lost = self._lost is not None
+        may_be_unread = not lost and self._may_be_unread()
         self._loop.remove_reader(sock)
         self._loop.remove_writer(sock)
         self._open = False
@@ -439,7 +443,20 @@ class StreamClient(PipelinedClient):
         else:
             if not self._tail:
                 self._say_farewell(sock)
-            await part(sock, _LINGER if self._heard else 0.0)
+            ending = await part(sock, _LINGER if self._heard or may_be_unread else 0.0)
+            if may_be_unread and ending is Ending.RESET:
+                _log.warning(
+                    "%s: the consumer closed its last connection before it had read everything: what its "
+                    "kernel had acknowledged is lost; use ack=app if it can acknowledge itself",
+                    self.address,
+                )
+
+    def _may_be_unread(self) -> bool:
+        """Whether all messages count as delivered, though only a kernel has spoken for the consumer."""
+        progress = self._progress
+        if progress is None or progress.read or self._signals is None or self._signals.ack is not Ack.KERNEL:
+            return False
+        return 0 < self._ledger.taken == self._last_settled.confirmed
 
     def _say_farewell(self, sock: socket.socket) -> None:
         words = self.farewell()

@@ -460,7 +460,7 @@ class StreamListener(Listener):
     def discharge(self, connection: Connection, fault: str) -> None:
         """Close a connection: nothing is owed to it, or nothing more can be given, because of a *fault*."""
         if fault:
-            self._say("unacknowledged", f"{connection.origin}: {fault}")
+            self._say("owed", f"{connection.origin}: not acknowledged, and the connection closed: {fault}")
         self._close(connection)
 
     # -- time, and what is said --------------------------------------------------------------------
