@@ -1,6 +1,7 @@
 """Spools under test: on a loop, with what they said; and what is asked of their files."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from producer_pool.model.stored import Backlog, StoredBatch
 from producer_pool.storage.spool import SpoolStore
 from support.waiting import BOUND
 
-__all__ = ["Desk", "flip", "messages_of", "numbers_in"]
+__all__ = ["Desk", "flip", "messages_of", "numbers_in", "scribble"]
 
 T = TypeVar("T")
 
@@ -112,6 +113,12 @@ def flip(path: Path, offset: int, mask: int = 1) -> None:
         byte = file.read(1)[0]
         file.seek(offset)
         file.write(bytes([byte ^ mask]))
+
+
+def scribble(path: Path, size: int = 100) -> None:
+    """Overwrite the beginning of a file."""
+    with path.open("r+b") as file:
+        file.write(os.urandom(size))
 
 
 def numbers_in(folder: Path) -> list[int]:

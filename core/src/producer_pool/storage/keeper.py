@@ -305,6 +305,7 @@ class Keeper:
 
     def _reserve_numbers(self, number: int) -> None:
         before, self._state.ceiling = self._state.ceiling, number + BLOCK
+        self._state.positions = dict(self.positions)
         try:
             self._state_file.write(self._state, durably=True)
         except OSError:

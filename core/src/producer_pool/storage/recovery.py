@@ -62,8 +62,11 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
             )
         folder.set_aside()
         return _new(folder, sync, state.positions)
+    if gone := lost_commits(folder.wal):
+        # Before SQLite sees it: a log with a damaged head is nothing to it, and is removed.
+        return replace_database(folder, sync, state, f"its log is damaged in front of {gone} transactions")
     try:
-        return _opened(folder, sync, log_size)
+        return _opened(folder, sync)
     except sqlite3.Error as error:
         fault = fault_of(error)
         if fault is Fault.UNUSABLE:
@@ -75,12 +78,9 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
         return replace_database(folder, sync, state, str(error))
 
 
-def _opened(folder: Folder, sync: float, log_size: int) -> Recovered:
-    gone = lost_commits(folder.wal) if log_size else 0
+def _opened(folder: Folder, sync: float) -> Recovered:
     database = Database(folder.database, sync)
     try:
-        if gone:
-            raise sqlite3.DatabaseError(f"its log is damaged in front of {gone} transactions")
         if not database.quick_check(CHECK_SECONDS):
             raise sqlite3.DatabaseError("its pages do not fit together")
         positions = database.positions()
@@ -159,6 +159,8 @@ def replace_database(
 
 def _positions(folder: Folder, state: State) -> dict[str, Position] | None:
     """Return who is done with what, as far as it can be read; None: it cannot."""
+    if not _size(folder.database) or lost_commits(folder.wal):
+        return state.positions or None  # SQLite must not see it: see above.
     try:
         database = Database(folder.database, math.inf)
     except (sqlite3.Error, OSError):
