@@ -1,0 +1,291 @@
+"""What is done when the disk fails: nothing raises, what is wrong is said, and it goes on by itself."""
+
+import errno
+import math
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from producer_pool.model.batch import Batch
+from producer_pool.model.policies import Spool
+from producer_pool.model.stored import StoredBatch, stored_size
+from producer_pool.storage import keeper as module
+from producer_pool.storage.database import Database
+from producer_pool.storage.folder import Folder
+from producer_pool.storage.keeper import Keeper
+from producer_pool.storage.record import Pending
+from producer_pool.storage.state import read_state
+
+MiB = 1024 * 1024
+
+
+def failure(code: int, text: str = "it failed") -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+class Clock:
+    """The time, which passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return 1e9
+
+
+class Disk:
+    """Makes one method of the database fail, so many times."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    def fails(self, method: str, error: Exception, times: int = 1) -> None:
+        left = times
+        whole: Callable[..., object] = getattr(Database, method)
+
+        def failing(database: Database, *arguments: object) -> object:
+            nonlocal left
+            if left > 0:
+                left -= 1
+                raise error
+            return whole(database, *arguments)
+
+        self._patch.setattr(Database, method, failing)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def keeper(tmp_path: Path, clock: Clock) -> Iterator[Keeper]:
+    folder = Folder(tmp_path)
+    keeper = Keeper(folder, Spool(tmp_path, sync=0.5))
+    keeper.join("a", 0)
+    yield keeper
+    keeper.close()
+
+
+def put(keeper: Keeper, number: int, size: int = 10) -> bool:
+    batch = Batch.of([b"%06d" % number * (size // 6 + 1)])
+    return keeper.store([Pending(number, batch.form, 1, stored_size(batch), None, "", 0.0)])
+
+
+def numbers(keeper: Keeper, after: int = 0) -> list[int]:
+    found = keeper.read("a", after, 1 << 30)
+    assert found is not None
+    batches: list[StoredBatch] = found[0]
+    assert not found[2].messages
+    return [one.number for one in batches]
+
+
+def aside(keeper: Keeper) -> list[str]:
+    return [path.name for path in keeper.folder.set_aside_before()]
+
+
+def test_full_disk(keeper: Keeper, disk: Disk, clock: Clock) -> None:
+    """What does not fit is refused at once, where producers are is still written, and room is noticed."""
+    put(keeper, 1)
+    keeper.move("a", 1)
+    disk.fails("insert", failure(sqlite3.SQLITE_FULL))
+
+    assert not put(keeper, 2)
+    assert "is full" in (keeper.trouble or "")
+    assert "make room, it goes on by itself" in (keeper.trouble or "")
+    assert not keeper.folder.reserve.exists()
+    assert not put(keeper, 3)  # without asking the disk
+    clock.now += module.RETRY
+    keeper.tick(clock.now)
+    assert keeper.trouble is None
+    assert keeper.folder.reserve.exists()
+    assert put(keeper, 4)
+    assert aside(keeper) == []
+    assert numbers(keeper) == [4]
+
+
+def test_full_for_longer(keeper: Keeper, disk: Disk, clock: Clock) -> None:
+    """It is tried again every second, and no more often."""
+    disk.fails("commit", failure(sqlite3.SQLITE_FULL), times=4)
+    attempts = 0
+    assert not put(keeper, 1)
+    while keeper.trouble is not None:
+        due = keeper.due()
+        assert due is not None
+        assert due - clock.now == pytest.approx(module.RETRY)
+        clock.now = due
+        keeper.tick(due)
+        attempts += 1
+
+    assert 2 <= attempts <= 4
+    assert put(keeper, 2)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
+def test_not_to_be_trusted(keeper: Keeper, disk: Disk, code: int) -> None:
+    """A failed fsync is not tried again on that file: what is in it goes into a new one, the batch too."""
+    for number in (1, 2):
+        put(keeper, number, 100_000)
+    disk.fails("commit", failure(code))
+
+    assert put(keeper, 3)
+    assert keeper.trouble is None
+    assert numbers(keeper) == [1, 2, 3]
+    assert aside(keeper) == ["spool.db.damaged-1"]
+
+
+def test_own_sync_fails(keeper: Keeper, disk: Disk, clock: Clock) -> None:
+    """What was told to be stored is written once more, elsewhere."""
+    put(keeper, 1)
+    disk.fails("sync_log", OSError(errno.EIO, "Input/output error"))
+    clock.now += 0.5
+    keeper.tick(clock.now)
+
+    assert aside(keeper) == ["spool.db.damaged-1"]
+    assert numbers(keeper) == [1]
+    assert put(keeper, 2)
+
+
+def test_synced_in_time(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """With an interval, what was committed is synced when it is over, and nothing is synced in vain."""
+    synced = []
+    monkeypatch.setattr(Database, "sync_log", lambda database: synced.append(clock.now))
+    began = clock.now
+    put(keeper, 1)
+    clock.now += 0.2
+    put(keeper, 2)
+    while (due := keeper.due()) is not None:
+        clock.now = due
+        keeper.tick(due)
+
+    assert synced == [began + 0.5]
+
+
+def test_cannot_be_written(keeper: Keeper, disk: Disk, clock: Clock) -> None:
+    """The file is closed, and opened again until that works; nothing is set aside."""
+    put(keeper, 1)
+    disk.fails("commit", failure(sqlite3.SQLITE_IOERR_WRITE, "disk I/O error"))
+
+    assert not put(keeper, 2)
+    assert keeper.read("a", 0, 100) is None
+    assert "cannot be written (disk I/O error)" in (keeper.trouble or "")
+    clock.now += module.RETRY
+    keeper.tick(clock.now)
+    assert keeper.trouble is None
+    assert numbers(keeper) == [1]
+    assert put(keeper, 3)
+    assert aside(keeper) == []
+
+
+def test_no_new_one_can_be_made(
+    keeper: Keeper, disk: Disk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one stays where it is, and the attempt is repeated."""
+    put(keeper, 1)
+    disk.fails("commit", failure(sqlite3.SQLITE_IOERR_FSYNC))
+    replace = module.replace_database
+    monkeypatch.setattr(module, "replace_database", raiser(OSError(errno.EROFS, "Read-only file system")))
+
+    assert not put(keeper, 2)
+    assert "could not be replaced (Read-only file system)" in (keeper.trouble or "")
+    monkeypatch.setattr(module, "replace_database", replace)
+    clock.now += module.RETRY
+    keeper.tick(clock.now)
+    assert keeper.trouble is None
+    assert numbers(keeper) == [1]
+    assert aside(keeper) == ["spool.db.damaged-1"]
+
+
+def raiser(error: Exception) -> Callable[..., object]:
+    def function(*arguments: object, **options: object) -> object:
+        raise error
+
+    return function
+
+
+def test_damage_is_found_when_reading(keeper: Keeper, disk: Disk) -> None:
+    """The database is replaced, and the reading goes on in the new one."""
+    for number in (1, 2):
+        put(keeper, number)
+    disk.fails("rows", failure(sqlite3.SQLITE_CORRUPT))
+
+    assert numbers(keeper) == [1, 2]
+    assert aside(keeper) == ["spool.db.damaged-1"]
+
+
+def test_damage_without_end(keeper: Keeper, disk: Disk, clock: Clock) -> None:
+    """A disk on which everything fails is tried again later, and not for ever at once."""
+    put(keeper, 1)
+    disk.fails("commit", failure(sqlite3.SQLITE_CORRUPT), times=1000)
+    assert not put(keeper, 2)
+
+    assert keeper.trouble is not None
+    assert len(aside(keeper)) <= 2
+
+
+def test_log_does_not_grow(keeper: Keeper) -> None:
+    """It is moved into the database from time to time, and begins anew."""
+    for number in range(1, 60):
+        put(keeper, number, MiB)
+
+    assert keeper.folder.wal.stat().st_size < 14 * MiB
+
+
+def test_state_is_told(keeper: Keeper, clock: Clock) -> None:
+    """A second after something changed, those who look from outside can see it."""
+    put(keeper, 1)
+    put(keeper, 2)
+    keeper.move("a", 1)
+    keeper.move_on()
+    clock.now += 1
+    keeper.tick(clock.now)
+
+    state = read_state(keeper.folder.state)
+    shown = state.shown
+    assert (shown["pid"], shown["messages"], shown["sync"], shown["trouble"]) == (os.getpid(), 1, 0.5, None)
+    assert shown["producers"]["a"]["messages"] == 1
+    assert shown["producers"]["a"]["joined"]
+    assert state.positions["a"].number == 1
+    assert state.ceiling > 2
+
+
+def test_numbers_are_reserved_before_they_are_given(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If that cannot be written down, nothing is stored: a number must not come again."""
+    put(keeper, 1)
+    monkeypatch.setattr(keeper._state_file, "write", raiser(OSError(errno.EIO, "Input/output error")))
+    far = read_state(keeper.folder.state).ceiling + 1
+
+    assert put(keeper, 2)
+    assert not put(keeper, far)
+
+
+def test_full_when_it_begins(tmp_path: Path, disk: Disk, clock: Clock) -> None:
+    """A daemon begins on a full disk, too: it stores when there is room."""
+    disk.fails("close", failure(sqlite3.SQLITE_FULL), times=2)
+    keeper = Keeper(Folder(tmp_path), Spool(tmp_path, sync=math.inf))
+    assert "is full" in (keeper.trouble or "")
+    keeper.join("a", 0)
+    assert not put(keeper, 1)
+    for _ in range(3):
+        clock.now += module.RETRY
+        keeper.tick(clock.now)
+
+    assert keeper.trouble is None
+    assert put(keeper, 2)
+    assert numbers(keeper) == [2]
+    keeper.close()
