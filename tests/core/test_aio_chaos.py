@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
@@ -19,9 +18,10 @@ from producer_pool.model.stats import Health, PoolStats
 from producer_pool.testing import in_virtual_time
 from support.chaos import ChaoticClient, ChaoticPipelinedClient
 from support.engines import check_books
+from support.seeds import block_of, kept, run_seeds
 
-SEEDS = int(os.environ.get("PRODUCER_POOL_SEEDS", "120"))
-BLOCKS = 4
+SEEDS = 240
+BLOCKS = 8
 """Seeds are run in so many tests, for as many processors."""
 
 Chaotic = ChaoticClient | ChaoticPipelinedClient
@@ -177,12 +177,12 @@ def no_log() -> Iterator[None]:
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_days(block: int) -> None:
     """Conservation at every step; at the end one outcome each, told and counted alike, and order."""
-    for seed in range(block, SEEDS, BLOCKS):
-        try:
-            run(seed)
-        except BaseException as error:
-            error.add_note(f"seed {seed}; to see it alone: Days({seed})")
-            raise
+    run_seeds("days", run, block_of(block, BLOCKS, SEEDS))
+
+
+def test_days_that_once_failed() -> None:
+    """They are run each time."""
+    run_seeds("days", run, kept("days"))
 
 
 @in_virtual_time
