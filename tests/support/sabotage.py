@@ -41,7 +41,7 @@ class Sabotage:
     """Stands in the file exactly once."""
     new: str
     test: str
-    """What pytest calls it, below tests/scenarios or tests/faults: ``test_x.py::test_y``."""
+    """What pytest calls it, without its folder: ``test_x.py::test_y``. A story, or the test of a module."""
 
 
 class Verdict(Enum):
@@ -153,8 +153,8 @@ def _failing(tests: Sequence[str], tree: Path) -> set[str]:
 def _place(test: str, tree: Path) -> str:
     """Return the path of *test* with its folder: names of test files are unique."""
     name = test.partition("::")[0]
-    folder = next((path.parent.name for path in tree.glob(f"tests/*/{name}")), "scenarios")
-    return f"tests/{folder}/{test}"
+    path = next(tree.glob(f"tests/**/{name}"), tree / "tests" / name)
+    return f"{path.parent.relative_to(tree)}/{test}"
 
 
 def _pytest(tests: Sequence[str], tree: Path) -> tuple[int, str]:

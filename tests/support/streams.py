@@ -12,8 +12,9 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import DeliveryError, Rejected
 from producer_pool.model.outcomes import Ack
+from support import waiting
 
-BOUND = 20.0
+BOUND = waiting.BOUND
 """Seconds after which a condition that never comes true fails its test."""
 
 
