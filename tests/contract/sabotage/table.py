@@ -112,8 +112,8 @@ TABLE: Final = (
     Sabotage(
         "the bound of a buffer is not counted",
         f"{CORE}/delivery/outbox.py",
-        "        if self.nbytes + entry.cost > policy.buffer and not self._make_room(entry.cost):",
-        "        if False:",
+        "        if self.bounded and self.nbytes + entry.cost > policy.buffer and",
+        "        if False and",
         "test_daemon_outages.py::test_queue_is_full",
     ),
     Sabotage(
@@ -162,8 +162,8 @@ TABLE: Final = (
     Sabotage(
         "a producer that is removed loses what it has",
         f"{CORE}/pool.py",
-        "            await engine.remove(producer_id, self.limits.drain if drain else 0.0)",
-        "            await engine.remove(producer_id, 0.0)",
+        "            await engine.remove(producer_id, seconds, free if engine.stores else None)",
+        "            await engine.remove(producer_id, 0.0, free if engine.stores else None)",
         "test_many_producers.py::test_producer_is_removed",
     ),
     Sabotage(
