@@ -2,12 +2,14 @@
 
 import base64
 import json
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from producer_pool.storage.dead_letters_document import document, encoded, iso_time
 from support.letters import letter
+from support.tree import ROOT
 
 
 def test_document() -> None:
@@ -41,6 +43,17 @@ def test_message_comes_back(message: bytes) -> None:
     assert (base64.b64decode(text) if read["encoding"] == "base64" else text.encode()) == message
     assert line.isascii()
     assert not set(line) & {0, 10, 13}
+
+
+def test_reference() -> None:
+    """The page has a row for each field, and the object that it shows has just these."""
+    page = (ROOT / "docs" / "reference" / "dead-letters.md").read_text()
+    (shown,) = re.findall(r"```json\n(.*)\n```", page)
+    made, _ = letter(b"x")
+    fields = set(document(made, b"x"))
+
+    assert json.loads(shown).keys() == fields
+    assert {name for name in fields if not re.search(rf"^\| .*`{name}`.*\| ", page, re.MULTILINE)} == set()
 
 
 def test_times() -> None:

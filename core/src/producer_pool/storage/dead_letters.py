@@ -18,6 +18,7 @@ from typing import Any, Final
 from producer_pool.model.errors import StorageError
 from producer_pool.model.framing import LENGTH4
 from producer_pool.storage.dead_letters_damage import (
+    FAULTS,
     HEAD,
     Newer,
     Unreadable,
@@ -63,6 +64,9 @@ CREATE TABLE letters (
 # AUTOINCREMENT: a number that somebody has noted down never comes to mean another letter.
 _ALL: Final = (*COLUMNS, "crc", "payload")
 _FIELDS: Final = ", ".join(_ALL)
+_SMALL: Final = 64 * 1024 * 1024
+"""Bytes of a file that is looked through as a whole when it is opened: that takes 0.1 s at the most."""
+_ALL_LENGTHS: Final = " + ".join(f"length({name})" for name in (*COLUMNS, "crc"))
 _AT_ONCE: Final = 256
 """Letters that are read, or dropped to make room, in one go."""
 
@@ -102,7 +106,7 @@ class LetterFile:
         """Let go of the file. What comes next opens it again."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sqlite3.Error):
+            with suppress(*FAULTS):
                 connection.close()
 
     def __enter__(self) -> LetterFile:
@@ -171,17 +175,27 @@ class LetterFile:
             )
 
     def _change(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Make one change, all of it or nothing."""
-        with self._mending() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                made: Any = change(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
+        """Make one change, all of it or nothing. A file that cannot be read is set aside, for a new one."""
+        try:
+            return self._changed(change)
+        except FAULTS as error:
+            # Whatever failed: the next attempt may find another file, or a journal to be played back.
+            self.close()
+            if not self._mended(error):
                 raise
-            return made
+            return self._changed(change)
+
+    def _changed(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            made = change(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(*FAULTS):
+                connection.execute("ROLLBACK")
+            raise
+        return made
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -199,11 +213,14 @@ class LetterFile:
         while after < latest:
             with self._explained():
                 rows = self._open().execute(query, (after, *values, _AT_ONCE)).fetchall()
+            before = after
             for row in rows:
+                if row[0] <= after:
+                    continue  # A damaged tree may lead to one place twice.
                 after = row[0]
                 if after <= latest and choice.names(after):
                     yield letter_in(row)
-            if len(rows) < _AT_ONCE:
+            if len(rows) < _AT_ONCE or after == before:
                 return
 
     def latest(self) -> int:
@@ -214,12 +231,15 @@ class LetterFile:
 
     def messages(self, number: int) -> tuple[Letter, list[bytes] | None] | None:
         """Return a letter and its messages, or None for them if they are damaged; None: it is not there."""
+        query = f"SELECT {HEAD}, {{}} FROM letters WHERE number = ?"
         with self._explained():
-            row = (
-                self._open()
-                .execute(f"SELECT {HEAD}, crc, payload FROM letters WHERE number = ?", (number,))
-                .fetchone()
-            )
+            connection = self._open()
+            try:
+                row = connection.execute(query.format("crc, payload"), (number,)).fetchone()
+            except FAULTS as error:
+                if why_unreadable(error) is None:
+                    raise
+                row = connection.execute(query.format("0, NULL"), (number,)).fetchone()
         if row is None:
             return None
         *head, crc, payload = row
@@ -237,7 +257,7 @@ class LetterFile:
         self.close()
         try:
             self._connection = self._connected()
-        except sqlite3.Error as error:
+        except FAULTS as error:
             if not self._mended(error):
                 raise
             self._connection = self._connected()
@@ -255,8 +275,7 @@ class LetterFile:
             # With TRUNCATE, FULL syncs the end of the journal too: a letter is safe once it is stored.
             connection.execute("PRAGMA synchronous = FULL")
             self._check_format(connection)
-            # All leaves of the table: letters are added at its end, where damage elsewhere is not noticed.
-            connection.execute("SELECT sum(count) FROM letters").fetchone()
+            self._check_all(connection)
         except BaseException:
             connection.close()
             raise
@@ -273,7 +292,7 @@ class LetterFile:
                     connection.execute(f"PRAGMA user_version = {_FORMAT}")
                 connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):
+                with suppress(*FAULTS):
                     connection.execute("ROLLBACK")
                 raise
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -281,7 +300,15 @@ class LetterFile:
             raise Unreadable("holds something else than dead letters")
         if version > _FORMAT:
             raise Newer("was written by a newer version of producer-pool")
-        if version < _FORMAT:
+        table = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'letters'").fetchone()
+        if version < _FORMAT or table is None or table[0] != _SCHEMA.strip():
+            raise Unreadable("is damaged")
+
+    def _check_all(self, connection: sqlite3.Connection) -> None:
+        """Look for damage: letters are added at the end, where none elsewhere is noticed."""
+        if self.path.stat().st_size > _SMALL:
+            connection.execute(f"SELECT max({_ALL_LENGTHS}) FROM letters").fetchone()  # all but the messages
+        elif connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise Unreadable("is damaged")
 
     @contextmanager
@@ -289,7 +316,7 @@ class LetterFile:
         """Raise for people what happens to people."""
         try:
             yield
-        except sqlite3.Error as error:
+        except FAULTS as error:
             if (why := why_unreadable(error)) is not None:
                 raise StorageError(
                     f"{self.path} {why}; whoever next writes, replays or drops letters here sets it aside, "
@@ -297,18 +324,7 @@ class LetterFile:
                 ) from error
             raise StorageError(f"{self.path} cannot be {verb} now: {error}") from error
 
-    @contextmanager
-    def _mending(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to whoever writes. A file that cannot be read is set aside, for a new one."""
-        try:
-            yield self._open()
-        except sqlite3.Error as error:
-            # Whatever failed: the next attempt may find another file, or a journal to be played back.
-            self.close()
-            self._mended(error)
-            raise
-
-    def _mended(self, error: sqlite3.Error) -> bool:
+    def _mended(self, error: Exception) -> bool:
         """
         Give a file that cannot be read another name, and take over what can still be read of it.
 
@@ -336,7 +352,7 @@ class LetterFile:
             for chunk in readable(aside):
                 self.add(chunk)
                 saved += sum(letter.count for letter, _ in chunk)
-        except (sqlite3.Error, OSError) as fault:
+        except (*FAULTS, OSError) as fault:
             log.error("%s: what it still holds stays there: %s", aside, fault)
         if saved:
             log.warning("%s: %d messages could be read, and are in the new file", aside, saved)

@@ -67,6 +67,8 @@ class LetterWriter:
         self._file = LetterFile(folder, size=size)
         self.folder = str(self._file.path.parent)
         self._room = room
+        self._portion = room
+        """Bytes that are written at once at the most."""
         self._held = 0
         """Bytes that wait; the loop's own."""
         self._queue: deque[_Waiting] = deque()
@@ -159,21 +161,36 @@ class LetterWriter:
 
     def _write_all(self) -> bool:
         """Write what waits; say whether that went well. What could not be written goes on waiting."""
-        while waiting := list(self._queue):
+        while waiting := self._leading():
             dropped = self._file.dropped
             try:
-                self._file.add(list(_runs(waiting)))
+                self._file.add(_runs(waiting))
             except (sqlite3.Error, StorageError) as error:
-                self._failed(error, waiting)
+                if _is_full(error) and len(waiting) > 1:
+                    self._portion //= 4  # There may be room for some of it.
+                    continue
+                self._failed(error)
                 return False
             except Exception:
                 # Nothing is known that gets here. Should there be something, it must not keep what follows.
                 log.exception("dead letters in %s: unexpected; some are lost", self.folder)
                 self._finish(waiting, False)
             else:
+                self._portion = min(self._portion * 2, self._room)
                 self._finish(waiting, True)
                 self._tell(self._file.dropped - dropped)
         return True
+
+    def _leading(self) -> list[_Waiting]:
+        """Return what is written next: at least one, and at most as much as there was room for lately."""
+        leading: list[_Waiting] = []
+        size = 0
+        for one in tuple(self._queue):
+            size += one.cost
+            if leading and size > self._portion:
+                break
+            leading.append(one)
+        return leading
 
     def _finish(self, waiting: Sequence[_Waiting], kept: bool) -> None:
         with suppress(IndexError):  # Somebody who waited no longer has emptied it.
@@ -181,11 +198,11 @@ class LetterWriter:
                 self._queue.popleft()
         self._call(self._settle, waiting, kept)
 
-    def _failed(self, error: Exception, waiting: Sequence[_Waiting]) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failing = True
         left_out = self._limit.allow("failed", time.monotonic())
         if left_out is not None:
-            messages = sum(one.letter.count for one in waiting)
+            messages = sum(one.letter.count for one in tuple(self._queue))
             log.error(
                 "dead letters in %s cannot be written: %s; %d messages wait for it%s",
                 self.folder,
@@ -263,6 +280,10 @@ def letter_of(
 def _text(value: object) -> str:
     """Return *value* as a text that can be stored: half a character in it is spelt out."""
     return str(value).encode(errors="backslashreplace").decode()
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _more(left_out: int) -> str:
