@@ -1,15 +1,18 @@
 """Removing producers, and closing all of them."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from producer_pool.contract.ports import Client
 from producer_pool.delivery.engine import Engine
-from producer_pool.model.errors import Cancelled
-from producer_pool.model.outcomes import Outcome
-from producer_pool.model.policies import DeliveryPolicy, Limits
+from producer_pool.delivery.jitter import jitter
+from producer_pool.model.errors import Cancelled, ConnectError
+from producer_pool.model.outcomes import Ack, Outcome
+from producer_pool.model.policies import DeliveryPolicy, Limits, Role
 from producer_pool.testing import in_virtual_time
-from support.engines import add, dead, engine, of, outcomes
+from support.engines import add, check_books, dead, engine, of, outcomes
 from support.fake_clients import FakeClient, FakePipelinedClient, hang_stubbornly
 
 KiB = 1024
@@ -153,3 +156,128 @@ async def test_fed_after_the_end() -> None:
 
     assert outcomes(receipt) == {"a": "cancelled"}
     assert it.budget.used == 0
+
+
+# -- an end that nothing can come of -------------------------------------------------------------------
+
+
+class Door(FakeClient):
+    """A consumer that is away, and notes when it was looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+        self.unreachable = ConnectError("fake: refused")
+
+    async def connect(self) -> None:
+        self.times.append(asyncio.get_running_loop().time())
+        await super().connect()
+
+
+async def closed_after(client: Client, drain: float, *, role: Role = Role.REQUIRED) -> float:
+    """Forward a message to *client*, which is away, for five minutes; return how long closing takes then."""
+    it = Engine(Limits(drain=drain))
+    add(it, "a", client, replace(RELAY, role=role))
+    it.feed(of(b"x"))
+    await asyncio.sleep(300)
+    began = asyncio.get_running_loop().time()
+    await it.aclose(drain)
+    check_books(it.stats())
+    return asyncio.get_running_loop().time() - began
+
+
+@in_virtual_time
+async def test_next_attempt_behind_the_end() -> None:
+    """It is tried once more, at once, and is then closed: to wait for the end would be in vain."""
+    jitter.set(lambda: 0.999)
+    client = Door()
+    seconds = await closed_after(client, 10)
+    tried_at = client.times[-1]
+
+    assert seconds < 0.1
+    assert asyncio.get_running_loop().time() - tried_at < 0.1
+    assert tried_at - client.times[-2] < 29
+
+
+@in_virtual_time
+async def test_next_attempt_before_the_end() -> None:
+    """It is waited for, and so is each that follows."""
+    jitter.set(lambda: 0.1)
+    client = Door()
+    seconds = await closed_after(client, 10)
+    ended = asyncio.get_running_loop().time()
+
+    assert 7 <= seconds <= 10
+    assert len([time for time in client.times if time > ended - seconds]) >= 3
+
+
+@in_virtual_time
+async def test_consumer_that_is_back_at_the_end() -> None:
+    """That one attempt finds it, and all that waits is delivered, however far the next was away."""
+    jitter.set(lambda: 0.999)
+    client = FakeClient()
+    client.unreachable = ConnectError("fake: refused")
+    it = Engine(Limits())
+    add(it, "a", client, RELAY)
+    for number in range(100):
+        it.feed(of(b"%d" % number))
+    await asyncio.sleep(300)
+    client.unreachable = None
+    await it.aclose(10)
+
+    assert client.messages == [b"%d" % number for number in range(100)]
+
+
+@in_virtual_time
+async def test_end_while_it_connects() -> None:
+    """The attempt under way is the one: its outcome is waited for."""
+    client = FakeClient()
+    client.connect_faults = [lambda: asyncio.sleep(3)]
+    it = Engine(Limits())
+    add(it, "a", client, RELAY)
+    it.feed(of(b"x"))
+    await asyncio.sleep(1)
+    await it.aclose(10)
+
+    assert client.messages == [b"x"]
+    assert client.connects == 1
+
+
+@in_virtual_time
+async def test_connection_that_breaks_at_the_end() -> None:
+    """It is made anew, if that can be in time."""
+    client = FakePipelinedClient(confirms_after=0.5)
+    it = Engine(Limits())
+    producer = add(it, "a", client, replace(RELAY, ack=Ack.KERNEL))
+    await asyncio.sleep(1)
+    it.feed(of(b"x"))
+    closing = asyncio.ensure_future(it.aclose(10))
+    await asyncio.sleep(0.2)
+    client.break_off()
+    await closing
+
+    assert client.given == [[b"x"], [b"x"]]
+    assert producer.outbox.stats.delivered == 1
+
+
+@pytest.mark.parametrize("away", [True, False])
+@in_virtual_time
+async def test_shadow_at_the_end(away: bool) -> None:
+    """It keeps nobody waiting for more than a second, though others would have ten minutes."""
+    client = Door() if away else FakePipelinedClient(room=0, timeout=10**6)
+
+    assert await closed_after(client, 600, role=Role.SHADOW) <= 1.1
+
+
+@in_virtual_time
+async def test_what_is_not_delivered_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """One message is one, and several are several."""
+    for count in (1, 2):
+        async with engine() as it:
+            add(it, "a", dead(), RELAY)
+            it.feed(of(*[b"x"] * count))
+
+    assert [record.message for record in caplog.records if "before it was closed" in record.message] == [
+        "a: 1 message was not delivered before it was closed",
+        "a: 2 messages were not delivered before it was closed",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from producer_pool.contract.ports import Client
@@ -14,10 +15,13 @@ __all__ = [
     "address_of",
     "as_delivery_error",
     "as_failure",
+    "let_go",
     "let_interrupts_pass",
     "peers_of",
     "stop_if_cancelled",
 ]
+
+log = logging.getLogger(__name__)
 
 CLOSING: Final = 1.0
 """Seconds that code of others may take to let go of what it holds."""
@@ -74,6 +78,19 @@ def stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def let_go(client: Client, producer_id: str) -> None:
+    """Close *client*, and do not wait for ever; what it raises is logged."""
+    try:
+        async with asyncio.timeout(CLOSING):
+            await client.aclose()
+    except TimeoutError:
+        took = f"took longer than {format_duration(CLOSING)}"
+        log.warning("%s: aclose() of its client %s; it is left as it is", producer_id, took)
+    except BaseException as error:
+        let_interrupts_pass(error)
+        log.error("%s: aclose() of its client failed", producer_id, exc_info=error)
 
 
 def address_of(client: Client, producer_id: str) -> str:

@@ -99,9 +99,12 @@ class Engine:
     async def _end(self, producer: Producer, drain: float, *, keep: bool = False) -> None:
         """Close a producer. What is left of it stays in the store, if there is one, with *keep*."""
         way = self._way(producer)
+        if producer.policy.role is Role.SHADOW:
+            drain = min(drain, CLOSING)
         enough = self._loop.call_later(drain, way.give_up)
         try:
             if drain > 0:
+                producer.end_by(self._loop.time() + drain, way.give_up)
                 await way.drain()
         finally:
             enough.cancel()
@@ -117,7 +120,12 @@ class Engine:
                     if way.kept:
                         log.info("%s: %d messages stay in the spool", producer.id, way.kept)
                 if left > 0:
-                    log.warning("%s: %d messages were not delivered before it was closed", producer.id, left)
+                    log.warning(
+                        "%s: %d message was not delivered before it was closed"
+                        if left == 1
+                        else "%s: %d messages were not delivered before it was closed",
+                        *(producer.id, left),
+                    )
 
     def _way(self, producer: Producer) -> Producer | Lane:
         """Return what messages go through to get to *producer*: its lane, if there is a store."""

@@ -18,7 +18,7 @@ from producer_pool.delivery.containment import (
     address_of,
     as_delivery_error,
     as_failure,
-    let_interrupts_pass,
+    let_go,
     peers_of,
     stop_if_cancelled,
 )
@@ -34,7 +34,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, UsageError
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import ForwardResult, Outcome, resolve_ack
-from producer_pool.model.policies import DeliveryPolicy
+from producer_pool.model.policies import DeliveryPolicy, Role
 from producer_pool.model.stats import Health, State
 from producer_pool.model.text import format_duration, format_size
 
@@ -87,6 +87,8 @@ class Producer:
         """The process whose connection it is. A forked child leaves it alone."""
         self._closing = False
         self._given_up = False
+        self._last_call: tuple[float, Callable[[], None]] | None = None
+        """When the end is, and whom to call if nothing can be reached before it."""
         self._held = False
         """Whether the client was connected, and not closed since."""
         self._breaker = Breaker(self.policy.retry)
@@ -205,7 +207,8 @@ class Producer:
         for batch, indexes, outcome, error in away:
             fault = error.__cause__
             if fault is not None and self._limit.allow(type(fault), self._now()) is not None:
-                log.error("%s: %d messages are not sent: %s", self.id, len(indexes), error, exc_info=fault)
+                one, several = "%s: %d message is not sent: %s", "%s: %d messages are not sent: %s"
+                log.error(one if len(indexes) == 1 else several, self.id, len(indexes), error, exc_info=fault)
             self.outbox.accounts.turn_away(page, batch, indexes, error, outcome)
 
     # -- the outbox's events -----------------------------------------------------------------------
@@ -326,15 +329,7 @@ class Producer:
         """Close the client if it is connected, and do not wait for ever."""
         if not self._held or self._pid != os.getpid():
             return
-        try:
-            async with asyncio.timeout(CLOSING):
-                await self.client.aclose()
-        except TimeoutError:
-            took = f"took longer than {format_duration(CLOSING)}"
-            log.warning("%s: aclose() of its client %s; it is left as it is", self.id, took)
-        except BaseException as error:
-            let_interrupts_pass(error)
-            log.error("%s: aclose() of its client failed", self.id, exc_info=error)
+        await let_go(self.client, self.id)
         self._held = False
 
     # -- state -------------------------------------------------------------------------------------
@@ -356,6 +351,7 @@ class Producer:
         when = soon if holds else "when there is a message"
         self._standing.down(error, when, idle=not failed, breaks=self.outbox.breaks)
         self._tell_phase()
+        self._check_last_call()
 
     def _enter(self, phase: State) -> None:
         """Note what the connection does now."""
@@ -450,6 +446,28 @@ class Producer:
                 # Who stops waiting must not be kept for as long as a consumer is away.
                 if waiter in self._emptied:
                     self._emptied.remove(waiter)
+
+    def end_by(self, until: float, give_up: Callable[[], None]) -> None:
+        """
+        Try to reach the consumer once more, now, if there is no connection.
+
+        From then on, *give_up* is called when there is none, and the next attempt lies behind *until*: who
+        waits for what is queued would do so in vain.
+        """
+        self._last_call = until, give_up
+        if self._is(State.UP):
+            return
+        if self.policy.role is Role.SHADOW:
+            give_up()
+        elif not self._is(State.CONNECTING):
+            self._hurry.set()
+            self._wanted.set()
+
+    def _check_last_call(self) -> None:
+        if self._last_call is not None and self._is(State.DOWN) and not self._hurry.is_set():
+            until, give_up = self._last_call
+            if self._breaker.retry_at > until:
+                give_up()
 
     def give_up(self) -> None:
         """Let nobody wait for what is queued any more."""
