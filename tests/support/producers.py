@@ -36,6 +36,8 @@ class Feed:
     CHUNK: Final = 50
 
     def __init__(self, port: int, ledger: Ledger, *, size: int = 256, rate: float = 20_000) -> None:
+        self.broken = False
+        """Whether the receiver ended the connection: then nobody knows what it has of the last messages."""
         self._ledger = ledger
         self._size = size
         self._pause = self.CHUNK / rate if rate else 0
@@ -48,12 +50,16 @@ class Feed:
         began = time.monotonic()
         for turn in range(1, 1 << 62):
             messages = self._ledger.write_many(self.CHUNK, size=self._size)
-            self._sock.sendall(b"".join(message + b"\n" for message in messages))
+            try:
+                self._sock.sendall(b"".join(message + b"\n" for message in messages))
+            except OSError:
+                self.broken = True
+                return
             if self._stopped.wait(max(0.0, began + turn * self._pause - time.monotonic())):
                 return
 
     def stop(self) -> None:
-        """Send no more; all that was written has been sent. May be called twice."""
+        """Send no more; all that was written has been sent, unless it is broken. May be called twice."""
         self._stopped.set()
         self._thread.join(BOUND)
         self._sock.close()

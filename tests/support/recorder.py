@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOM = 256 * 1024 * 1024
+ROOM = 4 * 1024 * 1024 * 1024
 """Bytes that one connection may bring. The files have holes: they take what was written."""
 
 
