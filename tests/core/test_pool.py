@@ -1,6 +1,5 @@
 """The pool for threads: waiting, and not waiting any more."""
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -8,7 +7,6 @@ from typing import Any, cast
 import pytest
 
 from producer_pool import (
-    Client,
     ConfigurationError,
     DeliveryPolicy,
     Limits,
@@ -17,20 +15,8 @@ from producer_pool import (
     UsageError,
 )
 from producer_pool.delivery.engine import Engine
+from support.fake_clients import Unreachable
 from support.waiting import BOUND
-
-
-class Unreachable(Client):
-    """Never finishes connecting."""
-
-    protocol_name = "unreachable"
-    address = "unreachable:"
-
-    async def connect(self) -> None:
-        await asyncio.Event().wait()
-
-    async def send(self, message: bytes) -> None:
-        raise AssertionError
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from producer_pool.delivery.engine import Engine
 from producer_pool.lending import LendingLoop, Turn
 from producer_pool.worker import Worker
 from support.consumers import RecordingConsumer
+from support.fake_clients import Unreachable
 from support.processes import run_program
 from support.waiting import BOUND, eventually
 
@@ -53,19 +54,6 @@ class Slow(Client):
         while not self.may.is_set():
             await asyncio.sleep(0.001)
         self.messages.append(message)
-
-
-class Unreachable(Client):
-    """Never finishes connecting."""
-
-    protocol_name = "unreachable"
-    address = "unreachable:"
-
-    async def connect(self) -> None:
-        await asyncio.Event().wait()
-
-    async def send(self, message: bytes) -> None:
-        raise AssertionError
 
 
 @pytest.fixture

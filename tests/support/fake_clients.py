@@ -8,7 +8,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError, SendError
 from producer_pool.model.outcomes import Ack
 
-__all__ = ["FakeClient", "FakePipelinedClient", "hang", "hang_stubbornly"]
+__all__ = ["FakeClient", "FakePipelinedClient", "Unreachable", "hang", "hang_stubbornly"]
 
 
 async def hang() -> None:
@@ -162,3 +162,16 @@ class FakePipelinedClient(PipelinedClient):
         """Lose the connection: nothing is confirmed any more."""
         self._frozen = asyncio.get_running_loop().time()
         self.signals[-1].broken(error or SendError("fake: reset"))
+
+
+class Unreachable(Client):
+    """Never finishes connecting."""
+
+    protocol_name = "unreachable"
+    address = "unreachable:"
+
+    async def connect(self) -> None:
+        await hang()
+
+    async def send(self, message: bytes) -> None:
+        raise AssertionError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -28,18 +27,6 @@ from support.proxies import (
 from support.waiting import eventually
 
 MiB: Final = 1024 * 1024
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    with Target(request.param) as target:
-        yield target
-
-
-@pytest.fixture
-def tcp_target() -> Iterator[Target]:
-    with Target("tcp") as target:
-        yield target
 
 
 def test_bytes_pass_unchanged(target: Target) -> None:

@@ -6,7 +6,6 @@ import errno
 import re
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -34,18 +33,6 @@ from support.proxies import (
 from support.waiting import BOUND, eventually
 
 MiB: Final = 1024 * 1024
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    with Target(request.param) as target:
-        yield target
-
-
-@pytest.fixture
-def tcp_target() -> Iterator[Target]:
-    with Target("tcp") as target:
-        yield target
 
 
 # -- faults ----------------------------------------------------------------------------------------

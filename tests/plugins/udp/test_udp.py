@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConfigurationError, ConnectError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
 from support.datagrams import Mailbox, nobody
-from support.ends import make_client, make_listener
+from support.ends import make_client, make_listener, many_talk
 from support.streams import FakeIntake, until
 
 (TRANSPORT,) = producer_pool_udp.producer_pool_transports()
@@ -191,18 +190,7 @@ def test_options_are_what_the_readme_says() -> None:
 
 async def test_many_clients_and_one_listener() -> None:
     """All messages arrive, and each has the origin of its sender."""
-    listener = make_listener("udp://127.0.0.1:0")
-    intake = FakeIntake()
-    endpoint = await listener.start(intake)
-
-    async def talk(number: int) -> None:
-        async with make_client(f"{endpoint}") as client:
-            for message in range(20):
-                await client.send(b"%d %d" % (number, message))
-
-    await asyncio.gather(*(talk(number) for number in range(20)))
-    await until(lambda: len(intake.messages) == 400)
-    await listener.aclose()
+    intake = await many_talk("udp://127.0.0.1:0", 20)
     senders: dict[str, set[bytes]] = {}
     for batch in intake.batches:
         senders.setdefault(batch.origin, set()).update(message.split()[0] for message in batch.messages)

@@ -16,7 +16,7 @@ from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import InvalidEndpoint, InvalidOption, ListenError, SendError
 from producer_pool.model.outcomes import Ack
-from support.ends import make_client, make_listener
+from support.ends import make_client, make_listener, many_talk, said_by
 from support.streams import FakeIntake, FakeSignals, receive, receive_all, until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: SIOCOUTQ, names without files")
@@ -197,21 +197,11 @@ async def test_stranger_is_refused_and_counted(tmp_path: Path, monkeypatch: pyte
 
 async def test_many_clients_and_one_listener(tmp_path: Path) -> None:
     """Each client's messages arrive in order, all at once."""
-    listener = make_listener(f"unix://{tmp_path}/x.sock")
-    intake = FakeIntake()
-    endpoint = await listener.start(intake)
+    intake = await many_talk(f"unix://{tmp_path}/x.sock", 50)
 
-    async def talk(number: int) -> None:
-        async with make_client(f"{endpoint}") as client:
-            for message in range(20):
-                await client.send(b"%d %d" % (number, message))
-
-    await asyncio.gather(*(talk(number) for number in range(50)))
-    await until(lambda: len(intake.messages) == 1000)
-    await listener.aclose()
     for number in range(50):
         mine = [message for message in intake.messages if message.startswith(b"%d " % number)]
-        assert mine == [b"%d %d" % (number, message) for message in range(20)]
+        assert mine == said_by(number)
 
 
 async def test_served_consumers(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConfigurationError, ConnectError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
 from support.certificates import Authority, Identity
-from support.ends import make_client, make_listener
+from support.ends import make_client, make_listener, many_talk, said_by
 from support.streams import FakeIntake, FakeSignals, until
 from support.webs import TRANSPORTS
 
@@ -185,18 +185,8 @@ def test_secrets_in_options_are_declared() -> None:
 
 async def test_many_clients_and_one_listener() -> None:
     """Each client's messages arrive in order, all at once."""
-    listener = make_listener("ws://127.0.0.1:0")
-    intake = FakeIntake()
-    endpoint = await listener.start(intake)
+    intake = await many_talk("ws://127.0.0.1:0", 50)
 
-    async def talk(number: int) -> None:
-        async with make_client(f"{endpoint}") as client:
-            for message in range(20):
-                await client.send(b"%d %d" % (number, message))
-
-    await asyncio.gather(*(talk(number) for number in range(50)))
-    await until(lambda: len(intake.messages) == 1000)
-    await listener.aclose()
     for number in range(50):
         mine = [message for message in intake.messages if message.startswith(b"%d " % number)]
-        assert mine == [b"%d %d" % (number, message) for message in range(20)]
+        assert mine == said_by(number)

@@ -1,0 +1,1 @@
+"""What others test with; a package because it has a conftest.py of its own."""
