@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Replaying"]
 
 _LOCK: Final = "replay.lock"
-_AT_ONCE: Final = 4 * 1024 * 1024
+_AT_ONCE: Final = 1024 * 1024
 """Bytes of letters that are on their way at once, for each producer."""
-_MOST: Final = 256
+_MOST: Final = 64
 """Letters of them."""
 
 

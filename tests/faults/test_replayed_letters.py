@@ -1,0 +1,148 @@
+"""
+Dead letters from end to end, with kill -9 in the middle: of the daemon that keeps them, of the replay.
+
+A daemon acknowledges to its sender what it keeps as dead letters: so the sender's count is the oracle. A
+replay may send twice; at no time is a message neither in the folder nor at its consumer.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from producer_pool.storage.dead_letters import LetterFile
+from support.consumers import ProcessConsumer
+from support.faults import report, times
+from support.ledger import Ledger
+from support.letters import letter, messages_in
+from support.processes import clean_environment, command, daemon
+from support.waiting import eventually
+
+GIVES_UP = "tcp://127.0.0.1:1?deadline=20ms"
+"""A consumer that is never there, whose producer waits for it no longer than that."""
+
+NAIVE = """
+import sys
+from producer_pool.cli.dead_letters_replaying import Replaying
+
+send = Replaying._send
+
+async def remove_first(self, pool, producer_id, letters):
+    self._file.remove([letter.number for letter, _ in letters])
+    return await send(self, pool, producer_id, letters)
+
+Replaying._send = remove_first
+from producer_pool.cli.entry import main
+sys.argv[0] = "producer-pool"
+main()
+"""
+"""A replay that removes letters when it begins to send them."""
+
+
+# -- the daemon -------------------------------------------------------------------------------------
+
+
+def killed_daemon(folder: Path, ledger: Ledger, cycle: int) -> int:
+    """Kill a daemon while it keeps what it is sent; return how many messages it had acknowledged."""
+    sent = ledger.write_many(20_000, f"sender{cycle}", size=60)
+    listening = ("--listen", "tcp://127.0.0.1:0?ack-after=delivered")
+    arguments = ("--dead-letters", str(folder), "--to", f"audit={GIVES_UP}")
+    with daemon(*listening, *arguments, listens=False) as running:
+        url = f"tcp://127.0.0.1:{running.port}?ack=app&retry-attempts=1"
+        with subprocess.Popen(
+            command("send", "--json", url),
+            env=clean_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as sender:
+            assert sender.stdin is not None
+            try:
+                for start in range(0, len(sent), 500):
+                    sender.stdin.write(b"\n".join(sent[start : start + 500]) + b"\n")
+                    sender.stdin.flush()
+                    if start == 5000:
+                        time.sleep(random.random() / 5)
+                        running.process.kill()
+            except BrokenPipeError:
+                pass
+            printed, _ = sender.communicate()
+    return int(json.loads(printed)["delivered"])
+
+
+def test_killed_daemon(tmp_path: Path) -> None:
+    """What it acknowledged as taken care of is in the folder, after each kill and without a manual step."""
+    ledger = Ledger()
+    kills = times(2, 30)
+    acknowledged: list[bytes] = []
+    for cycle in range(kills):
+        count = killed_daemon(tmp_path / "letters", ledger, cycle)
+        acknowledged += ledger.sent[cycle * 20_000 : cycle * 20_000 + count]
+    verdict = ledger.judge(messages_in(tmp_path / "letters"))
+    lost = set(acknowledged) & set(verdict.lost)
+    report("daemon killed, dead letters, app", kills=kills, acknowledged=len(acknowledged), lost=len(lost))
+
+    assert not lost
+    assert acknowledged
+    assert not verdict.corrupt
+    assert not verdict.disordered
+
+
+# -- the replay -------------------------------------------------------------------------------------
+
+
+def replays(folder: Path, consumer: ProcessConsumer, *, naive: bool, kills: int) -> None:
+    """Begin a replay and kill it, so often; let the last one come to its end."""
+    program = [sys.executable, "-c", NAIVE] if naive else command()
+    arguments = ["dead-letters", "replay", str(folder), "--all", "--to", f"audit={consumer.url}"]
+    for kill in range(kills + 1):
+        seen = len(consumer.messages)
+        with subprocess.Popen(
+            [*program, *arguments], env=clean_environment(), stderr=subprocess.PIPE
+        ) as process:
+            if kill < kills:
+                begun = lambda: len(consumer.messages) > seen or process.poll() is not None  # noqa: E731, B023
+                eventually(begun, "a replay that has begun")
+                time.sleep(random.random() / 20)
+                process.kill()
+            else:
+                _, said = process.communicate()
+                assert process.returncode == 0, said
+
+
+def story(tmp_path: Path, *, naive: bool, kills: int) -> tuple[int, int, int]:
+    """Replay with kills; return how many messages there were, how many never arrived, how many twice."""
+    ledger = Ledger()
+    folder = tmp_path / "letters"
+    with LetterFile(folder) as file:
+        file.add([letter(*ledger.write_many(50, size=300)) for _ in range(200)])
+    # A unix socket holds little, and what a kernel holds survives the kill: so there is something to lose.
+    with ProcessConsumer(rate=2_000_000, path=tmp_path / "consumer.sock") as consumer:
+        replays(folder, consumer, naive=naive, kills=kills)
+        lost = ledger.judge([*consumer.messages, *messages_in(folder)]).lost
+        if not naive:
+            consumer.wait_for(len(ledger.sent))
+        verdict = ledger.judge(consumer.messages)
+
+    assert not verdict.corrupt
+    return len(ledger.sent), len(lost), len(verdict.doubled)
+
+
+def test_killed_replay(tmp_path: Path) -> None:
+    """Nothing is lost; what was on its way may arrive twice, and the next replay goes on where it was."""
+    kills = times(2, 20)
+    sent, lost, doubled = story(tmp_path, naive=False, kills=kills)
+    report("replay of dead letters killed", kills=kills, sent=sent, lost=lost, doubled=doubled)
+
+    assert lost == 0
+    assert messages_in(tmp_path / "letters") == []
+
+
+def test_control_of_a_killed_replay(tmp_path: Path) -> None:
+    """Who removes letters before they are delivered loses what was on its way."""
+    sent, lost, doubled = story(tmp_path, naive=True, kills=2)
+    report("replay of dead letters killed, control: removes first", sent=sent, lost=lost, doubled=doubled)
+
+    assert lost > 0
