@@ -112,6 +112,19 @@ def test_status_of_consumers_that_connect() -> None:
     assert in_json("status", now)["consumers"]["a"]["peers"] == 3
 
 
+def test_dead_letters() -> None:
+    """Of what was lost, it says how much is kept, and how much is not."""
+    lost = {"accepted": 9, "delivered": 2, "failed": 7, "dead_lettered": 4, "dead_letters_lost": 3}
+    now = snapshot(1, a=(State.UP, lost))
+    many = snapshot(1, **{f"c{n}": (State.UP, lost) for n in range(10)})
+    told = "7 failed, 4 kept as dead letters, 3 dead letters lost"
+
+    assert status_line(now, now).endswith(f"a up, 2 delivered, {told}")
+    assert status_line(many, many).endswith("70 failed, 40 kept as dead letters, 30 dead letters lost")
+    assert final_lines(now) == [f"a: 9 accepted, 2 delivered (kernel), {told}; nothing remained"]
+    assert in_json("end", now)["consumers"]["a"]["dead_letters_lost"] == 3
+
+
 def test_final_lines() -> None:
     """One line for each producer says what remained."""
     now = snapshot(

@@ -16,6 +16,8 @@ __all__ = ["Snapshot", "banner", "ended_well", "final_lines", "in_json", "is_saf
 BANNER: Final = 8
 """Lines that the banner has at the most."""
 _LOST: Final = ("failed", "dropped", "cancelled")
+_LETTERS: Final = {"dead_lettered": "kept as dead letters", "dead_letters_lost": "dead letters lost"}
+"""Of what was lost: what a line for people calls these."""
 NAMED: Final = 4
 """Consumers that the status line names; of more it gives the sums."""
 
@@ -99,18 +101,19 @@ def status_line(now: Snapshot, before: Snapshot) -> str:
 def _total(stats: PoolStats) -> ProducerStats:
     total = ProducerStats()
     for one in stats.producers.values():
-        for name in ("accepted", "delivered", "peers", *_LOST):
+        for name in ("accepted", "delivered", "peers", *_LOST, *_LETTERS):
             setattr(total, name, getattr(total, name) + getattr(one, name))
     return total
 
 
 def _sums(stats: ProducerStats) -> str:
-    return ", ".join([f"{stats.delivered:,} delivered", *_counted(stats, "pending", *_LOST, "peers")])
+    counted = _counted(stats, "pending", *_LOST, *_LETTERS, "peers")
+    return ", ".join([f"{stats.delivered:,} delivered", *counted])
 
 
 def _counted(stats: ProducerStats, *names: str) -> list[str]:
     """Return those of the counters that are not 0, with their names."""
-    return [f"{count:,} {name}" for name in names if (count := getattr(stats, name))]
+    return [f"{count:,} {_LETTERS.get(name, name)}" for name in names if (count := getattr(stats, name))]
 
 
 def remained(stats: ProducerStats) -> int:
@@ -140,7 +143,7 @@ def final_lines(now: Snapshot) -> list[str]:
             f"{stats.accepted:,} accepted",
             f"{stats.delivered:,} delivered ({now.health[name].ack.label})",
         ]
-        words += [f"{count:,} {word}" for word in ("failed", "dropped") if (count := getattr(stats, word))]
+        words += _counted(stats, "failed", "dropped", *_LETTERS)
         left = remained(stats)
         rest = f"{left:,} remained" if left else "nothing remained"
         if stats.kept:
