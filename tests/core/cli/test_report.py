@@ -116,7 +116,8 @@ def test_dead_letters() -> None:
     """Of what was lost, it says how much is kept, and how much is not."""
     lost = {"accepted": 9, "delivered": 2, "failed": 7, "dead_lettered": 4, "dead_letters_lost": 3}
     now = snapshot(1, a=(State.UP, lost))
-    many = snapshot(1, **{f"c{n}": (State.UP, lost) for n in range(10)})
+    given: dict[str, Any] = {f"c{n}": (State.UP, lost) for n in range(10)}
+    many = snapshot(1, **given)
     told = "7 failed, 4 kept as dead letters, 3 dead letters lost"
 
     assert status_line(now, now).endswith(f"a up, 2 delivered, {told}")
