@@ -198,12 +198,11 @@ def test_no_new_one_can_be_made(
     """The old one stays where it is, and the attempt is repeated."""
     put(keeper, 1)
     disk.fails("commit", failure(sqlite3.SQLITE_IOERR_FSYNC))
-    replace = module.replace_database
-    monkeypatch.setattr(module, "replace_database", raiser(OSError(errno.EROFS, "Read-only file system")))
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "replace_database", raiser(OSError(errno.EROFS, "Read-only file system")))
 
-    assert not put(keeper, 2)
-    assert "could not be replaced (Read-only file system)" in (keeper.trouble or "")
-    monkeypatch.setattr(module, "replace_database", replace)
+        assert not put(keeper, 2)
+        assert "could not be replaced (Read-only file system)" in (keeper.trouble or "")
     clock.now += module.RETRY
     keeper.tick(clock.now)
     assert keeper.trouble is None

@@ -199,7 +199,7 @@ async def test_newer_version(folder: Path) -> None:
 async def test_no_room_for_a_second_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where both do not fit on the disk, it begins empty; what was there lies aside for whoever makes room."""
+    """Where both do not fit on the disk, it begins empty; what was there lies aside until there is room."""
     scribble(folder / "spool.db")
     before = (folder / "spool.db").read_bytes()
 

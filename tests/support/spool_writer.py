@@ -1,0 +1,108 @@
+"""
+A process that stores messages without end, and says which are stored: it is there to be killed.
+
+Run as ``python spool_writer.py FOLDER SYNC COUNT KIND``. It prints a line for each event, in one write():
+``stored INDEX NUMBER``, ``failed INDEX``, ``moved INDEX NUMBER`` (producer "a" is done with all up to that).
+"""
+
+import asyncio
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from producer_pool.model.batch import Batch
+from producer_pool.model.policies import Spool
+from producer_pool.storage import database
+from producer_pool.storage.spool import SpoolStore
+
+KEPT = 40
+"""How many messages producer "a" is behind."""
+
+
+def message(index: int) -> bytes:
+    """Return message number *index*: small ones, and some that are larger than a page."""
+    return b"%08d|" % index * (5000 if index % 10 == 7 else 3 + index % 40)
+
+
+class Eager(SpoolStore):
+    """The naive one, for a kill: it says "stored" when it has the message, and writes soon."""
+
+    _given = 0
+
+    def append(self, batch: Batch, targets: Any, done: Callable[[int | None], None]) -> None:
+        self._given += 1
+        done(self._given)
+        asyncio.get_running_loop().call_later(0.02, super().append, batch, targets, lambda number: None)
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0.05)
+        await super().aclose()
+
+
+class Unsynced(database.Database):
+    """The naive one, for a power cut: it writes, and leaves it to the system when."""
+
+    def _set_up(self, sync: float) -> None:
+        super()._set_up(sync)
+        self._connection.execute("PRAGMA synchronous = OFF")
+
+    def sync_log(self) -> None:
+        pass
+
+
+async def write(folder: Path, sync: float, count: int, kind: str) -> None:
+    store = (Eager if kind == "eager" else SpoolStore)(Spool(folder, sync=sync))
+    store.open()
+    crowd: asyncio.Semaphore = asyncio.Semaphore(4)
+    store.start(lambda: None, lambda *lost: say(f"lost {lost}"))
+    store.join("a")
+    store.join("b")
+    answered: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
+
+    async def report() -> None:
+        numbers: dict[int, int] = {}
+        for _ in range(count):
+            index, number = await answered.get()
+            if number is None:
+                say(f"failed {index}")
+                continue
+            say(f"stored {index} {number}")
+            numbers[index] = number
+            store.move("b", number)
+            if index % 10 == 0 and index - KEPT in numbers:
+                say(f"moved {index - KEPT} {numbers[index - KEPT]}")
+                store.move("a", numbers[index - KEPT])
+
+    reporting = asyncio.create_task(report())
+    for index in range(count):
+        await crowd.acquire()
+
+        def done(number: int | None, index: int = index) -> None:
+            crowd.release()
+            answered.put_nowait((index, number))
+
+        store.append(Batch.of([message(index)]), None, done)
+        if index % 8 == 0:
+            await asyncio.sleep(0.001)
+    await reporting
+    await store.aclose()
+
+
+def say(text: str) -> None:
+    os.write(1, f"{text}\n".encode())
+
+
+def main() -> None:
+    folder, sync, count, kind = sys.argv[1:]
+    if kind == "unsynced":
+        from producer_pool.storage import keeper, recovery
+
+        keeper.Database = recovery.Database = Unsynced  # type: ignore[attr-defined,misc]
+    asyncio.run(write(Path(folder), math.inf if sync == "os" else float(sync), int(count), kind))
+
+
+if __name__ == "__main__":
+    main()
