@@ -153,7 +153,7 @@ def test_message_to_nobody(tmp_path: Path) -> None:
 
 def test_wait_that_is_over(tmp_path: Path) -> None:
     """With no time to wait, it says what is known by now."""
-    with ProducerPool(spool=tmp_path, policy=RELAY) as pool:
+    with ProducerPool(spool=tmp_path, policy=RELAY, limits=Limits(drain=0)) as pool:
         pool.add_producer("a", dead())
         receipt = pool.submit("x")
 
