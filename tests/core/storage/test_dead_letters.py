@@ -135,7 +135,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_before_the_first_letter(tmp_path: Path) -> None:
     """A folder that is in use and has had no letter yet is empty."""
-    LetterFile(tmp_path).close()
+    LetterFile(tmp_path).make()
 
     assert messages_in(tmp_path) == []
 
@@ -182,6 +182,7 @@ def test_no_database(file: LetterFile) -> None:
 
 def test_damaged_twice(file: LetterFile) -> None:
     """What was set aside before stays."""
+    file.make()
     for number in (1, 2):
         file.close()
         file.path.write_bytes(b"damage %d" % number * 1000)

@@ -81,10 +81,10 @@ class LetterFile:
 
     def __init__(self, folder: str | os.PathLike[str], *, size: int = DEFAULT_SIZE, new: bool = True) -> None:
         """
-        Open it. With *new*, it is made if it is not there, and one that cannot be read is set aside.
+        With *new*, it is made when it is needed and not there, and one that cannot be read is set aside.
 
         Raises:
-            StorageError: the folder cannot be used; or, without *new*, there are no letters to be read.
+            StorageError: without *new*, there are no letters, or they cannot be read.
         """
         self.path = Path(folder).absolute() / FILE
         self.dropped = 0
@@ -93,14 +93,21 @@ class LetterFile:
         self._new = new
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
-        if new:
-            private_folder(folder)
-            private_file(self.path)
-        elif not self.path.is_file():
-            raise StorageError(f"{folder}: no dead letters there, as there is no {FILE} in it")
-        else:
+        if not new:
+            if not self.path.is_file():
+                raise StorageError(f"{folder}: no dead letters there, as there is no {FILE} in it")
             with self._explained():
                 self._open()
+
+    def make(self) -> None:
+        """
+        Make the folder and an empty file, where they are not there.
+
+        Raises:
+            StorageError: the folder cannot be used.
+        """
+        private_folder(self.path.parent)
+        private_file(self.path)
 
     def close(self) -> None:
         """Let go of the file. What comes next opens it again."""
@@ -265,8 +272,7 @@ class LetterFile:
 
     def _connected(self) -> sqlite3.Connection:
         if self._new:
-            private_folder(self.path.parent)
-            private_file(self.path)
+            self.make()
         self._inode = _inode(self.path)
         connection = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)
         try:

@@ -64,8 +64,10 @@ class LetterWriter:
         Raises:
             StorageError: the folder cannot be used.
         """
-        self._file = LetterFile(folder, size=size)
-        self.folder = str(self._file.path.parent)
+        file = LetterFile(folder)
+        file.make()
+        self.folder = str(file.path.parent)
+        self._size = size
         self._room = room
         self._portion = room
         """Bytes that are written at once at the most."""
@@ -143,11 +145,14 @@ class LetterWriter:
     # -- on the thread -----------------------------------------------------------------------------
 
     def _work(self) -> None:
+        # Held by this frame alone: after a fork(), it is neither run nor freed in the child, where SQLite
+        # would undo what the parent is in the middle of.
+        file = LetterFile(self.folder, size=self._size)
         try:
             while not (self._closing.is_set() and not self._queue):
                 self._news.wait()
                 self._news.clear()
-                if self._write_all():
+                if self._write_all(file):
                     self._closing.wait(PAUSE)
                 elif self._closing.is_set():
                     break
@@ -155,16 +160,16 @@ class LetterWriter:
                     self._closing.wait(AGAIN)
                     self._news.set()
         finally:
-            self._file.close()
+            file.close()
             assert self._gone is not None
             self._call(self._gone.set)
 
-    def _write_all(self) -> bool:
+    def _write_all(self, file: LetterFile) -> bool:
         """Write what waits; say whether that went well. What could not be written goes on waiting."""
         while waiting := self._leading():
-            dropped = self._file.dropped
+            dropped = file.dropped
             try:
-                self._file.add(_runs(waiting))
+                file.add(_runs(waiting))
             except (sqlite3.Error, StorageError) as error:
                 if _is_full(error) and len(waiting) > 1:
                     self._portion //= 4  # There may be room for some of it.
@@ -178,7 +183,7 @@ class LetterWriter:
             else:
                 self._portion = min(self._portion * 2, self._room)
                 self._finish(waiting, True)
-                self._tell(self._file.dropped - dropped)
+                self._tell(file.dropped - dropped)
         return True
 
     def _leading(self) -> list[_Waiting]:
