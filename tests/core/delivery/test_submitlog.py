@@ -225,6 +225,39 @@ def test_no_room_in_time(log: SubmitLog[Receipt]) -> None:
         log.wait_for_room(ALL, lambda: 0.01)
 
 
+def test_jam(log: SubmitLog[Receipt]) -> None:
+    """When the spool is behind, everybody waits, whoever the message is for; one for nobody does not."""
+    log.jam = "the spool"
+
+    assert (log.held, log.stuck(ALL), log.stuck(SOME), log.stuck(())) == (True, "the spool", "the spool", "")
+    with pytest.raises(Full, match=r"^the spool: no room within 0.01 s; nothing was accepted$"):
+        log.wait_for_room(SOME, lambda: 0.01)
+
+    log.swap()
+    thread, results = in_thread(lambda: log.wait_for_room(ALL, lambda: BOUND))
+    eventually(lambda: bool(log._waiting), "it waits")
+    log.jam = ""
+    thread.join(BOUND)
+
+    assert results == [None]
+    assert not log.held
+
+
+def test_page_for_a_pool_that_stores(log: SubmitLog[Receipt]) -> None:
+    """Its messages are not stored yet; in a pool without a spool there is nothing to say."""
+    before = log.append(ALL, b"x")
+    log.swap()
+    log.stores = True
+    receipt = log.append(ALL, b"x")
+
+    assert (before.stored, before.wait_stored()) == (None, None)
+    assert (receipt.stored, receipt.wait_stored(0.01)) == (False, False)
+
+    receipt._page.decide_stored(True)
+
+    assert (receipt.stored, receipt.wait_stored()) == (True, True)
+
+
 def test_closed_while_somebody_waits(log: SubmitLog[Receipt]) -> None:
     """They go on, and are refused."""
     log.blocked = frozenset({"a"})

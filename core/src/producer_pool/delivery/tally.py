@@ -26,11 +26,12 @@ class TallyKeeper(Protocol):
 class Tally(Track):
     """What became of one stored batch at one producer."""
 
-    __slots__ = ("cancelled", "keeper", "number", "size")
+    __slots__ = ("cancelled", "count", "keeper", "number", "size")
 
     def __init__(self, count: int, like: Track | None = None) -> None:
         """Count *count* messages; *like* says who waits for them."""
         super().__init__(count)
+        self.count = count
         if like is not None:
             self.required = like.required
             self.awaited = like.awaited
@@ -104,11 +105,10 @@ def tally_of(page: Page | None, producer_id: str, count: int) -> Tally:
 
 def record(page: Page, producer_id: str, outcome: Outcome, error: DeliveryError) -> None:
     """Record an outcome for all that is open of *page* at a producer. It is counted elsewhere."""
-    track = page.track(producer_id)
-    if track is not None and track.left:
-        count = track.left
-        track.run(count, count, ForwardResult(producer_id, outcome, None, error))
-        page.settled(range(count))
+    tally = page.track(producer_id)
+    if isinstance(tally, Tally) and tally.left:
+        tally.run(tally.count, tally.left, ForwardResult(producer_id, outcome, None, error))
+        page.settled(range(tally.count))
 
 
 class Awaited:
