@@ -116,3 +116,24 @@ async def test_listener_that_never_ends(tmp_path: Path) -> None:
         consumer = await trial.listening()
         with pytest.raises(RuleBroken, match=r"in vain: aclose\(\) of the listener returns"):
             await consumer.crash()
+
+
+async def test_held_receipts(tmp_path: Path) -> None:
+    """What becomes of a batch is what a rule says, when it says it; unless it holds them, all is delivered."""
+    async with trying(tmp_path) as trial:
+        consumer = await trial.listening()
+        told: list[bool] = []
+        at_once = consumer._intake.accept(Batch.of([b"a"]))
+        consumer.hold()
+        held = consumer._intake.accept(Batch.of([b"b", b"c"]))
+        held.when_done(lambda: told.append(held.delivered))
+
+        assert at_once.done
+        assert at_once.delivered
+        assert (held.done, held.stored) == (False, None)
+        (receipt,) = consumer.receipts
+        assert receipt.count == 2
+        receipt.finish(delivered=False)
+        held.when_done(lambda: told.append(held.done))
+        assert told == [False, True]
+        assert consumer.received == [b"a", b"b", b"c"]

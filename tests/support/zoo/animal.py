@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from producer_pool.discovery.registry import Registry
-from producer_pool.plugin import TCP_ACKS, Ack, Client, Listener, StreamListenerOptions, Transport, hookimpl
+from producer_pool.plugin import (
+    TCP_ACKS,
+    Ack,
+    Client,
+    Listener,
+    StreamClient,
+    StreamListenerOptions,
+    Transport,
+    hookimpl,
+)
 from producer_pool.testing.subject import Subject
-from support.zoo.handmade import AnsweredClient, AnsweringListener
-from support.zoo.healthy import PipelinedClient, PlainClient, ZooListener, ZooOptions
+from support.zoo.handmade import AnsweredClient, AnsweringListener, HandmadeOptions
+from support.zoo.healthy import AcknowledgedClient, PipelinedClient, PlainClient, ZooListener, ZooOptions
 
 __all__ = ["HEALTHY", "Animal", "Plugin", "animal", "cleaning", "kebab", "transport"]
 
@@ -56,7 +65,9 @@ class Animal:
 
 def transport(client: type[Client] = PipelinedClient, **declared: Any) -> Transport:
     """Return the healthy transport with that client, and whatever else *declared* says."""
-    acks = TCP_ACKS if issubclass(client, PipelinedClient) else {Ack.WRITTEN}
+    acks = TCP_ACKS if issubclass(client, StreamClient) else frozenset({Ack.WRITTEN})
+    if issubclass(client, AcknowledgedClient):
+        acks |= {Ack.APP}
     healthy = {
         "schemes": ("zoo",),
         "client": client,
@@ -99,7 +110,15 @@ HEALTHY: Final = (
         "nothing",
         "",
         "",
-        Plugin(transport(AnsweredClient, listener=AnsweringListener, acks={Ack.APP})),
+        Plugin(
+            transport(
+                AnsweredClient,
+                listener=AnsweringListener,
+                listener_options=HandmadeOptions,
+                acks={Ack.APP},
+            )
+        ),
     ),
+    Animal("acknowledged", "nothing", "", "", Plugin(transport(AcknowledgedClient))),
 )
 """Those that keep every rule."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from dataclasses import dataclass
 from typing import ClassVar
 
 from producer_pool.plugin import (
@@ -19,11 +20,13 @@ from producer_pool.plugin import (
     ListenerStats,
     Rejected,
     SendError,
+    Size,
     StreamListenerOptions,
+    option,
 )
 from support.zoo.healthy import ZooOptions, has_ended
 
-__all__ = ["AnsweredClient", "AnsweringListener", "HandmadeClient", "HandmadeListener"]
+__all__ = ["AnsweredClient", "AnsweringListener", "HandmadeClient", "HandmadeListener", "HandmadeOptions"]
 
 NOTHING_LEFT = (1).to_bytes(4, "little") + bytes(4)
 """For SO_LINGER: a close is a reset."""
@@ -100,6 +103,13 @@ class AnsweredClient(HandmadeClient):
             raise ConnectionResetError("no answer")
 
 
+@dataclass(frozen=True)
+class HandmadeOptions:
+    """What the URL of a listener may say that has no other options."""
+
+    max_message: Size = option(1024 * 1024, "a longer message closes its connection")
+
+
 class HandmadeListener(Listener):
     """Takes lines from every connection. The small methods are for animals."""
 
@@ -107,7 +117,7 @@ class HandmadeListener(Listener):
     answer: ClassVar[bytes] = b""
     reuse_address = True
 
-    def __init__(self, endpoint: Endpoint, options: StreamListenerOptions) -> None:
+    def __init__(self, endpoint: Endpoint, options: HandmadeOptions | StreamListenerOptions) -> None:
         endpoint.no_more_than_host_and_port()
         self.host, self.port = endpoint.host, endpoint.port
         self.endpoint = endpoint

@@ -6,6 +6,7 @@ import select
 import socket
 from dataclasses import dataclass
 
+from producer_pool import plugin
 from producer_pool.plugin import (
     Client,
     ConnectError,
@@ -23,7 +24,7 @@ from producer_pool.plugin import (
 )
 from producer_pool.toolkit.sockets import reset, wait_writable, why
 
-__all__ = ["PipelinedClient", "PlainClient", "ZooListener", "ZooOptions"]
+__all__ = ["AcknowledgedClient", "PipelinedClient", "PlainClient", "ZooListener", "ZooOptions"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,14 @@ def has_ended(sock: socket.socket) -> bool:
 
 class PipelinedClient(StreamClient):
     """What the toolkit makes of a protocol: many batches in flight."""
+
+    def __init__(self, endpoint: Endpoint, options: ZooOptions) -> None:
+        endpoint.no_more_than_host_and_port()
+        super().__init__(TcpDialer(endpoint, options), options, protocol_name="zoo")
+
+
+class AcknowledgedClient(plugin.AcknowledgedClient):
+    """The same, for a consumer that answers."""
 
     def __init__(self, endpoint: Endpoint, options: ZooOptions) -> None:
         endpoint.no_more_than_host_and_port()

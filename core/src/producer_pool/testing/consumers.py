@@ -14,7 +14,7 @@ from producer_pool.model.batch import Batch
 if TYPE_CHECKING:
     from producer_pool.testing.trial import Trial
 
-__all__ = ["ListenerConsumer", "TrialConsumer"]
+__all__ = ["HeldReceipt", "ListenerConsumer", "TrialConsumer"]
 
 
 class TrialConsumer(ABC):
@@ -63,6 +63,8 @@ class ListenerConsumer(TrialConsumer):
         self.received = []
         self.batches: list[Batch] = []
         """The same as it came, with its origin."""
+        self.receipts: list[HeldReceipt] = []
+        """Those of batches that its listener wants to acknowledge, once it holds them: see hold()."""
         self.astray = False
         """Whether it was fed from another thread than that of the loop."""
         self.url = ""
@@ -96,6 +98,10 @@ class ListenerConsumer(TrialConsumer):
         self._intake.going.set()
         self._intake.going = asyncio.Event()
 
+    def hold(self) -> None:
+        """Let what becomes of each batch stay open, until the rule says so with its receipt."""
+        self._intake.holds = True
+
     async def crash(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
@@ -110,6 +116,7 @@ class _Kept:
         self._thread = threading.get_ident()
         self.paused = False
         self.going = asyncio.Event()
+        self.holds = False
 
     def feed(self, batch: Batch) -> None:
         self._consumer.batches.append(batch)
@@ -118,11 +125,41 @@ class _Kept:
 
     def accept(self, batch: Batch) -> IntakeReceipt:
         self.feed(batch)
-        return _Done()
+        if not self.holds:
+            return _Done()
+        self._consumer.receipts.append(HeldReceipt(len(batch)))
+        return self._consumer.receipts[-1]
 
     async def resumed(self) -> None:
         if self.paused:
             await self.going.wait()
+
+
+class HeldReceipt:
+    """The receipt of a batch of which a rule says what becomes of it."""
+
+    stored = None
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        """Its messages."""
+        self.done = self.delivered = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def when_stored(self, callback: Callable[[], None], /) -> None:
+        callback()
+
+    def when_done(self, callback: Callable[[], None], /) -> None:
+        if self.done:
+            callback()
+        else:
+            self._waiting.append(callback)
+
+    def finish(self, *, delivered: bool = True) -> None:
+        """Let it come to its end."""
+        self.done, self.delivered = True, delivered
+        while self._waiting:
+            self._waiting.pop(0)()
 
 
 class _Done:

@@ -18,6 +18,7 @@ FAMILIES: Final = (
     "cancellation",
     "reconnect",
     "honesty",
+    "acknowledging",
     "errors",
     "secrets",
     "urls",
