@@ -119,7 +119,7 @@ async def test_listener_that_never_ends(tmp_path: Path) -> None:
 
 
 async def test_held_receipts(tmp_path: Path) -> None:
-    """What becomes of a batch is what a rule says, when it says it; unless it holds them, all is delivered."""
+    """What becomes of a batch is what a rule says, when it does; unless it holds them, all is delivered."""
     async with trying(tmp_path) as trial:
         consumer = await trial.listening()
         told: list[bool] = []
