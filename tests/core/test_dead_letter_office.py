@@ -18,6 +18,7 @@ from producer_pool.model.errors import ConfigurationError, ConnectError, Rejecte
 from producer_pool.model.policies import Overflow
 from support.fake_clients import FakeClient
 from support.letters import lines_in, messages_in
+from support.processes import run_program
 from support.streams import until
 
 DIRECT = DeliveryPolicy.direct()
@@ -257,3 +258,40 @@ async def test_secrets(tmp_path: Path) -> None:
     assert len(messages_in(tmp_path)) == 1
     for path in tmp_path.iterdir():
         assert b"marker-s3cret" not in path.read_bytes()
+
+
+FORKS = """
+    import os, sys
+    from producer_pool import Client, DeliveryPolicy, ConnectError, ProducerPool
+
+    class Away(Client):
+        protocol_name = address = "away"
+
+        async def connect(self):
+            raise ConnectError("away: nobody there")
+
+        async def send(self, message):
+            raise AssertionError
+
+    with ProducerPool(policy=DeliveryPolicy(deadline=0.001, dead_letters=sys.argv[1])) as pool:
+        pool.add_producer("audit", Away())
+        for number in range(15):
+            for _ in range(100):
+                pool.submit(b"%d" % number)
+            child = os.fork()
+            if not child:
+                del pool
+                sys.exit(0)  # All that is left of the pool is freed here.
+            assert os.waitpid(child, 0)[1] == 0
+        assert pool.drain(wait=20)
+    stats = pool.stats().producers["audit"]
+    print(stats.dead_lettered, stats.dead_letters_lost)
+"""
+
+
+def test_forked_children(tmp_path: Path) -> None:
+    """A child that ends, and frees all that it has, undoes nothing of what its parent writes."""
+    ended = run_program(FORKS, tmp_path)
+
+    assert ended.stdout == "1500 0\n"
+    assert len(messages_in(tmp_path)) == 1500
