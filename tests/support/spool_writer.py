@@ -100,7 +100,7 @@ def main() -> None:
     if kind == "unsynced":
         from producer_pool.storage import keeper, recovery
 
-        keeper.Database = recovery.Database = Unsynced  # type: ignore[attr-defined,misc]
+        keeper.Database = recovery.Database = Unsynced  # type: ignore[attr-defined]
     asyncio.run(write(Path(folder), math.inf if sync == "os" else float(sync), int(count), kind))
 
 

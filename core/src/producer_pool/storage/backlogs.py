@@ -58,7 +58,7 @@ def _open_spans(position: Position, until: int) -> list[Span]:
     return [span for span in spans if span[0] < span[1]]
 
 
-def oldest_age(database: Database, position: Position, age: Callable[[Row], float]) -> float | None:
+def oldest_age(database: Database, position: Position, age: Callable[[Row], float | None]) -> float | None:
     """Return the age of the oldest batch behind *position*."""
     with closing(database.heads(position.number)) as heads:
         columns = next(heads, None)
@@ -71,7 +71,7 @@ def shown_of(
     positions: Mapping[str, Position],
     joined: Collection[str],
     totals: Totals,
-    age: Callable[[Row], float],
+    age: Callable[[Row], float | None],
 ) -> dict[str, Any]:
     """Return what people are told about a spool."""
     producers: dict[str, dict[str, Any]] = {}

@@ -1,0 +1,221 @@
+"""``producer-pool spool``: what lies in a spool, whether it is whole, and how to get at it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from producer_pool.cli.exits import DONE, FAILED, complain, explained
+from producer_pool.cli.output import print_json, print_table, write_all
+
+__all__ = ["spool"]
+
+_FOLDER: Final = click.argument("folder", type=click.Path(path_type=Path))
+_PIECE: Final = 256 * 1024
+
+
+@click.group(
+    short_help="Look into a spool, check it, and get messages out of it.",
+    epilog="""\b
+Examples:
+  producer-pool run --to audit=tcp://127.0.0.1:9000 --spool spool
+  producer-pool spool status spool
+  producer-pool spool verify spool
+  producer-pool spool export spool --producer audit > messages
+  producer-pool spool salvage spool/spool.db.damaged-1 rescued""",
+)
+def spool() -> None:
+    """
+    Look into FOLDER, where a pool with spool= keeps messages.
+
+    `status` works while a daemon uses it. All others name the process that does, and end.
+    """
+
+
+@spool.command(
+    epilog="""\b
+Examples:
+  producer-pool spool status spool
+  producer-pool spool status spool --json
+
+\b
+Exit codes: 0 done, 1 there is no spool, or it is damaged or in trouble, 2 usage."""
+)
+@_FOLDER
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
+def status(folder: Path, as_json: bool) -> None:
+    """Show what lies in FOLDER, and for whom. Of one that is in use, as it was a second ago."""
+    from producer_pool.storage.inspecting import status as look
+
+    with explained():
+        found = look(folder)
+    if as_json:
+        print_json(found)
+    else:
+        from producer_pool.cli.spool_text import facts, rows
+
+        print("\n".join(facts(found)))
+        if found["producers"]:
+            print()
+            print_table(("producer", "messages", "bytes", "oldest", "note"), rows(found))
+    sys.stdout.flush()
+    sys.exit(FAILED if found["damaged"] or found["trouble"] else DONE)
+
+
+@spool.command(
+    epilog="""\b
+Examples:
+  producer-pool spool verify spool
+  producer-pool spool verify spool --json
+
+\b
+Exit codes: 0 it is whole, 1 it is damaged, in use, or none, 2 usage."""
+)
+@_FOLDER
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
+def verify(folder: Path, as_json: bool) -> None:
+    """
+    Read all of FOLDER, and compare each batch with its checksum. Changes nothing.
+
+    A pool that finds damage goes on by itself: it sets the database aside, and keeps what can be read.
+    """
+    from producer_pool.storage.inspecting import verify as check
+
+    with explained():
+        found = check(folder)
+    if as_json:
+        print_json(
+            {
+                "whole": found.whole,
+                "batches": found.rows,
+                "messages": found.messages,
+                "damaged": found.damaged_rows,
+                "damaged_numbers": found.damaged,
+                "missing_messages": found.missing,
+                "structure": found.structure,
+            }
+        )
+    else:
+        from producer_pool.cli.spool_text import verdict
+
+        print("\n".join(verdict(found)), flush=True)
+    sys.exit(DONE if found.whole else FAILED)
+
+
+@spool.command(
+    epilog="""\b
+Examples:
+  producer-pool spool export spool > messages
+  producer-pool spool export spool --producer audit --framing length4 > messages
+  producer-pool spool export spool/spool.db.damaged-1 --json
+
+\b
+Exit codes: 0 done, 1 there is no spool, it is in use, or a message holds the end of a line, 2 usage."""
+)
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--producer", metavar="ID", help="Only what this producer waits for.")
+@click.option(
+    "--framing",
+    type=click.Choice(["lines", "length4"]),
+    default="lines",
+    help="How messages are marked off. Default: lines.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON object for each message, a line each.")
+def export(source: Path, producer: str | None, framing: str, as_json: bool) -> None:
+    """
+    Write the messages in SOURCE to stdout, in their order. Changes nothing.
+
+    SOURCE is a folder, or a database that was set aside; what is damaged is left out.
+    """
+    from producer_pool.cli.spool_text import in_json
+    from producer_pool.model.framing import framing_named
+    from producer_pool.storage.inspecting import stored_in
+
+    chosen = framing_named(framing)
+    piece = bytearray()
+    misfits = 0
+    with explained():
+        for row, stored in stored_in(source, producer):
+            messages = list(stored.batch)
+            if as_json:
+                piece += b"".join(in_json(row, stored.number, message) for message in messages)
+            else:
+                wrong = set(chosen.misfits(messages, chosen.encode(messages)))
+                misfits += len(wrong)
+                piece += chosen.encode([one for at, one in enumerate(messages) if at not in wrong])
+            if len(piece) >= _PIECE:
+                write_all(bytes(piece))
+                piece.clear()
+        write_all(bytes(piece))
+    if misfits:
+        complain(f"{misfits:,} messages hold a newline and were left out; use --framing length4 or --json")
+    sys.exit(FAILED if misfits else DONE)
+
+
+@spool.command(
+    epilog="""\b
+Examples:
+  producer-pool spool salvage spool/spool.db.damaged-1 rescued
+  producer-pool run --spool rescued --to audit=tcp://127.0.0.1:9000
+
+\b
+Exit codes: 0 done, 1 SOURCE is none or in use, or FOLDER cannot be used, 2 usage."""
+)
+@click.argument("source", type=click.Path(path_type=Path))
+@_FOLDER
+def salvage(source: Path, folder: Path) -> None:
+    """
+    Read what can be read of SOURCE into a new spool in FOLDER.
+
+    SOURCE, a folder or a database that was set aside, is not changed. Where it cannot be read any more who
+    had got what, all of it is sent again by the pool that uses FOLDER.
+    """
+    from producer_pool.storage.inspecting import salvage as rescue
+
+    with explained(), _disk(folder):
+        batches, messages = rescue(source, folder)
+    print(f"{batches:,} batches, {messages:,} messages in {folder}", file=sys.stderr)
+
+
+@spool.command(
+    epilog="""\b
+Examples:
+  producer-pool spool forget spool audit
+
+\b
+Exit codes: 0 done, 1 there is no spool, it is in use, or it knows no such producer, 2 usage."""
+)
+@_FOLDER
+@click.argument("producer")
+def forget(folder: Path, producer: str) -> None:
+    """
+    Drop what is kept in FOLDER for PRODUCER, which will not come back.
+
+    What was stored for a producer that is not configured any more waits until it comes back, or this is done.
+    """
+    from producer_pool.storage.inspecting import forget as drop
+
+    with explained(), _disk(folder):
+        messages = drop(folder, producer)
+    print(f"{messages:,} messages dropped for {producer}", file=sys.stderr)
+
+
+class _disk:
+    """Makes one line of an error of the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        import sqlite3
+
+        from producer_pool.model.errors import StorageError
+
+        if isinstance(error, OSError | sqlite3.Error) and not isinstance(error, StorageError):
+            raise StorageError(f"{self._folder} cannot be written: {error}; see the disk") from error

@@ -1,0 +1,86 @@
+"""A spool for people, and its messages for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from producer_pool.cli.dead_letters_text import printable
+from producer_pool.storage.dead_letters_document import iso_time, written
+
+if TYPE_CHECKING:
+    from producer_pool.storage.inspecting import Found
+    from producer_pool.storage.record import Row
+
+__all__ = ["facts", "in_json", "rows", "verdict"]
+
+
+def facts(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what status() found, a line each."""
+    yield f"folder    {printable(found['folder'])}"
+    if found["pid"] is not None:
+        told = "" if found["time"] is None else f", as of {max(0.0, time.time() - found['time']):.0f} s ago"
+        yield f"in use    by process {found['pid']}{told}"
+    else:
+        yield "in use    no"
+    if found["messages"] is not None:
+        yield f"messages  {found['messages']:,}"
+        yield f"size      {_mib(found['bytes'])} of {_mib(found['size'])}"
+        yield f"sync      {_sync(found['sync'])}"
+    if found["trouble"]:
+        yield f"trouble   {printable(found['trouble'])}"
+    if found["damaged"]:
+        yield f"damaged   {printable(found['damaged'])}; the next pool that uses it keeps what can be read"
+    for path in found["set_aside"]:
+        yield f"set aside {printable(path)}"
+
+
+def _mib(nbytes: int | None) -> str:
+    return "?" if nbytes is None else f"{nbytes / 1024 / 1024:,.1f} MiB"
+
+
+def _sync(sync: object) -> str:
+    if sync == 0:
+        return "always"
+    return f"interval:{sync * 1000:g}ms" if isinstance(sync, int | float) else str(sync or "?")
+
+
+def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each producer, the largest backlog first."""
+    producers = sorted(found["producers"].items(), key=lambda item: -item[1]["bytes"])
+    return [
+        (
+            printable(name),
+            f"{one['messages']:,}",
+            f"{one['bytes']:,}",
+            "-" if one["oldest"] is None else f"{one['oldest']:,.0f} s",
+            "not a producer now: producer-pool spool forget" if one["joined"] is False else "",
+        )
+        for name, one in producers
+    ]
+
+
+def verdict(found: Found) -> Iterator[str]:
+    """Yield what verify() found, a line each."""
+    yield f"{found.rows:,} batches and {found.messages:,} messages are whole"
+    if found.structure:
+        yield f"the database is damaged: {printable(found.structure)}"
+    if found.damaged_rows:
+        more = ", ..." if found.damaged_rows > len(found.damaged) else ""
+        numbers = ", ".join(map(str, found.damaged))
+        yield f"{found.damaged_rows:,} batches are damaged: {numbers}{more}"
+    if found.missing:
+        yield f"{found.missing:,} messages that somebody waits for are damaged or gone"
+
+
+def in_json(row: Row, number: int, message: bytes) -> bytes:
+    """Return a message as one line of JSON, with what is known of it."""
+    described = {
+        "number": number,
+        "stored": iso_time(row.wall),
+        "origin": row.origin or None,
+        "producers": None if row.targets is None else json.loads(row.targets),
+    }
+    return json.dumps({**described, **written(message)}).encode() + b"\n"

@@ -1,0 +1,168 @@
+"""``producer-pool spool``: status, verify, export, salvage and forget."""
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from producer_pool.cli.group import cli
+from support.processes import daemon, run_command
+from support.producers import send_lines
+from support.spools import Desk, flip, scribble
+from support.waiting import eventually
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["spool", *map(str, arguments)])
+
+
+def exported(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run ``export``, which writes past what a runner replaces."""
+    return run_command("spool", "export", str(folder), *arguments)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a spool for two producers, one of which has nothing to wait for."""
+
+    async def fill() -> None:
+        async with Desk(tmp_path / "spool", sync=0.05) as desk:
+            desk.join("audit", "bill\x1b[2Jing")
+            await desk.stored(b"one", b"two")
+            await desk.stored(b"with\nnewline", b"\xff")
+            last = await desk.stored(b"only audit", targets=["audit"])
+            desk.store.move("bill\x1b[2Jing", last or 0)
+
+    asyncio.run(fill())
+    return tmp_path / "spool"
+
+
+def test_status(folder: Path) -> None:
+    """A line for each fact, and a row for each producer, with nothing in it that a terminal would act on."""
+    done = run("status", folder)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+
+    assert done.exit_code == 0
+    assert lines[:3] == [f"folder {folder}", "in use no", "messages 4"]
+    assert lines[3].endswith("of 4,096.0 MiB")
+    assert lines[4] == "sync interval:50ms"
+    assert lines[6] == "PRODUCER MESSAGES BYTES OLDEST NOTE"
+    assert lines[7].startswith("audit 5 221 ")
+    assert lines[8] == r"bill\x1b[2Jing 0 0 -"
+
+
+def test_status_in_json(folder: Path) -> None:
+    """For programs."""
+    found = json.loads(run("status", folder, "--json").stdout)
+
+    assert found["folder"] == str(folder)
+    assert found["producers"]["audit"]["messages"] == 5
+    assert found["damaged"] is None
+
+
+def test_status_of_a_damaged_one(folder: Path) -> None:
+    """It says so, and exits with 1."""
+    scribble(folder / "spool.db")
+    done = run("status", folder)
+
+    assert done.exit_code == 1
+    assert (
+        "damaged   file is not a database; the next pool that uses it keeps what can be read" in done.stdout
+    )
+
+
+def test_in_use_by_a_daemon(tmp_path: Path) -> None:
+    """Status shows what it has; the others name it."""
+    folder = tmp_path / "spool"
+    with daemon("--to", "gone=tcp://127.0.0.1:1", "--spool", str(folder)) as running:
+        send_lines(running.port, [b"x"] * 100)
+
+        def shown() -> bool:
+            found = json.loads(run("status", folder, "--json").stdout)
+            return bool(found["messages"] == 100)
+
+        eventually(shown, "the daemon tells what it has")
+        said = run("status", folder).stdout
+        assert f"in use    by process {running.process.pid}, as of" in said
+        for command in (["verify"], ["export"], ["forget", "gone"]):
+            done = run(command[0], folder, *command[1:])
+            assert done.exit_code == 1
+            assert f"is in use by process {running.process.pid}; stop that first" in done.stderr
+        assert running.terminate() == 0
+    assert exported(folder).stdout == b"x\n" * 100
+
+
+def test_verify(folder: Path) -> None:
+    """One that is whole, and one that is not: which batches, and how many messages."""
+    done = run("verify", folder)
+    assert (done.exit_code, done.stdout) == (0, "3 batches and 5 messages are whole\n")
+
+    path = folder / "spool.db"
+    flip(path, path.read_bytes().index(b"with\nnewline"))
+    done = run("verify", folder)
+    assert done.exit_code == 1
+    assert "1 batches are damaged: " in done.stdout
+    found = json.loads(run("verify", folder, "--json").stdout)
+    assert (found["whole"], found["damaged"], found["structure"]) == (False, 1, None)
+
+
+def test_verify_without_a_header(folder: Path) -> None:
+    """What is wrong with the database is said in its words."""
+    scribble(folder / "spool.db")
+    done = run("verify", folder)
+
+    assert done.exit_code == 1
+    assert "the database is damaged: file is not a database" in done.stdout
+
+
+def test_export(folder: Path) -> None:
+    """As lines, without those that are none, which is said; with lengths, and in JSON, all of them."""
+    lines = exported(folder)
+    assert (lines.returncode, lines.stdout) == (1, b"one\ntwo\n\xff\nonly audit\n")
+    assert b"1 messages hold a newline and were left out; use --framing length4 or --json" in lines.stderr
+
+    framed = exported(folder, "--framing", "length4")
+    assert framed.returncode == 0
+    assert framed.stdout.startswith(b"\0\0\0\x03one\0\0\0\x03two\0\0\0\x0cwith\nnewline\0\0\0\x01\xff")
+    told = [json.loads(line) for line in exported(folder, "--json").stdout.splitlines()]
+    assert [one["message"] for one in told] == ["one", "two", "with\nnewline", "/w==", "only audit"]
+    assert told[3]["encoding"] == "base64"
+    assert told[4]["producers"] == ["audit"]
+
+
+def test_export_for_one(folder: Path) -> None:
+    """What it waits for; one that is not known is an error that names those that are."""
+    assert exported(folder, "--producer", "audit", "--json").stdout.count(b"\n") == 5
+    done = exported(folder, "--producer", "audti")
+
+    assert done.returncode == 1
+    assert b"nothing is kept there for 'audti'; known: audit, " in done.stderr
+
+
+def test_salvage(folder: Path, tmp_path: Path) -> None:
+    """What can be read is in a new spool, and the old one stays as it is."""
+    scribble(folder / "spool.db")
+    done = run("salvage", folder, tmp_path / "rescued")
+
+    assert (done.exit_code, done.stderr) == (0, f"3 batches, 5 messages in {tmp_path / 'rescued'}\n")
+    assert run("verify", tmp_path / "rescued").exit_code == 0
+    assert run("verify", folder).exit_code == 1
+
+
+def test_forget(folder: Path) -> None:
+    """It says how much that was."""
+    done = run("forget", folder, "audit")
+
+    assert (done.exit_code, done.stderr) == (0, "5 messages dropped for audit\n")
+    assert exported(folder).stdout == b""
+
+
+def test_no_spool(tmp_path: Path) -> None:
+    """The error says what to name."""
+    done = run("status", tmp_path)
+
+    assert done.exit_code == 1
+    assert "holds no spool; name the folder that spool= names" in done.stderr

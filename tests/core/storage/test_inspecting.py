@@ -1,0 +1,170 @@
+"""Looking into a spool: it is not changed by that, and what is told is what is there."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from producer_pool.model.errors import StorageError
+from producer_pool.model.stored import ROW_OVERHEAD
+from producer_pool.storage.inspecting import forget, salvage, status, stored_in, verify
+from support.spools import Desk, flip, scribble
+
+MESSAGES = [b"%04d|" % number * 1000 for number in range(20)]
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> Path:
+    """Return a closed spool with 20 rows: "a" waits for 15 of them, "b" for all and one more."""
+    folder = tmp_path / "spool"
+    async with Desk(folder, sync=0.01, size=1 << 26) as desk:
+        desk.join("a", "b")
+        for message in MESSAGES:
+            await desk.stored(message)
+        await desk.stored(b"for b", targets=["b"])
+        desk.store.move("a", 5)
+    return folder
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Return what is in all files but the one that says who has the lock."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name != "lock"
+    }
+
+
+def messages(path: Path, producer_id: str | None = None) -> list[bytes]:
+    return [message for _, stored in stored_in(path, producer_id) for message in stored.batch]
+
+
+def test_status(folder: Path) -> None:
+    """What lies there, for whom, how old it is; nothing is changed."""
+    before = digest(folder)
+    found = status(folder)
+
+    assert digest(folder) == before
+    assert (found["messages"], found["sync"], found["size"]) == (20, 0.01, 1 << 26)
+    assert found["pid"] is None
+    assert found["damaged"] is None
+    a, b = found["producers"]["a"], found["producers"]["b"]
+    assert (a["messages"], a["bytes"]) == (15, 15 * (5000 + ROW_OVERHEAD))
+    assert b["messages"] == 21
+    assert 0 <= a["oldest"] < 1000
+
+
+async def test_status_of_one_in_use(folder: Path) -> None:
+    """It is told by who uses it, and its database is not touched."""
+    async with Desk(folder, size=1 << 26) as desk:
+        desk.join("b")
+        found = status(folder)
+
+        assert found["pid"] is not None
+        assert found["producers"]["a"]["messages"] == 15
+        for look in (lambda: verify(folder), lambda: messages(folder), lambda: forget(folder, "a")):
+            with pytest.raises(StorageError, match=f"is in use by process {found['pid']}; stop that first"):
+                look()
+
+
+@pytest.mark.parametrize("look", [status, verify, messages])
+def test_no_spool(tmp_path: Path, look: object) -> None:
+    """Another folder is not made one, and the error says what to name."""
+    with pytest.raises(StorageError, match="holds no spool; name the folder"):
+        look(tmp_path)  # type: ignore[operator]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_whole(folder: Path) -> None:
+    """What some are done with, and what is not for all, is nothing missing."""
+    before = digest(folder)
+    found = verify(folder)
+
+    assert found.whole
+    assert (found.rows, found.messages) == (21, 21)
+    assert digest(folder) == before
+
+
+async def test_verify_after_dropping(folder: Path) -> None:
+    """What was dropped on purpose is not missing."""
+    async with Desk(folder) as desk:
+        desk.join("a", "b")
+        for producer, after in (("a", 5), ("b", 0)):
+            await desk.skip(producer, after + 3, 25_000)
+            desk.store.move(producer, after + 1)
+
+    assert verify(folder).whole
+
+
+def test_verify_damaged(folder: Path) -> None:
+    """Each batch that is damaged is named; nothing is changed."""
+    path = folder / "spool.db"
+    for message in (MESSAGES[7], MESSAGES[12]):
+        flip(path, path.read_bytes().index(message[:4000]) + 200)
+    before = digest(folder)
+    found = verify(folder)
+
+    assert not found.whole
+    assert (found.damaged, found.damaged_rows, found.missing, found.structure) == ([8, 13], 2, 2, None)
+    assert found.messages == 19
+    assert digest(folder) == before
+
+
+def test_verify_without_a_header(folder: Path) -> None:
+    """What can be read out of it is counted."""
+    scribble(folder / "spool.db")
+    found = verify(folder)
+
+    assert found.structure == "file is not a database"
+    assert found.messages == 21
+
+
+def test_stored_in(folder: Path) -> None:
+    """All, or what one waits for, in order."""
+    before = digest(folder)
+
+    assert messages(folder) == [*MESSAGES, b"for b"]
+    assert messages(folder, "a") == MESSAGES[5:]
+    with pytest.raises(StorageError, match="nothing is kept there for 'c'; known: a, b"):
+        messages(folder, "c")
+    assert digest(folder) == before
+
+
+async def test_stored_in_a_damaged_one(folder: Path) -> None:
+    """What is left comes in order, from the folder and from what was set aside."""
+    scribble(folder / "spool.db")
+    assert messages(folder) == [*MESSAGES, b"for b"]
+    assert messages(folder, "a") == MESSAGES[5:]
+
+    async with Desk(folder) as desk:
+        desk.join("a")
+    assert messages(folder / "spool.db.damaged-1") == [*MESSAGES, b"for b"]
+
+
+async def test_salvage(folder: Path, tmp_path: Path) -> None:
+    """A new spool has what can be read, and a pool goes on with it."""
+    path = folder / "spool.db"
+    flip(path, path.read_bytes().index(MESSAGES[7][:4000]) + 200)
+    before = digest(folder)
+    assert salvage(folder, tmp_path / "rescued") == (20, 20)
+
+    assert digest(folder) == before
+    async with Desk(tmp_path / "rescued") as desk:
+        backlogs = desk.join("a", "b")
+        assert backlogs[0].after == 5
+        assert await desk.messages("b") == [*(one for one in MESSAGES if one != MESSAGES[7]), b"for b"]
+        assert desk.lost == [("b", 1, 5000 + ROW_OVERHEAD)]
+    with pytest.raises(StorageError, match="rescued is not empty; name a folder that can be made"):
+        salvage(folder, tmp_path / "rescued")
+
+
+async def test_forget(folder: Path) -> None:
+    """What only that one waited for is gone, and it is not known any more."""
+    assert forget(folder, "b") == 21
+    with pytest.raises(StorageError, match=r"nothing is kept in .* for 'b'; known: a"):
+        forget(folder, "b")
+
+    assert status(folder)["producers"].keys() == {"a"}
+    assert messages(folder) == MESSAGES[5:]
+    assert forget(folder, "a") == 15
+    assert messages(folder) == []
