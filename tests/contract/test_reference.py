@@ -23,7 +23,7 @@ from producer_pool.contract import hookspecs
 from producer_pool.contract.options import DELIVERY_OPTIONS, describe
 from producer_pool.discovery.config import SETTINGS
 from producer_pool.discovery.registry import Registry, default_registry
-from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY
+from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY, REQUIRE
 from producer_pool.model import errors, framing
 from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
 from producer_pool.testing import fixtures
@@ -106,7 +106,7 @@ def test_framings_have_rows(reference: dict[str, str]) -> None:
 def test_variables_have_rows(reference: dict[str, str]) -> None:
     """Each variable is described, and none that does not exist."""
     page = reference["environment"]
-    wanted = {setting.variable for setting in SETTINGS.values()} | {ALLOW, DENY}
+    wanted = {setting.variable for setting in SETTINGS.values()} | {ALLOW, DENY, REQUIRE}
 
     assert {name for name in wanted if f"| `{name}` |" not in page} == set()
     assert f"`{CHOOSE}<SCHEME>`" in page

@@ -1,6 +1,7 @@
 """What the daemon cannot work with: its exit code, and words that a person can act on."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ TO = ("--to", "tcp://127.0.0.1:9000")
 ANYWHERE = ("--listen", "tcp://127.0.0.1:0")
 
 
-def refused(*arguments: str, code: int) -> str:
+def refused(*arguments: str, code: int, env: Mapping[str, str] | None = None) -> str:
     """Run the daemon, which has to end at once with *code*, and return its one line."""
-    ended = run_command("run", *arguments)
+    ended = run_command("run", *arguments, env=env)
     text = ended.stderr.decode()
 
     assert ended.returncode == code, text
@@ -65,6 +66,13 @@ def test_bad_url(url: str, said: str) -> None:
     line = refused(*ANYWHERE, "--to", url, code=78)
 
     assert said in line
+
+
+def test_required_plugin_is_missing() -> None:
+    """Nothing is forwarded without it, and the daemon does not even listen."""
+    line = refused(*ANYWHERE, *TO, env={"PRODUCER_POOL_REQUIRE_PLUGINS": "acme-filter"}, code=78)
+
+    assert "acme-filter: it is not installed; it is required (PRODUCER_POOL_REQUIRE_PLUGINS)" in line
 
 
 def test_unknown_scheme() -> None:

@@ -282,6 +282,7 @@ def test_selection_of_plugins() -> None:
         {
             "PRODUCER_POOL_PLUGINS": "A_b, c.d",
             "PRODUCER_POOL_DISABLE_PLUGINS": "E",
+            "PRODUCER_POOL_REQUIRE_PLUGINS": "A_b",
             "PRODUCER_POOL_PLUGIN_TCP_TLS": "Acme_Tcp",
             "PRODUCER_POOL_REQUIRE_SYSTEM": "1",
         }
@@ -289,6 +290,7 @@ def test_selection_of_plugins() -> None:
 
     assert plugins.allow == frozenset({"a-b", "c-d"})
     assert plugins.deny == {"e"}
+    assert plugins.required == {"a-b"}
     assert plugins.choice("tcp+tls") == "acme-tcp"
     assert plugins.choice("tcp") is None
 

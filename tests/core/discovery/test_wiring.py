@@ -1,6 +1,7 @@
 """Wiring plugins: loaded once, in order, each contained."""
 
 import logging
+import traceback
 from typing import Any
 
 import pytest
@@ -167,6 +168,82 @@ def test_plugin_that_is_denied(site: Site) -> None:
 
     assert list(plugins.wiring().stages("audit", None)) == []
     assert plugins.problems == ()
+
+
+# -- plugins without which nothing goes ------------------------------------------------------------
+
+
+def requiring(*names: str, **more: Any) -> Registry:
+    return Registry(PluginSelection.of(required=names, **more))
+
+
+def test_plugin_that_is_required(site: Site) -> None:
+    """It is there, and nothing else happens."""
+    site.install("acme-wiring", plugins={"x": "acme_wiring"}, modules={"acme_wiring": HOOKS})
+    plugins = requiring("Acme_Wiring", "acme-wiring")
+    plugins.check_required()
+
+    assert len(plugins.wiring().stages("audit", None)) == 1
+
+
+@pytest.mark.parametrize(
+    "source,more,fault",
+    [
+        (
+            "import not_there",
+            {},
+            "a-filter 1.0 is installed but cannot be imported: No module named 'not_there'",
+        ),
+        (
+            HOOKS.replace("_started", "_begun"),
+            {},
+            "a-filter 1.0 implements producer_pool_begun, which is no hook",
+        ),
+        (HOOKS, {"deny": ["a-filter"]}, r"a-filter: it is disabled \(PRODUCER_POOL_DISABLE_PLUGINS\)"),
+        (HOOKS, {"allow": ["other"]}, r"a-filter: it is not among those allowed \(PRODUCER_POOL_PLUGINS\)"),
+        (None, {}, "a-filter: it is not installed"),
+    ],
+    ids=["import", "hook", "denied", "not allowed", "not there"],
+)
+def test_required_plugin_that_cannot_be_used(
+    site: Site, source: str | None, more: dict[str, Any], fault: str
+) -> None:
+    """No producer can be added, each time it is tried: its messages would go out without what is missing."""
+    if source is not None:
+        site.install("a-filter", plugins={"x": "a_filter"}, modules={"a_filter": source})
+    site.install("b-other", plugins={"x": "b_other"}, modules={"b_other": HOOKS})
+    plugins = requiring("a-filter", **more)
+    wiring = plugins.wiring()
+
+    wrong = fault + r".*; it is required \(PRODUCER_POOL_REQUIRE_PLUGINS\)"
+    for check in (plugins.check_required, lambda: wiring.stages("audit", None)) * 2:
+        with pytest.raises(PluginLoadError, match=wrong) as caught:
+            check()
+        assert caught.value.distribution == "a-filter"
+
+
+@pytest.mark.parametrize(
+    "body,fault",
+    [
+        ('raise ValueError("hunter2")', r"producer_pool_stage\(\) failed: ValueError: \*\*\*"),
+        ("return 42", "a stage is a callable, not a int"),
+    ],
+)
+def test_required_stage_that_cannot_be_had(
+    site: Site, body: str, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same; the secrets of the URL are not shown. Of another plugin, it is logged, and left out."""
+    source = f"from producer_pool.plugin import hookimpl\n@hookimpl\ndef producer_pool_stage(): {body}\n"
+    site.install("a-filter", plugins={"x": "a_filter"}, modules={"a_filter": source})
+    endpoint = Endpoint.parse("tcp://user:hunter2@h:1")
+
+    with pytest.raises(
+        PluginLoadError, match=f"plugin a-filter:a_filter: {fault}.*; it is required"
+    ) as caught:
+        requiring("a-filter").wiring().stages("audit", endpoint)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    assert "going on without it" not in caplog.text
+    assert list(registry().wiring().stages("audit", endpoint)) == []
 
 
 WRAPPER = """

@@ -95,11 +95,12 @@ class Problems:
 
     @contextmanager
     def collected(self, origin: str = "") -> Iterator[None]:
-        """Note an error about what somebody wrote, at *origin*, and go on."""
+        """Note an error about what somebody wrote, at *origin*, and go on. One of all is noted once."""
         try:
             yield
         except (ConfigurationError, PluginError) as error:
-            self.errors.append(f"{origin}: {error}" if origin else str(error))
+            if str(error) not in self.errors:
+                self.errors.append(f"{origin}: {error}" if origin else str(error))
 
     def leave_if_any(self) -> None:
         """End the process with a line for each problem, if there are some."""
@@ -132,4 +133,6 @@ def factory_for(settings: Settings, problems: Problems) -> ClientFactory:
     for path in settings.plugin_files:
         with problems.collected():
             registry.register_file(path)
+    with problems.collected():
+        registry.check_required()
     return ClientFactory(registry, settings.delivery)

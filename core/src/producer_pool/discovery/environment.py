@@ -18,7 +18,7 @@ from producer_pool.discovery.layer import (
     checked_url,
     url_from_file,
 )
-from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY, PluginSelection
+from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY, REQUIRE, PluginSelection
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.text import suggestion
 
@@ -93,8 +93,8 @@ def _setting(layer: Layer, name: str, text: str) -> None:
         if not any(texts):
             raise ConfigurationError(f"{name} is empty; write {name}={setting.value}, or unset it")
         layer.values[setting.name] = tuple(Value(one, name) for one in texts)
-    elif name not in (ALLOW, DENY, *_FOREIGN) and not name.startswith(CHOOSE):
-        known = [*by_variable, ALLOW, DENY, f"{CHOOSE}<SCHEME>"]
+    elif name not in (ALLOW, DENY, REQUIRE, *_FOREIGN) and not name.startswith(CHOOSE):
+        known = [*by_variable, ALLOW, DENY, REQUIRE, f"{CHOOSE}<SCHEME>"]
         raise ConfigurationError(
             f"{name} is no setting; known: {', '.join(known)}{suggestion(name, known)}; "
             f"{_RESERVED} is reserved: if it is meant as a producer, give it another id"

@@ -27,9 +27,9 @@ from producer_pool.contract.transport import Transport
 from producer_pool.discovery.faults import faulty, scheme_conflict, spell, unknown_scheme
 from producer_pool.discovery.importing import import_file, import_plugin
 from producer_pool.discovery.installed import PLUGINS, TRANSPORTS, Provided, is_editable, normalized, scan
-from producer_pool.discovery.selection import CHOOSE, PluginSelection, choice_name
+from producer_pool.discovery.selection import CHOOSE, REQUIRE, PluginSelection, choice_name
 from producer_pool.discovery.wiring import Implementation, PluginWiring
-from producer_pool.model.errors import ConfigurationError, PluginError, ProducerPoolError
+from producer_pool.model.errors import ConfigurationError, PluginError, PluginLoadError, ProducerPoolError
 
 if TYPE_CHECKING:
     import pluggy
@@ -312,7 +312,34 @@ class Registry:
 
     def wiring(self) -> PluginWiring:
         """Return what plugins add to a pool. The wiring plugins are loaded when it is first asked."""
-        return PluginWiring(self.implementations)
+        return PluginWiring(
+            self.implementations, check_required=self.check_required, requires=self.selection.requires
+        )
+
+    def check_required(self) -> None:
+        """
+        Make sure that each plugin is there, and was loaded, without which no message may be forwarded.
+
+        Raises:
+            PluginLoadError: one is not installed, may not be used, or cannot be loaded.
+        """
+        if not self.selection.required:
+            return
+        with self._lock:
+            self._wiring_plugins()
+            entries = {normalized(entry.distribution): entry for entry in self._entries()}
+            faults = {
+                normalized(error.distribution): str(error)
+                for error in self.problems
+                if isinstance(error, PluginLoadError)
+            }
+        for name in sorted(self.selection.required):
+            entry = entries.get(name)
+            refusal = "it is not installed" if entry is None else self.selection.refusal(entry)
+            fault = f"{name}: {refusal}" if refusal else faults.get(name)
+            if fault:
+                text = f"{fault}; it is required ({REQUIRE}): no message may go without it"
+                raise PluginLoadError(text, distribution=name)
 
     def implementations(self, hook: str) -> list[Implementation]:
         """Return who implements *hook*, in the order in which they are to be called."""

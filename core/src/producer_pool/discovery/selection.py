@@ -10,10 +10,11 @@ from typing import Final
 from producer_pool.discovery.installed import Provided, normalized
 from producer_pool.model.errors import ConfigurationError
 
-__all__ = ["ALLOW", "CHOOSE", "DENY", "PluginSelection", "choice_name"]
+__all__ = ["ALLOW", "CHOOSE", "DENY", "REQUIRE", "PluginSelection", "choice_name"]
 
 ALLOW: Final = "PRODUCER_POOL_PLUGINS"
 DENY: Final = "PRODUCER_POOL_DISABLE_PLUGINS"
+REQUIRE: Final = "PRODUCER_POOL_REQUIRE_PLUGINS"
 CHOOSE: Final = "PRODUCER_POOL_PLUGIN_"
 """Before a scheme, in capitals."""
 
@@ -34,6 +35,8 @@ class PluginSelection:
     """Only these distributions; None: all that are installed."""
     deny: frozenset[str] = frozenset()
     """Not these."""
+    required: frozenset[str] = frozenset()
+    """Not without these."""
     chosen: Mapping[str, str] = field(default_factory=dict)
     """choice_name() of a scheme -> the distribution that serves it."""
 
@@ -43,18 +46,20 @@ class PluginSelection:
         allow: Iterable[str] | None = None,
         deny: Iterable[str] = (),
         chosen: Mapping[str, str] | None = None,
+        required: Iterable[str] = (),
     ) -> PluginSelection:
         """Make a selection from names in any spelling; *chosen* is by scheme."""
         return cls(
             allow=None if allow is None else frozenset(map(normalized, allow)),
             deny=frozenset(map(normalized, deny)),
+            required=frozenset(map(normalized, required)),
             chosen={choice_name(scheme): normalized(name) for scheme, name in (chosen or {}).items()},
         )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> PluginSelection:
         """
-        Read the three kinds of variables; names in the lists are separated by commas.
+        Read the four kinds of variables; names in the lists are separated by commas.
 
         An empty ``PRODUCER_POOL_PLUGINS`` allows none.
 
@@ -68,12 +73,17 @@ class PluginSelection:
                     raise ConfigurationError(f"{name} is empty; write {name}=DISTRIBUTION, or unset it")
                 chosen[name.removeprefix(CHOOSE)] = value.strip()
         allow = environ.get(ALLOW)
-        return cls.of(None if allow is None else _names(allow), _names(environ.get(DENY, "")), chosen)
+        deny, required = (_names(environ.get(name, "")) for name in (DENY, REQUIRE))
+        return cls.of(None if allow is None else _names(allow), deny, chosen, required)
 
     def over(self, other: PluginSelection) -> PluginSelection:
-        """Return this selection with *other* behind it; what either denies is denied."""
-        allow = other.allow if self.allow is None else self.allow
-        return PluginSelection(allow, self.deny | other.deny, {**other.chosen, **self.chosen})
+        """Return this selection with *other* behind it; what either denies or requires, both do."""
+        return PluginSelection(
+            allow=other.allow if self.allow is None else self.allow,
+            deny=self.deny | other.deny,
+            required=self.required | other.required,
+            chosen={**other.chosen, **self.chosen},
+        )
 
     def refusal(self, provided: Provided) -> str:
         """Say why what is *provided* may not be used; empty: it may."""
@@ -85,6 +95,10 @@ class PluginSelection:
         if self.allow is not None and name not in self.allow:
             return f"it is not among those allowed ({ALLOW})"
         return ""
+
+    def requires(self, distribution: str) -> bool:
+        """Whether messages may not be forwarded without that."""
+        return normalized(distribution) in self.required
 
     def choice(self, scheme: str) -> str | None:
         """Return the distribution that was chosen for *scheme*."""

@@ -50,6 +50,7 @@ def read_file(path: Path, faults: Faults | None = None) -> Layer:
         [plugins]
         allow = ["producer-pool-tcp"]
         deny = []
+        require = []
         use = { tcp = "producer-pool-tcp" }
 
     Raises:
@@ -124,15 +125,15 @@ def _producer(name: str, table: object, path: Path) -> ProducerSetting:
 
 
 def _plugins(table: Mapping[str, Any], origin: str) -> PluginSelection:
-    _check(table, ("allow", "deny", "use"), origin)
-    lists = {key: table[key] for key in ("allow", "deny") if key in table}
+    _check(table, ("allow", "deny", "require", "use"), origin)
+    lists = {key: table[key] for key in ("allow", "deny", "require") if key in table}
     for key, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
             raise ConfigurationError(f"{origin} {key} is a list of distributions")
     chosen = table.get("use", {})
     if not isinstance(chosen, dict) or not all(isinstance(name, str) for name in chosen.values()):
         raise ConfigurationError(f"{origin} use is a table: scheme = distribution")
-    return PluginSelection.of(lists.get("allow"), lists.get("deny", ()), chosen)
+    return PluginSelection.of(lists.get("allow"), lists.get("deny", ()), chosen, lists.get("require", ()))
 
 
 def _table(tables: Mapping[str, Any], name: str, path: str) -> Mapping[str, Any]:

@@ -8,7 +8,10 @@ from typing import Any, Final, NamedTuple
 
 from producer_pool.contract.ports import Observer, Stage
 from producer_pool.contract.wiring import Wiring
+from producer_pool.discovery.faults import spell
+from producer_pool.discovery.selection import REQUIRE
 from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import PluginLoadError
 
 __all__ = ["Implementation", "PluginWiring"]
 
@@ -30,18 +33,43 @@ class PluginWiring(Wiring):
     Asks the hooks of all loaded plugins.
 
     An exception in one is logged with the plugin's name, and what that plugin would have added is
-    missing; nothing else is disturbed.
+    missing; nothing else is disturbed. But no messages go past the stage of a plugin that is required.
     """
 
-    def __init__(self, implementations: Callable[[str], Sequence[Implementation]]) -> None:
-        """*implementations* returns who implements a hook, in the order in which they are to be called."""
+    def __init__(
+        self,
+        implementations: Callable[[str], Sequence[Implementation]],
+        *,
+        check_required: Callable[[], None],
+        requires: Callable[[str], bool],
+    ) -> None:
+        """
+        Make one.
+
+        *implementations* returns who implements a hook, in the order in which they are to be called;
+        *check_required* raises a PluginLoadError if a plugin is missing which *requires*, asked with its
+        distribution, says is required.
+        """
         self._implementations = implementations
+        self._check_required = check_required
+        self._requires = requires
 
     def stages(self, producer_id: str, endpoint: Endpoint | None) -> Sequence[Stage]:
+        """
+        Return what the batches of a producer go through.
+
+        Raises:
+            PluginLoadError: a plugin that is required is missing, or fails here.
+        """
+        self._check_required()
         found = self._ask("producer_pool_stage", producer_id=producer_id, endpoint=endpoint)
-        return [
-            stage for plugin, stage in found if _is(callable(stage), plugin, "a stage is a callable", stage)
-        ]
+        stages = []
+        for plugin, stage in found:
+            if not callable(stage) and self._requires(_distribution(plugin)):
+                raise _failed(plugin, f"a stage is a callable, not a {type(stage).__name__}")
+            if _is(callable(stage), plugin, "a stage is a callable", stage):
+                stages.append(stage)
+        return stages
 
     def observers(self, pool: Any) -> Sequence[Observer]:
         found = self._ask("producer_pool_observer", pool=pool)
@@ -66,7 +94,11 @@ class PluginWiring(Wiring):
         for plugin, function, parameters in self._implementations(hook):
             try:
                 answer = function(*[arguments[name] for name in parameters])
-            except Exception:
+            except Exception as error:
+                if hook == "producer_pool_stage" and self._requires(_distribution(plugin)):
+                    fault = f"{hook}() failed: {spell(error)}"
+                    endpoint = arguments["endpoint"]
+                    raise _failed(plugin, fault if endpoint is None else endpoint.scrub(fault)) from None
                 _log.exception("plugin %s: %s() failed; going on without it", plugin, hook)
             else:
                 if answer is not None:
@@ -81,3 +113,12 @@ def _is(right: bool, plugin: str, wanted: str, answer: object) -> bool:
 
 def _observes(answer: object) -> bool:
     return all(callable(getattr(answer, name, None)) for name in ("state_changed", "settled"))
+
+
+def _distribution(plugin: str) -> str:
+    return plugin.partition(":")[0]
+
+
+def _failed(plugin: str, fault: str) -> PluginLoadError:
+    text = f"plugin {plugin}: {fault}; it is required ({REQUIRE})"
+    return PluginLoadError(text, distribution=_distribution(plugin))

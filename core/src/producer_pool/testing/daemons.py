@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY
+from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY, REQUIRE
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.testing.rule import Need, RuleBroken, not_applicable
@@ -172,6 +172,6 @@ def _environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("PRODUCER_") or name in (ALLOW, DENY) or name.startswith(CHOOSE)
+        if not name.startswith("PRODUCER_") or name in (ALLOW, DENY, REQUIRE) or name.startswith(CHOOSE)
     }
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
