@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,22 @@ def test_steps_about_connections(step: Step) -> None:
     assert script.at_message(0) == step
     assert [script.at_connect(0) for _ in range(3)] == [step, step, None]
     assert script.at_message(0) == Deliver()
+
+
+@pytest.mark.parametrize(
+    "script,wrong",
+    [
+        (5, r"a script is made of steps, such as Deliver\(10\) and Fail\(\), not 5"),
+        ([5], r"a script is made of steps, .*, not 5"),
+        (Fail, r"not Fail; write Fail\(\.\.\.\)"),
+        (Deliver(3), r"a script is a list of steps; write \[Deliver\(count=3\)\]"),
+    ],
+    ids=repr,
+)
+def test_script_that_is_none(script: Any, wrong: str) -> None:
+    """It is refused where it is written, in words."""
+    with pytest.raises(UsageError, match=wrong):
+        Script(script)
 
 
 def test_away() -> None:

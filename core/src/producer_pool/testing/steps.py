@@ -126,7 +126,7 @@ class Script:
     """Steps, and how far they have been done. When all are, messages arrive."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
-        checked = map(_checked, steps)
+        checked = map(_checked, _listed(steps))
         # An iterator may be endless. All others are looked at now, where the mistake is.
         self._coming: Iterator[Step] = checked if isinstance(steps, Iterator) else iter(list(checked))
         self._step: Step | None = None
@@ -173,6 +173,12 @@ class Script:
         self._left -= 1
         if self._left < 1:
             self._step = None
+
+
+def _listed(script: object) -> Iterable[object]:
+    if isinstance(script, Iterable):
+        return script
+    raise UsageError(f"a script is a list of steps; write [{_checked(script)!r}]")
 
 
 def _checked(step: object) -> Step:
