@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from producer_pool.delivery.cursor import Cursor
+from producer_pool.delivery.incoming import Incoming
 from producer_pool.delivery.lane import Lane
 from producer_pool.delivery.page import Page
 from producer_pool.delivery.reader import Reader
 from producer_pool.delivery.writeahead import WriteAhead
-from producer_pool.model.batch import Batch
 from producer_pool.testing import in_virtual_time
 from support.lives import Lives
 from support.seeds import block_of, kept, run_seeds
@@ -70,9 +70,9 @@ def overtakes(patch: pytest.MonkeyPatch) -> None:
     """A new batch goes out at once, though older ones lie on the disk."""
     arrive = Lane.arrive
 
-    def impatient(self: Lane, page: Page, batch: Batch, number: int) -> None:
+    def impatient(self: Lane, incoming: Incoming, number: int) -> None:
         behind, self.behind = self.behind, False
-        arrive(self, page, batch, number)
+        arrive(self, incoming, number)
         self.behind = self.behind or behind
 
     patch.setattr(Lane, "arrive", impatient)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from producer_pool.delivery.cursor import Cursor
+from producer_pool.delivery.incoming import Incoming
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.reader import Reader
@@ -123,14 +124,13 @@ class Lane:
 
     # -- taking in ---------------------------------------------------------------------------------
 
-    def admit(self, page: Page, batch: Batch) -> bool:
-        """Say whether *batch* is to be stored for this producer; if not, the overflow policy settles it."""
-        size = stored_size(batch)
+    def admit(self, page: Page, count: int, size: int) -> bool:
+        """Say whether a batch is to be stored for this producer; if not, the overflow policy settles it."""
         if self._crowding or self.size + size > self._policy.spool_quota:
             if not self._makes_room(size):
                 self.producer.overflow(page, self._full())
                 return False
-        self._queued += len(batch)
+        self._queued += count
         self._queued_size += size
         return True
 
@@ -138,7 +138,7 @@ class Lane:
         """Apply the overflow policy to a full spool; say whether *size* bytes more may come in."""
         quota = self._policy.spool_quota
         if self._policy.overflow is Overflow.BLOCK:
-            self._over_quota = True
+            self._over_quota = self._over_quota or self.size + size > quota
             self._tell_blocked()
             return True
         if self._policy.overflow is not Overflow.DROP_OLDEST or size > quota:
@@ -158,33 +158,36 @@ class Lane:
         quota = format_size(self._policy.spool_quota)
         return f"its quota of {quota} in the spool is full (spool-quota=, overflow=)"
 
-    def arrive(self, page: Page, batch: Batch, number: int) -> None:
-        """Take *batch*, which is stored under *number* now."""
-        self._left_queue(batch)
-        count = len(batch)
+    def arrive(self, incoming: Incoming, number: int) -> None:
+        """Take a batch that is stored under *number* now."""
+        page, batch, count, size, _ = incoming
+        self._left_queue(count, size)
         if self.stopped:
             self._cancel_late(page, count, kept=self._cursor.keeps)
             return
         self.last = number
         if not self.behind and self.has_room(batch.cost):
-            self._hand_over(page, batch, tally_of(page, self.producer.id, count), number)
+            tally = tally_of(page, self.producer.id, count)
+            tally.begin(self, number, size)
+            self._hand_over(page, batch, tally)
         else:
             self.behind = True
             self.messages += count
-            self.backlog += stored_size(batch)
+            self.backlog += size
             if page.track(self.producer.id) is not None:
                 self._awaited.put(number, page)
             self.act_soon()
         if self._waiters:
             self.act_soon()
 
-    def arrive_unstored(self, page: Page, batch: Batch, accepted: float, full: str) -> None:
-        """Take *batch*, which could not be stored, by the bounds in memory; *full* says which is reached."""
-        self._left_queue(batch)
+    def arrive_unstored(self, incoming: Incoming, full: str) -> None:
+        """Take a batch that could not be stored, by the bounds in memory; *full* says which is reached."""
+        page, batch, count, size, accepted = incoming
+        self._left_queue(count, size)
         if self._waiters:
             self.act_soon()
         if self.stopped:
-            self._cancel_late(page, len(batch), kept=False)
+            self._cancel_late(page, count, kept=False)
         elif full:
             self.producer.overflow(page, full)
         elif not self.behind:
@@ -196,9 +199,9 @@ class Lane:
         else:
             self.producer.overflow(page, self._memory_is_full())
 
-    def _left_queue(self, batch: Batch) -> None:
-        self._queued -= len(batch)
-        self._queued_size -= stored_size(batch)
+    def _left_queue(self, count: int, size: int) -> None:
+        self._queued -= count
+        self._queued_size -= size
         if self.stopped:
             self._wake()
 
@@ -247,16 +250,13 @@ class Lane:
         """Bytes in the outbox up to which more is read."""
         return min(self._policy.buffer, self._shared.share()) // 2
 
-    def _hand_over(
-        self, page: Page, batch: Batch, tally: Tally, number: int, error: DeliveryError | None = None
-    ) -> None:
+    def _hand_over(self, page: Page, batch: Batch, tally: Tally, error: DeliveryError | None = None) -> None:
         """Have the outbox take a stored batch, as there is room; or drop it with *error*."""
-        tally.begin(self, number, stored_size(batch))
         self._cursor.hand(tally)
         if page.tracks is None:
             page.tracks = {}
         page.tracks[self.producer.id] = tally
-        if not len(batch):
+        if not tally.count:
             self.settled(tally)
         elif error is not None:
             self._turn_away(page, batch, error, Outcome.DROPPED)
@@ -310,7 +310,7 @@ class Lane:
         self._cursor.move()
         while self.behind and not self._reader.busy and self._goes_on():
             pass
-        if not self._crowding and self.size <= self._policy.spool_quota // 2:
+        if self.size <= self._policy.spool_quota // 2:
             self._over_quota = False
         if self._unstored.cost + self._outbox.nbytes <= self._policy.buffer // 2:
             self._memory_full = False
@@ -362,9 +362,10 @@ class Lane:
         origin = self._awaited.take(stored.number)
         tally = tally_of(origin, self.producer.id, len(batch))
         page = PageReadBack(stored, self._shared.budget, tally, origin)
-        self.messages = max(self.messages - len(batch), 0)
-        self.backlog = max(self.backlog - stored_size(batch), 0)
-        self._hand_over(page, batch, tally, stored.number, error)
+        tally.begin(self, stored.number, stored_size(batch))
+        self.messages = max(self.messages - tally.count, 0)
+        self.backlog = max(self.backlog - tally.size, 0)
+        self._hand_over(page, batch, tally, error)
         page.batch = None
         if page.holders:
             batch.compact()
@@ -404,8 +405,6 @@ class Lane:
         was = self._crowding
         self._crowding = nbytes > 0
         self._excess = nbytes
-        if self._crowding and self._policy.overflow is Overflow.BLOCK:
-            self._over_quota = True
         if self._crowding or was:
             self.act_soon()
 
@@ -417,7 +416,8 @@ class Lane:
             self._tell_blocked()
 
     def _tell_blocked(self) -> None:
-        yes = (self._over_quota or self._memory_full) and not self.stopped
+        crowding = self._crowding and self._policy.overflow is Overflow.BLOCK
+        yes = (self._over_quota or self._memory_full or crowding) and not self.stopped
         if yes is not self._blocks:
             self._blocks = yes
             why = self._memory_is_full() if self._memory_full else self._full()

@@ -6,17 +6,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from producer_pool.delivery.containment import CLOSING
+from producer_pool.delivery.incoming import Incoming
 from producer_pool.delivery.lane import Lane, Shared
 from producer_pool.delivery.page import Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.store import Store
 from producer_pool.delivery.tally import Tally
 from producer_pool.delivery.waiters import Waiters
-from producer_pool.model.batch import Batch
 from producer_pool.model.loglimit import LogLimit
+from producer_pool.model.stored import stored_size
 
 if TYPE_CHECKING:
     from producer_pool.delivery.engine import Engine
@@ -32,15 +33,6 @@ STRANGERS: Final = 30.0
 """Seconds after which it is said for whom something lies in the store that no producer has asked for."""
 
 
-class _Row(NamedTuple):
-    """A batch on its way into the store."""
-
-    page: Page
-    batch: Batch
-    lanes: list[Lane]
-    accepted: float
-
-
 class WriteAhead:
     """Stores every batch of an engine before any producer gets it, and keeps a lane for each of them."""
 
@@ -53,7 +45,8 @@ class WriteAhead:
         """Those that new batches go to, by their producers' ids."""
         self._ways: dict[Producer, Lane] = {}
         """Those, and those of producers that are being removed."""
-        self._rows: deque[_Row] = deque()
+        self._rows: deque[tuple[Incoming, list[Lane]]] = deque()
+        """Batches on their way into the store, and whose they are."""
         self._flushed = Waiters()
         self._closed = False
         self.unstored = 0
@@ -115,6 +108,7 @@ class WriteAhead:
         batch = page.batch
         assert batch is not None
         count = len(batch)
+        size = stored_size(batch)
         lanes = []
         for producer_id in page.targets:
             lane = self._lanes.get(producer_id)
@@ -123,7 +117,7 @@ class WriteAhead:
                 continue
             if page.tracks is not None:
                 page.tracks[producer_id] = Tally(count, like=page.tracks[producer_id])
-            if count and lane.admit(page, batch):
+            if count and lane.admit(page, count, size):
                 lanes.append(lane)
         if not lanes:
             # Where there was nothing to store, nothing is missing.
@@ -132,7 +126,7 @@ class WriteAhead:
         page.stored = False
         page.storing = True
         page.hold()
-        self._rows.append(_Row(page, batch, lanes, self._loop.time()))
+        self._rows.append((Incoming(page, batch, count, size, self._loop.time()), lanes))
         if self._closed:
             self._stored(None)
             return
@@ -141,21 +135,21 @@ class WriteAhead:
 
     def _stored(self, number: int | None) -> None:
         """Forward the oldest batch on its way: it is stored now, or cannot be."""
-        row = self._rows.popleft()
-        page, batch = row.page, row.batch
+        incoming, lanes = self._rows.popleft()
+        page, batch = incoming.page, incoming.batch
         page.decide_stored(number is not None)
-        page.age = self._loop.time() - row.accepted
+        page.age = self._loop.time() - incoming.accepted
         refusing: set[str] = set()
         if number is None:
-            self.unstored += len(batch)
+            self.unstored += incoming.messages
             refusing = self._engine.relieve(0)
-        for lane in row.lanes:
+        for lane in lanes:
             try:
                 if number is not None:
-                    lane.arrive(page, batch, number)
+                    lane.arrive(incoming, number)
                 else:
                     full = self._engine.full() if lane.producer.id in refusing else ""
-                    lane.arrive_unstored(page, batch, row.accepted, full)
+                    lane.arrive_unstored(incoming, full)
             except Exception:
                 # Nothing is known that gets here. Should there be something, then it stays with this one.
                 log.exception("%s: unexpected; a batch was not taken", lane.producer.id)
@@ -222,7 +216,7 @@ class WriteAhead:
                 while self._rows:
                     await self._flushed.wait()
         except TimeoutError:
-            count = sum(len(row.batch) for row in self._rows)
+            count = sum(incoming.messages for incoming, _ in self._rows)
             log.error("spool: %d messages were not stored within %g s", count, wait)
 
     async def aclose(self, wait: float) -> None:
