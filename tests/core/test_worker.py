@@ -354,7 +354,7 @@ def test_forgotten_pool_whose_time_is_over(caplog: pytest.LogCaptureFixture) -> 
 
     assert worker.join(BOUND)
     assert receipt.results(wait=BOUND)["a"].outcome is Outcome.CANCELLED
-    assert "a: 1 messages were not delivered before it was closed" in caplog.text
+    assert "a: 1 message was not delivered before it was closed" in caplog.text
 
 
 def test_program_ends_with_messages_on_their_way() -> None:
@@ -401,7 +401,7 @@ def test_program_ends_with_a_client_that_hangs() -> None:
         """
     )
 
-    assert "a: 1 messages were not delivered before it was closed" in said.stderr
+    assert "a: 1 message was not delivered before it was closed" in said.stderr
 
 
 def test_thread_ends_while_the_program_does(monkeypatch: pytest.MonkeyPatch) -> None:

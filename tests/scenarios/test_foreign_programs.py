@@ -153,7 +153,7 @@ def test_syslog_handler() -> None:
         # What cannot be a line is refused for the one whose framing is lines, and for nobody else.
         assert running.settled("by-lines", 101)["failed"] == 1
         assert running.settled("by-nul", 101)["delivered"] == 101
-        running.wait_for_line("by-lines: 1 messages failed: .*framing=length4")
+        running.wait_for_line("by-lines: 1 message failed: .*framing=length4")
 
 
 def test_syslog_handler_into_a_program() -> None:

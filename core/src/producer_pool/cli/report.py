@@ -76,7 +76,7 @@ def status_line(now: Snapshot, before: Snapshot) -> str:
     """Return how things are, in one line."""
     seconds = max(now.at - before.at, 1e-9)
     rate = (now.messages - before.messages) / seconds
-    parts = [f"in {now.messages:,} messages, {rate:,.0f}/s"]
+    parts = [f"in {now.messages:,} message{'' if now.messages == 1 else 's'}, {rate:,.0f}/s"]
     if len(now.health) > NAMED:
         counting = {name: one for name, one in now.health.items() if one.role is not Role.SHADOW}
         states = Counter(health.state.value for health in counting.values())

@@ -1,14 +1,48 @@
-"""Whether an injected object can be driven as a client."""
+"""Whether an injected object can be driven as a client, and by whom it is."""
 
 from __future__ import annotations
 
 import inspect
 from math import isfinite
+from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from producer_pool.contract.ports import Client
 from producer_pool.model.errors import UsageError
 
-__all__ = ["checked_client"]
+__all__ = ["checked_client", "claim", "release"]
+
+
+class _Owner(Protocol):
+    """A producer."""
+
+    id: str
+
+
+_OWNERS: Final[WeakValueDictionary[int, _Owner]] = WeakValueDictionary()
+"""Who drives a client, by the client's identity: not every client can be a key."""
+
+
+def claim(client: Client, owner: _Owner) -> None:
+    """
+    Note that *owner* drives *client*, until release().
+
+    Raises:
+        UsageError: another one does. Two would connect and close each other's connection.
+    """
+    other = _OWNERS.get(id(client))
+    if other is not None:
+        raise UsageError(
+            f"this {type(client).__name__} belongs to the producer {other.id!r}: a client has one "
+            "connection; make another one for each producer"
+        )
+    _OWNERS[id(client)] = owner
+
+
+def release(client: Client, owner: _Owner) -> None:
+    """Let another one drive *client*, if *owner* does."""
+    if _OWNERS.get(id(client)) is owner:
+        del _OWNERS[id(client)]
 
 
 def checked_client(client: object) -> Client:

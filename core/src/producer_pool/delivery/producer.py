@@ -12,7 +12,7 @@ from typing import Final
 
 from producer_pool.contract.ports import Client, Observer, PipelinedClient, Stage
 from producer_pool.delivery.breaker import Breaker
-from producer_pool.delivery.clients import checked_client
+from producer_pool.delivery.clients import checked_client, claim, release
 from producer_pool.delivery.containment import (
     CLOSING,
     address_of,
@@ -103,6 +103,7 @@ class Producer:
         self._emptied: list[asyncio.Future[None]] = []
         self._expiry: asyncio.TimerHandle | None = None
         self._limit = LogLimit()
+        claim(client, self)
 
     def __repr__(self) -> str:
         return f"<Producer {self.id} {self._address()} {self._standing.state.value}>"
@@ -491,6 +492,7 @@ class Producer:
                 task.exception()
             self._cancel_rest()
             self._standing.close()
+            release(self.client, self)
             self._tell_phase()
             self.observers.tell()
 
