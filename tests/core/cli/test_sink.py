@@ -231,3 +231,51 @@ def test_reserved_port_can_be_listened_at(tmp_path: Path) -> None:
 def test_terminal_is_not_controlled(message: bytes, shown: bytes) -> None:
     """On a terminal, what came over a network is shown and not obeyed."""
     assert harmless(message) == shown
+
+
+# -- acknowledging ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", ["received", "delivered"])
+def test_acknowledges(after: str, tmp_path: Path) -> None:
+    """Asked to in its URL, it tells who sends what it has printed."""
+    with started(tmp_path, "sink", f"tcp://127.0.0.1:0?ack-after={after}") as sink:
+        with connected(sink.port) as sock:
+            sock.sendall(b"one\ntwo\n")
+            assert sock.recv(2) == b"2\n"
+            assert sink.printed == b"one\ntwo\n"
+        done = run_command("send", f"tcp://127.0.0.1:{sink.port}?ack=app", "three")
+
+        assert b"1 delivered (app)" in done.stderr
+        assert sink.printed == b"one\ntwo\nthree\n"
+
+
+def test_acknowledges_slowly(tmp_path: Path) -> None:
+    """A slow one acknowledges a message when it is printed, and not when it has come."""
+    with (
+        started(tmp_path, "sink", "tcp://127.0.0.1:0?ack-after=delivered", "--slow", "100ms") as sink,
+        connected(sink.port) as sock,
+    ):
+        sock.sendall(b"one\ntwo\n")
+
+        assert sock.recv(2) == b"2\n"
+        assert sink.printed == b"one\ntwo\n"
+
+
+def test_acknowledges_no_more_than_it_prints(tmp_path: Path) -> None:
+    """What is beyond --count is not printed, and so its sender has to keep it."""
+    url = "tcp://127.0.0.1:0?ack-after=delivered"
+    with started(tmp_path, "sink", url, "--count", "2") as sink, connected(sink.port) as sock:
+        sock.sendall(b"1\n2\n3\n")
+
+        assert sink.ended() == 0
+        assert sink.printed == b"1\n2\n"
+        assert sock.recv(10) in (b"", b"0\n")
+
+
+def test_has_nothing_to_store_in() -> None:
+    """It has no spool: asked to acknowledge after that, it ends, and says why."""
+    done = run_command("sink", "tcp://127.0.0.1:0?ack-after=stored")
+
+    assert done.returncode == 78
+    assert b"ack-after=stored needs a spool" in done.stderr

@@ -25,6 +25,7 @@ Examples:
   producer-pool sink tcp://127.0.0.1:9000 --quiet       only counts
   producer-pool sink 'tcp://127.0.0.1:9000?framing=length4' --json
   producer-pool sink tcp://127.0.0.1:9000 --slow 50ms   is a slow consumer: 20 messages a second
+  producer-pool sink 'tcp://127.0.0.1:9000?ack-after=delivered'  tells senders what it has printed
 
 \b
 Exit codes: 0 ended by --count, SIGTERM or Ctrl-C; 1 cannot listen or print; 2 usage; 78 bad URL.""",

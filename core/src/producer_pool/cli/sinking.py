@@ -7,14 +7,13 @@ import base64
 import json
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from producer_pool.cli.exits import DONE, FAILED, complain
 from producer_pool.cli.output import print_json, write_all
 from producer_pool.cli.signals import Stop
 from producer_pool.contract.ports import Listener
-from producer_pool.delivery.page import Budget, Page
-from producer_pool.delivery.receipts import BatchReceipt
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES
 
@@ -22,6 +21,33 @@ __all__ = ["Sinking", "harmless"]
 
 _DRAIN: Final = 2.0
 """Seconds for what has arrived when it is asked to end."""
+
+
+class Printed:
+    """The receipt of a batch: it is delivered when all of it is printed. It is an IntakeReceipt."""
+
+    stored = None
+
+    def __init__(self) -> None:
+        self.done = self.delivered = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def when_stored(self, callback: Callable[[], None], /) -> None:
+        """Call *callback* at once: nothing is ever stored."""
+        callback()
+
+    def when_done(self, callback: Callable[[], None], /) -> None:
+        """Call *callback* when the batch is printed, or as much of it as was asked for."""
+        if self.done:
+            callback()
+        else:
+            self._waiting.append(callback)
+
+    def finish(self, whole: bool) -> None:
+        """Note that the batch, *whole* or not, is printed."""
+        self.done, self.delivered = True, whole
+        while self._waiting:
+            self._waiting.pop(0)()
 
 
 class Sinking:
@@ -37,8 +63,8 @@ class Sinking:
         self._bytes = 0
         self._failure: OSError | None = None
         self._enough = asyncio.Event()
-        self._queue: deque[bytes] = deque()
-        """Messages that a slow sink has not come to yet."""
+        self._queue: deque[tuple[bytes, Printed | None]] = deque()
+        """Messages that a slow sink has not come to yet, the last of a batch with its receipt."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._worker: asyncio.Task[None] | None = None
@@ -88,33 +114,45 @@ class Sinking:
 
     def feed(self, batch: Batch) -> None:
         """Print *batch*."""
-        if self._enough.is_set():
+        self._take(batch, None)
+
+    def accept(self, batch: Batch) -> Printed:
+        """Print *batch*, and return a receipt that says when that is done."""
+        receipt = Printed()
+        self._take(batch, receipt)
+        return receipt
+
+    def _take(self, batch: Batch, receipt: Printed | None) -> None:
+        if self._enough.is_set() or not len(batch):
             return
         if not self._slow:
-            self._print(batch)
+            self._finish(self._print(batch), receipt)
             return
-        self._queue.extend(batch.messages)
+        *others, last = batch.messages
+        self._queue.extend((message, None) for message in others)
+        self._queue.append((last, receipt))
         if self._idle.is_set():
             self._idle.clear()
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
-    def accept(self, batch: Batch) -> BatchReceipt:
-        """Print *batch*, and return the receipt of something that is done."""
-        self.feed(batch)
-        page = Page(None, (), tracked=True)
-        page.open(Budget(0), batch)
-        return BatchReceipt(page, asyncio.get_running_loop())
-
     async def _work(self) -> None:
         while self._queue and not self._enough.is_set():
             await asyncio.sleep(self._slow)
-            self._print(Batch.of([self._queue.popleft()]))
+            message, receipt = self._queue.popleft()
+            self._finish(self._print(Batch.of([message])), receipt)
         self._idle.set()
+
+    @staticmethod
+    def _finish(whole: bool, receipt: Printed | None) -> None:
+        if receipt is not None:
+            receipt.finish(whole)
 
     # -- printing ----------------------------------------------------------------------------------
 
-    def _print(self, batch: Batch) -> None:
-        if len(batch) > self._left:
+    def _print(self, batch: Batch) -> bool:
+        """Print *batch*, and say whether all of it was still wanted, and is printed."""
+        whole = len(batch) <= self._left
+        if not whole:
             batch = batch.select(range(self._left))
         try:
             if not self._quiet:
@@ -122,12 +160,13 @@ class Sinking:
         except OSError as error:
             self._failure = error
             self._enough.set()
-            return
+            return False
         self._messages += len(batch)
         self._bytes += batch.nbytes
         self._left -= len(batch)
         if not self._left:
             self._enough.set()
+        return whole
 
     def _shown(self, batch: Batch) -> bytes:
         if self._json:
