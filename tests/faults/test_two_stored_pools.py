@@ -1,0 +1,89 @@
+"""
+Two pools in a row with a spool each, both of which are killed in mid-stream, again and again.
+
+Each acknowledges what it has on disk. So its sender keeps the rest, and sends it again.
+"""
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from producer_pool import AsyncProducerPool, DeliveryPolicy
+from support.consumers import ProcessConsumer
+from support.contenders import QUICK
+from support.faults import report, times
+from support.killable import Ending, Killable
+from support.ledger import Ledger
+from support.waiting import eventually, steady
+
+SIZE = 256
+RATE = 4_000_000
+"""Bytes that the last consumer takes in a second: so there is something in each pool when it is killed."""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: SIOCOUTQ")
+
+POLICY = f"{QUICK}&overflow=block&buffer=2MB"
+
+
+async def both_killed(folder: Path, after: str, spools: bool, kills: int) -> Ending:
+    """Kill both pools in turns while a program sends to the first one, which it asks for acknowledgements."""
+    ledger = Ledger()
+
+    def spool(name: str) -> tuple[str, ...]:
+        return ("--spool", str(folder / name)) if spools else ()
+
+    loop = asyncio.get_running_loop()
+    with (
+        ProcessConsumer(rate=RATE) as consumer,
+        Killable("--to", f"last={consumer.url}?{POLICY}", *spool("second"), options=after) as second,
+        Killable(
+            *("--to", f"second=tcp://127.0.0.1:{second.port}?ack=app&{POLICY}", *spool("first")),
+            options=after,
+        ) as first,
+    ):
+        async with AsyncProducerPool(policy=DeliveryPolicy.relay()) as pool:
+            await pool.add_producer("first", f"tcp://127.0.0.1:{first.port}?ack=app&{POLICY}")
+
+            async def send() -> None:
+                while True:
+                    await pool.submit_many(ledger.write_many(50, size=SIZE))
+                    await asyncio.sleep(0)
+
+            sending = loop.create_task(send())
+            for kill in range(kills):
+                there = len(consumer.messages) + random.randrange(1000, 3000)
+                await asyncio.to_thread(consumer.wait_for, there)
+                await asyncio.to_thread((first, second)[kill % 2].kill)
+            sending.cancel()
+            await asyncio.wait([sending])
+            assert await pool.drain(wait=60)
+        await asyncio.to_thread(eventually, lambda: _idle(first, "second"), "the first one is done")
+        await asyncio.to_thread(eventually, lambda: _idle(second, "last"), "the second one is done")
+        steady(lambda: len(consumer.messages), 0.3, "all that is on its way is read")
+        kinds = first.kills + second.kills
+        return Ending(
+            ledger.judge(consumer.messages), len(ledger.sent), kinds, max(first.back_s, second.back_s)
+        )
+
+
+def _idle(one: Killable, consumer: str) -> bool:
+    return not one.running.consumer(consumer)["pending"]
+
+
+async def test_both_pools_are_killed(tmp_path: Path) -> None:
+    """Nothing that was stored is lost: a pool that acknowledged it has it on disk."""
+    ending = await both_killed(tmp_path, "?ack-after=stored", True, times(4, 50))
+    report("both of two pools killed, app after stored", **ending.figures)
+
+    assert ending.verdict.complete, ending.verdict
+
+
+async def test_control_without_a_disk_loses(tmp_path: Path) -> None:
+    """A pool that acknowledges what it has merely received takes that with it."""
+    ending = await both_killed(tmp_path, "?ack-after=received", False, times(2, 10))
+    report("both of two pools killed, control: app after received", **ending.figures)
+
+    assert ending.verdict.lost
