@@ -5,7 +5,7 @@ import gc
 from producer_pool.delivery.page import Budget, Page, Track
 from producer_pool.delivery.receipts import Receipt
 from producer_pool.delivery.submitlog import OpenPage, SubmitLog
-from producer_pool.delivery.tally import Awaited, PageReadBack, Tally, record, tally_of
+from producer_pool.delivery.tally import Awaited, Mark, PageReadBack, Tally, record, tally_of
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Lost
 from producer_pool.model.outcomes import ForwardResult, Outcome
@@ -77,6 +77,27 @@ def test_page_that_nobody_waits_for() -> None:
     back.settled((0, 1))
 
     assert tally.over
+    assert tally.at(0) is None
+
+
+def test_mark_counts_as_a_tally_does() -> None:
+    """In runs and in single messages, with what is cancelled, and its keeper is told once."""
+    keeper = Keeper()
+    for tally in (Tally(4), Mark(4)):
+        tally.begin(keeper, 7, 100)
+        tally.odd((3,), ForwardResult("a", Outcome.CANCELLED))
+        tally.run(2, 2, DELIVERED)
+        before = list(keeper.told)
+        tally.letters += 1
+        tally.run(3, 1, DELIVERED)
+        between = list(keeper.told)
+        tally.know(1, kept=True)
+        tally.odd((), DELIVERED)
+
+        assert (before, between, keeper.told) == ([], [], [7])
+        assert (tally.left, tally.cancelled, tally.over) == (0, 1, True)
+
+        keeper.told.clear()
 
 
 def test_record_of_what_is_gone() -> None:

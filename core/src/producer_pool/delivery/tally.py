@@ -13,7 +13,7 @@ from producer_pool.model.errors import DeliveryError
 from producer_pool.model.outcomes import ForwardResult, Outcome
 from producer_pool.model.stored import StoredBatch
 
-__all__ = ["Awaited", "PageReadBack", "Tally", "TallyKeeper", "record", "tally_of"]
+__all__ = ["Awaited", "Mark", "PageReadBack", "Tally", "TallyKeeper", "record", "tally_of"]
 
 
 class TallyKeeper(Protocol):
@@ -78,6 +78,35 @@ class Tally(Track):
                 self.keeper.settled(self)
 
 
+class Mark(Tally):
+    """A tally of a batch that nobody has a receipt for: it only counts."""
+
+    __slots__ = ()
+
+    def __init__(self, count: int) -> None:
+        self.left = self.count = count
+        self.required = self.awaited = True
+        self.letters = self.cancelled = self.number = self.size = 0
+        self.lost = False
+        self.keeper = None
+
+    def run(self, end: int, count: int, result: ForwardResult) -> None:
+        self._settle(count, result)
+
+    def odd(self, indexes: Iterable[int], result: ForwardResult) -> None:
+        self._settle(sum(1 for _ in indexes), result)
+
+    def _settle(self, count: int, result: ForwardResult) -> None:
+        self.left -= count
+        if result.outcome is Outcome.CANCELLED:
+            self.cancelled += count
+        if count and self.over and self.keeper is not None:
+            self.keeper.settled(self)
+
+    def at(self, index: int) -> None:
+        return None
+
+
 class PageReadBack(Page):
     """A batch that was read back for one producer. Who waits for it, waits at the page that it came with."""
 
@@ -98,9 +127,9 @@ class PageReadBack(Page):
 
 
 def tally_of(page: Page | None, producer_id: str, count: int) -> Tally:
-    """Return where the outcomes of *page* at a producer are recorded; a new place, if nobody will ask."""
+    """Return where the outcomes of *page* at a producer are recorded; a new mark, if nobody will ask."""
     track = page.track(producer_id) if page is not None else None
-    return track if isinstance(track, Tally) else Tally(count)
+    return track if isinstance(track, Tally) else Mark(count)
 
 
 def record(page: Page, producer_id: str, outcome: Outcome, error: DeliveryError) -> None:
