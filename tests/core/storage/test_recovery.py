@@ -203,7 +203,7 @@ async def test_no_room_for_a_second_one(
     scribble(folder / "spool.db")
     before = (folder / "spool.db").read_bytes()
 
-    def full(*arguments: object) -> tuple[bool, int]:
+    def full(*arguments: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(recovery, "_salvaged", full)

@@ -167,8 +167,6 @@ class Keeper:
         self._fail(words(Fault.FULL, error, self.folder.path))
 
     def _fail(self, why: str) -> None:
-        if self.trouble is None:
-            _log.error("%s", why)
         self.trouble = why
         self._retry = time.monotonic() + RETRY
 
@@ -419,8 +417,6 @@ class Keeper:
         except (sqlite3.Error, OSError) as error:
             self._mended(error)
             return False
-        if self.trouble is not None:
-            _log.warning("%s: it can be written again", self.folder)
         self.trouble = None
         return True
 
@@ -481,7 +477,7 @@ class Keeper:
         try:
             self._state_file.write(self._state, durably=durably)
         except OSError as error:
-            _log.debug("%s: its state could not be written: %s", self.folder, error)
+            _log.debug("spool %s: its state could not be written: %s", self.folder, error)
 
     def close(self) -> None:
         """Write where producers are, move what is in the log into the database, and let go."""
@@ -494,5 +490,5 @@ class Keeper:
             try:
                 database.close()
             except sqlite3.Error as error:  # What is in the log stays there, for the next time.
-                _log.warning("%s: it could not be closed well: %s", self.folder, error)
+                _log.warning("spool %s: it was not closed well: %s", self.folder, error)
                 database.abandon()

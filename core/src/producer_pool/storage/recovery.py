@@ -56,7 +56,7 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
             return replace_database(folder, sync, state, "spool.db is missing or empty")
         if state.shown.get("messages"):
             _log.error(
-                "%s: the database is gone, and with it %s messages; put it back, or go on with an empty one",
+                "spool %s: the database is gone, and with it %s messages; an empty one takes its place",
                 folder,
                 state.shown["messages"],
             )
@@ -125,35 +125,38 @@ def replace_database(
     Raises:
         sqlite3.Error, OSError: there is no new one; nothing was changed, or it can be gone on with.
     """
-    _log.error("%s: the database is damaged: %s; reading out of it what can be read", folder, why)
+    _log.error("spool %s: the database is damaged: %s; what can be read is read out of it", folder, why)
     known = _positions(folder, state) if positions is None and old is None else dict(positions or {})
     try:
-        made, found = _salvaged(folder, known or {})
+        found = _salvaged(folder, known or {})
     except (sqlite3.Error, OSError) as error:
         if fault_of(error) is not Fault.FULL:
             raise
         # Two of them do not fit on the disk. Nothing is lost: it is still there, for whoever makes room.
-        _log.error(
-            "%s: no room to read the damaged database into a new one; what it holds can be read with "
-            "producer-pool spool salvage", folder
-        )  # fmt: skip
-        made, found = False, 0
-    if old is not None:
-        old.abandon()
-    if not made:
+        if old is not None:
+            old.abandon()
         aside = folder.set_aside()
         recovered = _new(folder, sync, known or {})
-    else:
-        aside = folder.install()
-        database = Database(folder.database, sync)
-        recovered = Recovered(database, dict(known or {}))
+        _log.error(
+            "spool %s: there is no room to read the damaged database, which is kept as %s; "
+            "what it holds can be had with producer-pool spool salvage",
+            folder,
+            aside,
+        )
+        return recovered
+    if old is not None:
+        old.abandon()
+    aside = folder.install()
+    recovered = Recovered(Database(folder.database, sync), dict(known or {}))
     if known is None:
         recovered.resend = True
-        _log.error("%s: who had got what could not be read: all that is left is sent again", folder)
+        _log.error("spool %s: who had got what cannot be read: all that is left is sent again", folder)
     _log.error(
-        "%s: %d messages were read out of the damaged database, which is kept as %s; look into it with "
-        "producer-pool spool export, or remove it", folder, found, aside
-    )  # fmt: skip
+        "spool %s: %d messages were read out of the damaged database, which is kept as %s",
+        folder,
+        found,
+        aside,
+    )
     return recovered
 
 
@@ -173,8 +176,8 @@ def _positions(folder: Folder, state: State) -> dict[str, Position] | None:
         database.abandon()
 
 
-def _salvaged(folder: Folder, positions: Mapping[str, Position]) -> tuple[bool, int]:
-    """Read what can be read into a new database; return that it is there, and the messages in it."""
+def _salvaged(folder: Folder, positions: Mapping[str, Position]) -> int:
+    """Read what can be read into a new database, and return the messages in it."""
     database = Database(folder.clear_new(), math.inf)
     try:
         found = fill(database, raw_rows(folder.database, folder.wal), positions)
@@ -183,7 +186,7 @@ def _salvaged(folder: Folder, positions: Mapping[str, Position]) -> tuple[bool, 
         database.abandon()
         folder.clear_new().unlink()
         raise
-    return True, found
+    return found
 
 
 def fill(database: Database, rows: Iterator[Row], positions: Mapping[str, Position]) -> int:

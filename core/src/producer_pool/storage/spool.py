@@ -271,7 +271,7 @@ def _call(calls: list[Callable[[], None]]) -> None:
         try:
             call()
         except Exception:
-            _log.exception("what a spool has to say was not listened to")
+            _log.exception("spool: what it has to say was not listened to")
 
 
 _OPEN: Final[weakref.WeakSet[SpoolStore]] = weakref.WeakSet()

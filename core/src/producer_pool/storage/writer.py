@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import Backlog, StoredBatch
 from producer_pool.storage.folder import Folder
@@ -125,6 +126,7 @@ class Writer:
         self.changed: Callable[[], None] = lambda: None
         self.trouble: str | None = None
         self.excess = 0
+        self._limit: Final = LogLimit()
 
     def open(self) -> Opened:
         """
@@ -237,9 +239,15 @@ class Writer:
             return False
         batches, upto, lost = found
         if lost.messages:
-            _log.error(
-                "%s: %d messages for %s are damaged or gone", self._folder, lost.messages, request.producer_id
-            )
+            if (more := self._limit.allow(request.producer_id, time.monotonic())) is not None:
+                also = f" ({more} such lines were left out)" if more else ""
+                _log.error(
+                    "%s: %d messages are damaged or gone from the spool %s%s",
+                    request.producer_id,
+                    lost.messages,
+                    self._folder,
+                    also,
+                )
             answers.add(_bound(self.lost, request.producer_id, *lost))
         answers.add(_bound(request.done, batches, upto))
         return True
