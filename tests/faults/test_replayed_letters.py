@@ -9,7 +9,10 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from producer_pool.storage.dead_letters import LetterFile
@@ -17,11 +20,14 @@ from support.consumers import ProcessConsumer
 from support.faults import report, times
 from support.ledger import Ledger
 from support.letters import letter, messages_in
-from support.processes import clean_environment, command, daemon
-from support.waiting import eventually
+from support.processes import Daemon, clean_environment, command, daemon
+from support.waiting import eventually, steady
 
 GIVES_UP = "tcp://127.0.0.1:1?deadline=20ms"
 """A consumer that is never there, whose producer waits for it no longer than that."""
+
+MANY = 60_000
+"""Messages that one daemon is sent."""
 
 NAIVE = """
 import sys
@@ -46,7 +52,7 @@ main()
 
 def killed_daemon(folder: Path, ledger: Ledger, cycle: int) -> int:
     """Kill a daemon while it keeps what it is sent; return how many messages it had acknowledged."""
-    sent = ledger.write_many(20_000, f"sender{cycle}", size=60)
+    sent = ledger.write_many(MANY, f"sender{cycle}", size=60)
     listening = ("--listen", "tcp://127.0.0.1:0?ack-after=delivered")
     arguments = ("--dead-letters", str(folder), "--to", f"audit={GIVES_UP}")
     with daemon(*listening, *arguments, listens=False) as running:
@@ -56,20 +62,31 @@ def killed_daemon(folder: Path, ledger: Ledger, cycle: int) -> int:
             env=clean_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         ) as sender:
-            assert sender.stdin is not None
-            try:
-                for start in range(0, len(sent), 500):
-                    sender.stdin.write(b"\n".join(sent[start : start + 500]) + b"\n")
-                    sender.stdin.flush()
-                    if start == 5000:
-                        time.sleep(random.random() / 5)
-                        running.process.kill()
-            except BrokenPipeError:
-                pass
-            printed, _ = sender.communicate()
+            feeding = threading.Thread(target=feed, args=(sender, sent))
+            feeding.start()
+            enough = random.randrange(1, 8000)
+            eventually(lambda: kept(running) >= enough, f"{enough} dead letters")
+            time.sleep(random.random() / 20)
+            running.process.kill()
+            feeding.join()
+            printed, said = sender.communicate()
+    assert printed, said.decode()
     return int(json.loads(printed)["delivered"])
+
+
+def feed(sender: "subprocess.Popen[bytes]", messages: Sequence[bytes]) -> None:
+    """Give a sender its lines until it ends."""
+    assert sender.stdin is not None
+    with suppress(BrokenPipeError):
+        for start in range(0, len(messages), 100):
+            sender.stdin.write(b"\n".join(messages[start : start + 100]) + b"\n")
+            sender.stdin.flush()
+
+
+def kept(running: Daemon) -> int:
+    return int(running.consumer("audit")["dead_lettered"])
 
 
 def test_killed_daemon(tmp_path: Path) -> None:
@@ -79,7 +96,7 @@ def test_killed_daemon(tmp_path: Path) -> None:
     acknowledged: list[bytes] = []
     for cycle in range(kills):
         count = killed_daemon(tmp_path / "letters", ledger, cycle)
-        acknowledged += ledger.sent[cycle * 20_000 : cycle * 20_000 + count]
+        acknowledged += ledger.sent[cycle * MANY : cycle * MANY + count]
     verdict = ledger.judge(messages_in(tmp_path / "letters"))
     lost = set(acknowledged) & set(verdict.lost)
     report("daemon killed, dead letters, app", kills=kills, acknowledged=len(acknowledged), lost=len(lost))
@@ -98,7 +115,8 @@ def replays(folder: Path, consumer: ProcessConsumer, *, naive: bool, kills: int)
     program = [sys.executable, "-c", NAIVE] if naive else command()
     arguments = ["dead-letters", "replay", str(folder), "--all", "--to", f"audit={consumer.url}"]
     for kill in range(kills + 1):
-        seen = len(consumer.messages)
+        # What the last one left in a kernel comes first. Then, what comes shows that this one has begun.
+        seen = steady(lambda: len(consumer.messages) + 1, 0.2, "all is read that is on its way") - 1
         with subprocess.Popen(
             [*program, *arguments], env=clean_environment(), stderr=subprocess.PIPE
         ) as process:
@@ -117,7 +135,7 @@ def story(tmp_path: Path, *, naive: bool, kills: int) -> tuple[int, int, int]:
     ledger = Ledger()
     folder = tmp_path / "letters"
     with LetterFile(folder) as file:
-        file.add([letter(*ledger.write_many(50, size=300)) for _ in range(200)])
+        file.add([letter(*ledger.write_many(50, size=300)) for _ in range(100 * kills)])
     # A unix socket holds little, and what a kernel holds survives the kill: so there is something to lose.
     with ProcessConsumer(rate=2_000_000, path=tmp_path / "consumer.sock") as consumer:
         replays(folder, consumer, naive=naive, kills=kills)
