@@ -29,6 +29,27 @@ GIVES_UP = "tcp://127.0.0.1:1?deadline=20ms"
 MANY = 60_000
 """Messages that one daemon is sent."""
 
+HASTY = """
+import asyncio
+from producer_pool.plugin import hookimpl
+from producer_pool.storage.dead_letters_writer import LetterWriter
+
+take = LetterWriter.take
+
+def say_so_at_once(self, producer_id, role, given_up, done):
+    taken = take(self, producer_id, role, given_up, lambda kept: None)
+    if taken:
+        asyncio.get_running_loop().call_soon(done, True)
+    return taken
+
+LetterWriter.take = say_so_at_once
+
+@hookimpl
+def producer_pool_started(pool):
+    pass
+"""
+"""A daemon that takes letters for kept which wait to be written."""
+
 NAIVE = """
 import sys
 from producer_pool.cli.dead_letters_replaying import Replaying
@@ -50,12 +71,12 @@ main()
 # -- the daemon -------------------------------------------------------------------------------------
 
 
-def killed_daemon(folder: Path, ledger: Ledger, cycle: int) -> int:
+def killed_daemon(folder: Path, ledger: Ledger, cycle: int, *more: str) -> int:
     """Kill a daemon while it keeps what it is sent; return how many messages it had acknowledged."""
     sent = ledger.write_many(MANY, f"sender{cycle}", size=60)
     listening = ("--listen", "tcp://127.0.0.1:0?ack-after=delivered")
     arguments = ("--dead-letters", str(folder), "--to", f"audit={GIVES_UP}")
-    with daemon(*listening, *arguments, listens=False) as running:
+    with daemon(*listening, *arguments, *more, listens=False) as running:
         url = f"tcp://127.0.0.1:{running.port}?ack=app&retry-attempts=1"
         with subprocess.Popen(
             command("send", "--json", url),
@@ -89,22 +110,38 @@ def kept(running: Daemon) -> int:
     return int(running.consumer("audit")["dead_lettered"])
 
 
-def test_killed_daemon(tmp_path: Path) -> None:
-    """What it acknowledged as taken care of is in the folder, after each kill and without a manual step."""
+def kill_daemons(folder: Path, kills: int, *more: str) -> tuple[int, int]:
+    """Kill so many daemons on one folder; return what they acknowledged, and what of that is not there."""
     ledger = Ledger()
-    kills = times(2, 30)
-    acknowledged: list[bytes] = []
+    acknowledged: set[bytes] = set()
     for cycle in range(kills):
-        count = killed_daemon(tmp_path / "letters", ledger, cycle)
-        acknowledged += ledger.sent[cycle * MANY : cycle * MANY + count]
-    verdict = ledger.judge(messages_in(tmp_path / "letters"))
-    lost = set(acknowledged) & set(verdict.lost)
-    report("daemon killed, dead letters, app", kills=kills, acknowledged=len(acknowledged), lost=len(lost))
+        count = killed_daemon(folder, ledger, cycle, *more)
+        acknowledged.update(ledger.sent[cycle * MANY : cycle * MANY + count])
+    verdict = ledger.judge(messages_in(folder))
 
-    assert not lost
-    assert acknowledged
     assert not verdict.corrupt
     assert not verdict.disordered
+    return len(acknowledged), len(acknowledged & set(verdict.lost))
+
+
+def test_killed_daemon(tmp_path: Path) -> None:
+    """What it acknowledged as taken care of is in the folder, after each kill and without a manual step."""
+    kills = times(2, 30)
+    acknowledged, lost = kill_daemons(tmp_path / "letters", kills)
+    report("daemon killed, dead letters, app", kills=kills, acknowledged=acknowledged, lost=lost)
+
+    assert lost == 0
+    assert acknowledged > 0
+
+
+def test_control_of_a_killed_daemon(tmp_path: Path) -> None:
+    """Who acknowledges what waits to be written loses that."""
+    (tmp_path / "hasty.py").write_text(HASTY)
+    kills = times(2, 5)
+    acknowledged, lost = kill_daemons(tmp_path / "letters", kills, "--plugin", str(tmp_path / "hasty.py"))
+    report("daemon killed, dead letters, control: hasty", kills=kills, acknowledged=acknowledged, lost=lost)
+
+    assert lost > 0
 
 
 # -- the replay -------------------------------------------------------------------------------------
