@@ -23,6 +23,7 @@ from producer_pool.cli.report import Snapshot, banner, ended_well, final_lines, 
 from producer_pool.cli.signals import Stop
 from producer_pool.contract.ports import Listener
 from producer_pool.model.policies import DeliveryPolicy
+from producer_pool.model.stats import Health, PoolStats
 from producer_pool.model.text import format_duration
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _STILL: Final = 5.0
 """Seconds for which something may hold up all before the log says what it is."""
 _LAST_WORDS: Final = 1.0
 """Seconds that the end waits for somebody to read what is printed."""
+_OVERTIME: Final = 0.8
+"""Seconds after the time to drain until the process ends, though code of others does not let go."""
 _FIRST_LOOK: Final = 0.3
 """Seconds that the banner waits for consumers, to say whether they are there."""
 
@@ -57,6 +60,8 @@ class Daemon:
         """Listeners that listen, each with its real address."""
         self._spool = os.fspath(settings.spool.path) if settings.spool is not None else ""
         self._statuses: set[asyncio.Task[None]] = set()
+        self._code: int | None = None
+        """The exit code, once it is known, and all is said."""
 
     async def run(self) -> int:
         """
@@ -77,7 +82,7 @@ class Daemon:
         keep_freed_memory()
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
-        self._stop = Stop()
+        self._stop = Stop(self._settings.limits.drain + _OVERTIME, self._leave)
         self._loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP does nothing; restart to read changes")
         self._loop.add_signal_handler(signal.SIGUSR1, self._ask_status)
         settings = self._settings
@@ -112,6 +117,7 @@ class Daemon:
         return listeners
 
     async def _start(self, listeners: Sequence[Listener]) -> None:
+        self._engine = self._pool.engine
         for listener in listeners:
             endpoint = await listener.start(self._pool.intake)
             self._open.append((str(endpoint), listener))
@@ -150,9 +156,11 @@ class Daemon:
         self._before = now
 
     async def _snapshot(self) -> Snapshot:
+        return self._compose(await self._pool.stats(), await self._pool.health())
+
+    def _compose(self, stats: PoolStats, health: dict[str, Health]) -> Snapshot:
         listeners = [(address, replace(listener.stats)) for address, listener in self._open]
         at = self._loop.time() - self._since
-        stats, health = await self._pool.stats(), await self._pool.health()
         return Snapshot(at, listeners, stats, health, self._spool, self._loop.time())
 
     def _tell(self, event: str, now: Snapshot) -> None:
@@ -172,13 +180,26 @@ class Daemon:
         await self._unless_insisted(self._stop_listening, limit / 2)
         left = max(give_up - self._loop.time(), 0.0)
         await self._unless_insisted(lambda: self._pool.aclose(drain=left), None)
-        now = await self._snapshot()
+        return self._conclude(await self._snapshot())
+
+    def _conclude(self, now: Snapshot) -> int:
+        """Say what remained, and return the exit code."""
         for line in final_lines(now):
             self._talk.put(line)
         self._tell("end", now)
         if self._json is not None:
             self._json.finish(_LAST_WORDS)
-        return DONE if ended_well(now) else FAILED
+        self._code = DONE if ended_well(now) else FAILED
+        return self._code
+
+    def _leave(self) -> int:
+        """Say what remained, if that is not done yet: the process ends, though something does not let go."""
+        if self._code is None:
+            log.warning("code of a plugin does not let go: leaving without it")
+            # The pool itself may be half closed, and is asked by coroutines only.
+            self._conclude(self._compose(self._engine.stats(), self._engine.health()))
+            self._talk.finish(_LAST_WORDS)
+        return FAILED if self._code is None else self._code
 
     async def _stop_listening(self) -> None:
         await asyncio.gather(*(_read_out(listener) for _, listener in self._open))

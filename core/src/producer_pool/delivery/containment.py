@@ -23,7 +23,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-CLOSING: Final = 1.0
+CLOSING: Final = 0.5
 """Seconds that code of others may take to let go of what it holds."""
 
 
