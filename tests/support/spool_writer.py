@@ -45,8 +45,8 @@ class Eager(SpoolStore):
 class Unsynced(database.Database):
     """The naive one, for a power cut: it writes, and leaves it to the system when."""
 
-    def _set_up(self, sync: float) -> None:
-        super()._set_up(sync)
+    def _set_up(self, sync: float, new: bool) -> None:
+        super()._set_up(sync, new)
         self._connection.execute("PRAGMA synchronous = OFF")
 
     def sync_log(self) -> None:

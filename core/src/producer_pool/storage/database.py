@@ -55,18 +55,19 @@ class Database:
         sqlite3.Error: it cannot be read.
     """
 
-    def __init__(self, path: Path, sync: float = 0.0) -> None:
+    def __init__(self, path: Path, sync: float = 0.0, *, new: bool = True) -> None:
+        """Open *path*; *new*: make it one if it is empty."""
         self.path = path
         self._wal: int | None = None
         # Statements of our own only: no transaction is begun behind our back.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=True)
         try:
-            self._set_up(sync)
+            self._set_up(sync, new)
         except BaseException:
             self.abandon()
             raise
 
-    def _set_up(self, sync: float) -> None:
+    def _set_up(self, sync: float, new: bool) -> None:
         for pragma in (
             f"page_size = {PAGE}",
             # No other process, and no index of the log in shared memory, where a full disk means SIGBUS.
@@ -81,6 +82,8 @@ class Database:
         ):
             self._connection.execute(f"PRAGMA {pragma}").fetchall()
         if not self._one("SELECT count(*) FROM sqlite_master"):
+            if not new:
+                raise sqlite3.DatabaseError("its tables are gone")
             self._create()
         if self._one("PRAGMA application_id") != APPLICATION:
             raise sqlite3.DatabaseError("it is no spool")

@@ -19,7 +19,7 @@ from producer_pool.model.policies import Spool
 from producer_pool.model.stored import StoredBatch
 from producer_pool.storage.backlogs import shown_of
 from producer_pool.storage.boot import boot_id, since_boot
-from producer_pool.storage.database import Database
+from producer_pool.storage.database import PAGE, Database
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.log import lost_commits
@@ -312,12 +312,12 @@ def _log_of(database: Path) -> Path:
 
 def _opened(path: Path) -> tuple[Database | None, str | None]:
     """Return the database at *path*, if it can be opened without a change to it, or why it cannot."""
-    if not path.is_file() or not path.stat().st_size:
+    if not path.is_file() or path.stat().st_size < PAGE:
         return None, "the database is missing or empty"
     if gone := lost_commits(_log_of(path)):
         return None, f"its log is damaged in front of {gone} transactions"
     try:
-        database = Database(path, math.inf)
+        database = Database(path, math.inf, new=False)
     except sqlite3.Error as error:
         return None, str(error)
     try:

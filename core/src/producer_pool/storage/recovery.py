@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from producer_pool.model.errors import StorageError
-from producer_pool.storage.database import Database
+from producer_pool.storage.database import PAGE, Database
 from producer_pool.storage.faults import Fault, fault_of
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.log import lost_commits
@@ -51,7 +51,8 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
     """
     folder.finish_installing()
     size, log_size = _size(folder.database), _size(folder.wal)
-    if not size:
+    # To SQLite, a file without a whole page is a new one, and a log beside it is nothing, and removed.
+    if size < PAGE:
         if log_size:
             return replace_database(folder, sync, state, "spool.db is missing or empty")
         if state.shown.get("messages"):
@@ -79,7 +80,7 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
 
 
 def _opened(folder: Folder, sync: float) -> Recovered:
-    database = Database(folder.database, sync)
+    database = Database(folder.database, sync, new=False)
     try:
         if not database.quick_check(CHECK_SECONDS):
             raise sqlite3.DatabaseError("its pages do not fit together")
@@ -162,10 +163,10 @@ def replace_database(
 
 def _positions(folder: Folder, state: State) -> dict[str, Position] | None:
     """Return who is done with what, as far as it can be read; None: it cannot."""
-    if not _size(folder.database) or lost_commits(folder.wal):
+    if _size(folder.database) < PAGE or lost_commits(folder.wal):
         return state.positions or None  # SQLite must not see it: see above.
     try:
-        database = Database(folder.database, math.inf)
+        database = Database(folder.database, math.inf, new=False)
     except (sqlite3.Error, OSError):
         return state.positions or None
     try:
