@@ -9,7 +9,8 @@ import pytest
 from producer_pool.delivery.page import Page
 from producer_pool.delivery.writeahead import STRANGERS
 from producer_pool.model.outcomes import Outcome
-from producer_pool.model.policies import Overflow
+from producer_pool.model.policies import DeliveryPolicy, Overflow
+from producer_pool.model.stats import State
 from producer_pool.testing import in_virtual_time
 from support.engines import add, check_books, dead, of, until_done
 from support.fake_clients import FakeClient
@@ -186,6 +187,11 @@ async def test_store_that_is_behind_has_sources_wait() -> None:
         assert engine.jam == "the spool"
         assert told
 
+        await asyncio.sleep(2.0)
+        health = engine.health()["a"]
+
+        assert (health.state, "the spool is behind" in health.reason) == (State.PAUSED, True)
+
         await engine.resumed()
 
         assert not engine.jam
@@ -327,6 +333,17 @@ async def test_messages_of_somebody_who_is_gone(caplog: pytest.LogCaptureFixture
         "3 messages, 210 bytes, lie in the spool for gone, which is no producer here; add it, or drop them: "
         "producer-pool spool forget fake-spool gone"
     ]
+
+
+@in_virtual_time
+async def test_policy_that_gives_up_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever adds such a producer to a pool that stores is told that this keeps nothing for it."""
+    async with storing(FakeStore()) as engine:
+        add(engine, "direct", FakeClient(), DeliveryPolicy.direct())
+        add(engine, "relay", FakeClient(), SMALL)
+
+    lines = [record.message for record in caplog.records if "after one attempt" in record.message]
+    assert [line.partition(":")[0] for line in lines] == ["direct"]
 
 
 @in_virtual_time

@@ -48,6 +48,8 @@ class Engine:
         self._go_on = asyncio.Event()
         self._go_on.set()
         self._freed = asyncio.Event()
+        self._jammed = False
+        """Whether all producers were told that their sources wait for the store."""
         self._warned = False
         self.on_blocked: list[Callable[[], None]] = []
         """Called when `blocked` changes."""
@@ -280,6 +282,12 @@ class Engine:
 
     def tell_paused(self) -> None:
         """Have those look again who wait until they need not, or who have to from now on."""
+        if bool(self.jam) is not self._jammed:
+            self._jammed = not self._jammed
+            slow = "the spool is behind: its disk is slower than what comes"
+            for producer in self._producers.values():
+                if producer.id not in self.blocked:
+                    producer.source_waits(self._jammed, slow)
         self._freed.set()
         if self.paused:
             self._go_on.clear()

@@ -72,6 +72,12 @@ class WriteAhead:
     def add(self, producer: Producer) -> None:
         """Take on a producer; what lies in the store for it goes out first."""
         lane = self._lanes[producer.id] = self._ways[producer] = Lane(producer, self._shared)
+        if not producer.policy.retry.holds:
+            log.warning(
+                "%s: its policy gives a message up after one attempt, stored or not; with a spool, take "
+                "DeliveryPolicy.relay(), or retry-attempts=unlimited",
+                producer.id,
+            )
         if lane.behind:
             log.info("%s: %d messages lie in the spool, and go out first", producer.id, lane.messages)
 
