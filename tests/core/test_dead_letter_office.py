@@ -260,6 +260,20 @@ async def test_secrets(tmp_path: Path) -> None:
         assert b"marker-s3cret" not in path.read_bytes()
 
 
+async def test_secrets_of_where_they_go(caplog: pytest.LogCaptureFixture) -> None:
+    """The password of the consumer of dead letters is in no log line, and in no text of the policy."""
+    caplog.set_level(logging.DEBUG)
+    policy = replace(DIRECT, dead_letters="ws://user:marker-s3cret@127.0.0.1:1/?timeout=1s&deadline=50ms")
+    async with AsyncProducerPool(policy=policy) as pool:
+        await pool.add_producer("audit", refusing(b"x"))
+        await pool.forward_to_all(b"x")
+
+        assert "marker-s3cret" not in f"{policy!r} {policy} {await pool.health()}"
+
+    assert "dead-letters: down: ws://" in caplog.text
+    assert "marker-s3cret" not in caplog.text
+
+
 FORKS = """
     import os, sys
     from producer_pool import Client, DeliveryPolicy, ConnectError, ProducerPool

@@ -70,8 +70,9 @@ class Settings:
     """None: nobody chose one."""
     spool: Spool | None = None
     """None: messages are kept in memory only."""
-    dead_letters: str | None = None
-    """Where messages go that were given up, for producers that do not say so themselves."""
+    dead_letters: str | None = field(default=None, repr=False)
+    """Where messages go that were given up, for producers that do not say so themselves. It may hold a
+    password."""
     plugins: PluginSelection = field(default_factory=PluginSelection)
     """For the registry: ``Registry(settings.plugins)``."""
     plugin_files: tuple[str, ...] = ()

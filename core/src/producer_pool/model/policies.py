@@ -133,8 +133,9 @@ class DeliveryPolicy:
     spool_quota: int = GiB
     """Bytes that may lie in the pool's spool for this producer, beyond which `overflow` applies. So one
     consumer that is away for long cannot fill the disk for the others. Without a spool it means nothing."""
-    dead_letters: str | None = None
-    """Where messages go that were given up: a folder, or the URL of a consumer for them; None: nowhere."""
+    dead_letters: str | None = field(default=None, repr=False)
+    """Where messages go that were given up: a folder, or the URL of a consumer for them; None: nowhere.
+    A URL may hold a password: print none of it."""
     role: Role = Role.REQUIRED
     """Who cares what becomes of its messages."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from typing import Final
+from urllib.parse import unquote
 
 __all__ = ["OPTION_NAME", "is_secret_option", "redact"]
 
@@ -51,6 +52,10 @@ def redact(text: str, hidden: Collection[str] = ()) -> str:
     *hidden* names options that are secret besides those that is_secret_option() knows. What cannot be
     told apart from a secret is hidden too; and what is returned can be printed.
     """
+    return _redact(text, hidden, outermost=True)
+
+
+def _redact(text: str, hidden: Collection[str], *, outermost: bool) -> str:
     if not text.isprintable():
         match = _START.match(text)
         return f"{match[0] if match else ''}***"
@@ -63,7 +68,7 @@ def redact(text: str, hidden: Collection[str] = ()) -> str:
     query = match["query"]
     if query is None:
         return start + match["place"]
-    options = "&".join([_redact_option(pair, hidden) for pair in query.split("&")])
+    options = "&".join([_redact_option(pair, hidden, outermost) for pair in query.split("&")])
     return f"{start}{match['place']}?{options}"
 
 
@@ -77,10 +82,22 @@ def _redact_malformed(text: str) -> str:
     return f"{match[0] if match else ''}***"
 
 
-def _redact_option(pair: str, hidden: Collection[str]) -> str:
+def _redact_option(pair: str, hidden: Collection[str], outermost: bool) -> str:
     name, equals, value = pair.partition("=")
     if pair and not (equals and OPTION_NAME.match(name)):
         return "***"  # Perhaps the rest of a secret that holds a '&', or a name that hides what it is.
-    if value and (is_secret_option(name) or name in hidden):
+    if value and (is_secret_option(name) or name in hidden or _is_secret_url(value, outermost)):
         value = "***"
     return name + equals + value
+
+
+def _is_secret_url(value: str, outermost: bool) -> bool:
+    """
+    Whether the value of an option is a URL itself, such as that of dead-letters=, and has secrets.
+
+    Of a URL inside of that, it is not asked: it would be one inside of the next, and so on.
+    """
+    inner = unquote(value)
+    if _START.match(inner) is None:
+        return False
+    return not outermost or _redact(inner, (), outermost=False) != inner
