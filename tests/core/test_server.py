@@ -236,16 +236,16 @@ async def test_listener_that_raises_at_the_end(
 @pytest.mark.parametrize("call", ["stop_accepting", "drain", "aclose"])
 @in_virtual_time
 async def test_listener_that_hangs_at_the_end(call: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It has the drain time, and a second to let go."""
+    """It has the drain time, and half a second to let go."""
     it = Bound(drain=5)
     await it.bind()
     it.listener.faults[call] = hang
     begin = seconds()
     await it.server.aclose()
 
-    assert seconds() - begin == (1 if call == "aclose" else 5)
+    assert seconds() - begin == (0.5 if call == "aclose" else 5)
     assert it.listener.calls[-1] == "aclose"
-    assert "within 5 s" in caplog.text or "longer than 1 s" in caplog.text
+    assert "within 5 s" in caplog.text or "longer than 0.5 s" in caplog.text
 
     await it.pool.aclose()
 
