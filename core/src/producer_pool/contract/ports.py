@@ -384,7 +384,7 @@ class Observer(Protocol):
     """Is told what happens. Its exceptions are counted and logged and stop nothing."""
 
     def state_changed(self, health: Health) -> None:
-        """Be told that a producer came up, went down, or was closed."""
+        """Be told that a producer came into another state; `health.reason` says why, in words."""
 
     def settled(self, producer_id: str, outcome: Outcome, count: int) -> None:
         """Be told that so many messages came to this outcome. Called for batches, on the pool's thread."""
