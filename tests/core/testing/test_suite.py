@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from producer_pool.model.errors import UsageError
 from producer_pool.testing import ListenerConsumer, TransportConformance, Trial, TrialConsumer
 from producer_pool.testing.rules import FAMILIES, RULES
 from support.trials import plain
@@ -51,6 +52,29 @@ def test_rule_that_is_broken() -> None:
         "the second aclose() raised RuntimeError: closed already (seed 3)\n"
     )
     assert "in aclose\n" in str(failed.value)
+
+
+class Excused(Wrong):
+    excused: ClassVar = {"closes-twice": "it is a singleton"}
+
+
+class BadlyExcused(Healthy):
+    excused: ClassVar = {"closes-twise": "it is a singleton"}
+
+
+def test_rule_that_is_broken_on_purpose() -> None:
+    """It is skipped with the reason, and the others are not."""
+    with pytest.raises(pytest.skip.Exception, match="excused: it is a singleton"):
+        Excused().test_rule(RULES["closes-twice"])
+    Excused().test_rule(RULES["has-an-address"])
+
+
+def test_excuse_for_no_rule() -> None:
+    """A name that is misspelt would excuse nothing, and nobody would see it."""
+    with pytest.raises(
+        UsageError, match=r"excused: there is no rule closes-twise; did you mean closes-twice\?"
+    ):
+        BadlyExcused().test_rule(RULES["has-an-address"])
 
 
 def test_consumer_of_its_own() -> None:

@@ -11,10 +11,12 @@ import pytest
 from producer_pool.discovery.registry import Registry
 from producer_pool.model.errors import InvalidOption, Rejected
 from producer_pool.plugin import Ack
+from producer_pool.testing.driving import Driver
 from producer_pool.testing.messages import numbered
 from producer_pool.testing.rule import RuleBroken
 from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import Trial
+from support.dialing import DialingConsumer
 from support.trials import plain, subject_of, trying
 from support.zoo.animal import HEALTHY, Plugin, transport
 from support.zoo.healthy import PlainClient
@@ -253,3 +255,41 @@ async def test_what_never_rests(tmp_path: Path) -> None:
     async with trying(tmp_path, patience=0.05) as trial:
         with pytest.raises(RuleBroken, match="what goes on comes to rest"):
             await trial.steady(lambda: next(numbers))
+
+
+async def test_consumer_that_comes_by_itself(tmp_path: Path) -> None:
+    """Nothing is sent before it is there: not by a client, nor one that is driven, nor by a producer."""
+    subject = Subject("tcp+serve://127.0.0.1:0", consumer=DialingConsumer)
+    messages = numbered(4)
+    async with trying(tmp_path, subject) as trial:
+        consumer = await trial.consumer()
+        async with trial.using(trial.client(consumer)) as client:
+            await client.send(messages[0])
+        client = trial.client(consumer)
+        await trial.reach(client)
+        await client.send(messages[1])
+        await client.aclose()
+        driver = Driver(trial.client(consumer))
+        await driver.connect()
+        await trial.met(driver.client)
+        await driver.put(messages[2:3])
+        await trial.arrives(consumer, messages[:3])
+        await driver.client.aclose()
+        forwarding = await trial.forwarding(consumer)
+        await forwarding.forward(messages[3:])
+
+        await forwarding.all_delivered()
+        await trial.arrives(consumer, messages)
+
+
+async def test_consumer_that_does_not_come(tmp_path: Path) -> None:
+    """One that has crashed is not waited for; one that should come, and does not, breaks the rule."""
+    subject = Subject("tcp+serve://127.0.0.1:0", consumer=DialingConsumer)
+    async with trying(tmp_path, subject, patience=0.2) as trial:
+        consumer = await trial.consumer()
+        await consumer.crash()
+        await trial.reach(trial.client(consumer))
+        await consumer.start()
+
+        with pytest.raises(RuleBroken, match="a consumer connects to the client"):
+            await trial.reach(trial.client(trial.place))

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import pytest
 
-from producer_pool.testing import TransportConformance
+from producer_pool.testing import TransportConformance, Trial, TrialConsumer
 from support.certificates import Authority
+from support.dialing import EXCUSED, PATIENT, DialingConsumer
 
 
 class TestTcp(TransportConformance):
@@ -20,6 +21,17 @@ class TestTcpWithEveryMessage(TransportConformance):
     url = "tcp://127.0.0.1:0"
     client_options: ClassVar = {"framing": "length4"}
     listener_options: ClassVar = {"framing": "length4"}
+
+
+class TestTcpServe(TransportConformance):
+    """A client that listens, and a consumer that connects to it."""
+
+    url = "tcp+serve://127.0.0.1:0"
+    client_options: ClassVar = PATIENT
+    excused: ClassVar = EXCUSED
+
+    def consumer(self, trial: Trial) -> TrialConsumer:
+        return DialingConsumer(trial)
 
 
 class TestTcpTls(TransportConformance):

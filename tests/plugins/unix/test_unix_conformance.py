@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import pytest
 
-from producer_pool.testing import TransportConformance
+from producer_pool.testing import TransportConformance, Trial, TrialConsumer
+from support.dialing import EXCUSED, PATIENT, DialingConsumer
 
 
 class TestUnix(TransportConformance):
@@ -33,3 +34,14 @@ class TestUnixDatagrams(TransportConformance):
 
     url = "unix+dgram://{tmp}/consumer.sock"
     listener_options: ClassVar = {"strip": "no"}
+
+
+class TestUnixServe(TransportConformance):
+    """A client that listens, and a consumer that connects to it."""
+
+    url = "unix+serve://{tmp}/consumers.sock"
+    client_options: ClassVar = PATIENT
+    excused: ClassVar = EXCUSED
+
+    def consumer(self, trial: Trial) -> TrialConsumer:
+        return DialingConsumer(trial)

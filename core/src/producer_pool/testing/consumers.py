@@ -50,6 +50,11 @@ class TrialConsumer(ABC):
         """Connections that are open now, as far as it knows."""
         return 0
 
+    @property
+    def comes(self) -> bool:
+        """Whether it connects to the client by itself, again and again, which listens at `url` then."""
+        return False
+
     async def aclose(self) -> None:
         """End in any state. May be called twice."""
         await self.crash()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -68,6 +69,13 @@ class Forwarding:
     async def _results(self, receipts: Iterable[AsyncReceipt]) -> list[ForwardResult]:
         async with self._trial.patience("every message comes to an outcome"):
             return [(await receipt.results())[self.ID] for receipt in receipts]
+
+    async def met(self) -> None:
+        """Have its client listen, and wait until a consumer has come to it."""
+        async with self._trial.patience("a consumer connects to the client of a producer"):
+            await self.pool.check()
+            while not (await self.stats()).peers:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.001)
 
     async def stats(self) -> ProducerStats:
         """Return the counters of the producer."""

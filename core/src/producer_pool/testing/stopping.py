@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -25,13 +25,15 @@ class StoppableDriver:
     the block closes it.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, reach: Callable[[Client], Awaitable[object]] | None = None) -> None:
+        """Make one; *reach* connects *client*, as it connects itself if nothing is said."""
         self.sent = 0
         """Messages whose send() returned."""
         self.over = False
         """Whether all were sent, or one failed."""
         self.error: BaseException | None = None
         self._client = client
+        self._reach = reach or Client.__aenter__
         self._loop: asyncio.AbstractEventLoop | None = None
         self._released = threading.Event()
         self._stopped = threading.Event()
@@ -69,7 +71,7 @@ class StoppableDriver:
 
     async def _story(self, messages: Sequence[bytes]) -> None:
         try:
-            await self._client.__aenter__()
+            await self._reach(self._client)
             for message in messages:
                 await self._client.send(message)
                 self.sent += 1

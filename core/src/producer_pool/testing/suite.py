@@ -9,6 +9,8 @@ from typing import ClassVar
 import pytest
 
 from producer_pool.discovery.registry import Registry
+from producer_pool.model.errors import UsageError
+from producer_pool.model.text import suggestion
 from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
 from producer_pool.testing.rule import Rule
 from producer_pool.testing.rules import RULES
@@ -45,6 +47,8 @@ class TransportConformance:
     """Options that each consumer's URL gets, such as ``{"tls-ca": "..."}``."""
     listener_options: ClassVar[Mapping[str, str]] = {}
     """Options that each listener's URL gets."""
+    excused: ClassVar[Mapping[str, str]] = {}
+    """Rules that it breaks on purpose, by their names, each with the reason; they are skipped with it."""
     seed: ClassVar[int | None] = None
     """Repeats what a failed run left to chance; its text names the number."""
     patience: ClassVar[float] = PATIENCE
@@ -57,6 +61,11 @@ class TransportConformance:
     @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
     def test_rule(self, rule: Rule) -> None:
         """The transport keeps the rule."""
+        unknown = [name for name in self.excused if name not in RULES]
+        if unknown:
+            raise UsageError(f"excused: there is no rule {unknown[0]}{suggestion(unknown[0], RULES)}")
+        if rule.name in self.excused:
+            pytest.skip(f"excused: {self.excused[rule.name]}")
         verdict = run_rule(self._subject(), rule, seed=self.seed, patience=self.patience)
         if verdict.result is Result.SKIPPED:
             pytest.skip(verdict.text)

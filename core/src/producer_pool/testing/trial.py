@@ -58,6 +58,8 @@ class Trial:
         self._bounds: set[asyncio.Timeout] = set()
         self._patience = patience
         self._places = 0
+        self._consumers: list[TrialConsumer] = []
+        """Those that the suite was given."""
         self._stack = AsyncExitStack()
 
     @property
@@ -86,6 +88,7 @@ class Trial:
         if self.subject.consumer is None:
             return await self.listening(**self.answering())
         consumer = self.subject.consumer(self)
+        self._consumers.append(consumer)
         self._closed_after(consumer.aclose)
         await consumer.start()
         return consumer
@@ -126,6 +129,12 @@ class Trial:
         self._closed_after(client.aclose)
         return client
 
+    def other_client(self, url: str) -> Client:
+        """Return a client of another transport; not connected, and closed after the rule."""
+        client = self.subject.factory.create(url)
+        self._closed_after(client.aclose)
+        return client
+
     def listener(self, at: str, **options: str) -> Listener:
         """Return a listener for *at* as the factory makes it; not started, and closed after the rule."""
         listener = self.subject.factory.listener(self.subject.listener_url(at, self.folder, **options))
@@ -140,6 +149,19 @@ class Trial:
     async def reach(self, client: Client) -> None:
         """Connect *client* as one does who uses it without a pool; send() goes on from there."""
         await client.__aenter__()
+        await self.met(client)
+
+    @asynccontextmanager
+    async def using(self, client: Client) -> AsyncIterator[Client]:
+        """Connect *client*, as one does who uses it without a pool, until the end of the block."""
+        async with client:
+            await self.met(client)
+            yield client
+
+    async def met(self, client: Client) -> None:
+        """Wait until a consumer that comes to *client* by itself is there, if one does."""
+        if client.peers is not None and any(consumer.comes for consumer in self._consumers):
+            await self.until(lambda: client.peers, "a consumer connects to the client")
 
     async def reached(self, consumer: TrialConsumer, message: bytes, **options: str) -> Client:
         """Return a client for *consumer* that is connected, and over which *message* has arrived."""
@@ -157,6 +179,7 @@ class Trial:
         driver = Driver(self.client(consumer, **options), ack)
         async with self.patience("a client connects, and takes messages"):
             await driver.connect()
+            await self.met(driver.client)
             await driver.put(messages)
         await self.arrives(consumer, messages)
         return driver
@@ -177,7 +200,10 @@ class Trial:
         """Return a producer for *to*, in a pool of its own, whose client is that of the transport."""
         pool = self.pool(policy=policy)
         await pool.add_producer(Forwarding.ID, self.url(to, **options))
-        return Forwarding(self, pool)
+        forwarding = Forwarding(self, pool)
+        if not isinstance(to, str) and to.comes:
+            await forwarding.met()
+        return forwarding
 
     # -- what is declared ----------------------------------------------------------------------------
 

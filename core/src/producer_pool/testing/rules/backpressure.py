@@ -141,6 +141,7 @@ async def takes_what_it_says(trial: Trial) -> None:
         not_applicable("has a plain client: there is no start()")
     driver = Driver(client, max(client.acks & {Ack.WRITTEN, Ack.KERNEL}, default=Ack.WRITTEN))
     await trial.within("connect() returns", driver.connect())
+    await trial.met(client)
     require(driver.settled() == (0, 0), "settled() is not (0, 0) after connect()")
     skipped, sent = numbered(3, start=90_000), numbered(3)
     async with trial.patience("start() takes a first batch"):

@@ -107,7 +107,7 @@ async def found_by_environment(trial: Trial) -> None:
 
 async def _sender(trial: Trial, daemon: TrialDaemon) -> Client:
     """Return a client that is connected to the daemon; it is closed after the rule."""
-    client = trial.client(trial.url(daemon.address) if daemon.own else daemon.address)
+    client = trial.client(daemon.address) if daemon.own else trial.other_client(daemon.address)
     await trial.within("the daemon can be connected to", trial.reach(client))
     return client
 

@@ -73,7 +73,7 @@ async def written_means_written(trial: Trial) -> None:
     consumer = await trial.consumer()
     client = trial.subject.factory.create(trial.url(consumer, timeout="1h"))
     messages = [*numbered(10), *trial.flood(client, piece=16 * 1024, start=10)]
-    async with StoppableDriver(client) as driver:
+    async with StoppableDriver(client, trial.reach) as driver:
         driver.put(messages[:10])
         await trial.until(lambda: driver.over, "it connects and sends")
         require(driver.error is None, f"sending raised {type(driver.error).__name__}: {driver.error}")
@@ -82,7 +82,7 @@ async def written_means_written(trial: Trial) -> None:
     patient = isinstance(client, PipelinedClient)
     client = trial.subject.factory.create(trial.url(consumer, timeout="1h" if patient else f"{_TIMEOUT:g}s"))
     consumer.pause()
-    async with StoppableDriver(client) as driver:
+    async with StoppableDriver(client, trial.reach) as driver:
         driver.put(messages[10:])
         await trial.steady(lambda: driver.sent, _TIMEOUT / 2)
         await asyncio.sleep(0 if patient else 2 * _TIMEOUT)

@@ -47,7 +47,7 @@ async def is_made_without_a_loop(trial: Trial) -> None:
     client = _made_elsewhere("client", lambda: trial.client(place))
     if isinstance(place, str):
         return
-    async with trial.patience("a client that was made without a loop is used"), client:
+    async with trial.patience("a client that was made without a loop is used"), trial.using(client):
         await client.send(numbered(1)[0])
     await trial.arrives(place, numbered(1))
 
@@ -96,7 +96,7 @@ async def connects_again(trial: Trial) -> None:
     messages = numbered(3)
     async with trial.patience("three connections, one after the other, take a message each"):
         for message in messages:
-            async with client:
+            async with trial.using(client):
                 await client.send(message)
     await trial.arrives(consumer, messages)
 
@@ -112,7 +112,7 @@ async def arrives_before_the_end(trial: Trial) -> None:
     consumer = await trial.consumer()
     client = trial.client(consumer)
     messages = numbered(20, size=512)
-    async with trial.patience("twenty messages are taken"), client:
+    async with trial.patience("twenty messages are taken"), trial.using(client):
         for message in messages:
             await client.send(message)
     await trial.arrives(consumer, messages)
@@ -133,7 +133,7 @@ async def leaves_nothing(trial: Trial) -> None:
     message = numbered(1)[0]
 
     async def close() -> None:
-        async with client:
+        async with trial.using(client):
             await client.send(message)
 
     async def break_off() -> None:

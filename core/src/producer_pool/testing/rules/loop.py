@@ -43,7 +43,7 @@ async def never_blocks_the_loop(trial: Trial) -> None:
     """
     consumer = await trial.consumer()
     client = trial.client(consumer)
-    async with trial.patience("a client connects, sends and is closed"), client:
+    async with trial.patience("a client connects, sends and is closed"), trial.using(client):
         await client.send(numbered(1)[0])  # What is imported, or made once, is so now.
     with Watchdog() as watch:
         flood = trial.flood(client, start=1)

@@ -167,7 +167,7 @@ async def leaves_options_alone(trial: Trial) -> None:
     messages = numbered(4)
     for message in messages:
         client = make(endpoint, options)
-        async with trial.patience("a client is used"), client:
+        async with trial.patience("a client is used"), trial.using(client):
             await client.send(message)
     await _arrive_in_any_order(trial, consumer, messages)
     for name, value in _snapshot(endpoint, options).items():
