@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         get_producer_pool,
         open_client,
     )
+    from producer_pool.storage.dead_letters_reading import DeadLetter, DeadLetterFolder, open_dead_letters
     from producer_pool.toolkit.blocking import BlockingClient
 
 # By the module they come from. Type checkers, which run nothing, need __all__ and the block above in full.
@@ -118,6 +119,7 @@ _MODULES = {
         "get_producer_pool",
         "open_client",
     ],
+    "storage.dead_letters_reading": ["DeadLetter", "DeadLetterFolder", "open_dead_letters"],
     "toolkit.blocking": ["BlockingClient"],
 }
 _HOMES = {name: f"producer_pool.{module}" for module, names in _MODULES.items() for name in names}
@@ -199,6 +201,10 @@ __all__ = [
     "forward_to_producer",
     "get_producer_pool",
     "open_client",
+    # storage.dead_letters_reading
+    "DeadLetter",
+    "DeadLetterFolder",
+    "open_dead_letters",
     # toolkit.blocking
     "BlockingClient",
 ]
