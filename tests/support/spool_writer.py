@@ -60,12 +60,14 @@ async def write(folder: Path, sync: float, count: int, kind: str) -> None:
     store.start(lambda: None, lambda *lost: say(f"lost {lost}"))
     store.join("a")
     store.join("b")
+    failing = [False]
     answered: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
 
     async def report() -> None:
         numbers: dict[int, int] = {}
         for _ in range(count):
             index, number = await answered.get()
+            failing[0] = number is None
             if number is None:
                 say(f"failed {index}")
                 continue
@@ -85,8 +87,8 @@ async def write(folder: Path, sync: float, count: int, kind: str) -> None:
             answered.put_nowait((index, number))
 
         store.append(Batch.of([message(index)]), None, done)
-        if index % 8 == 0:
-            await asyncio.sleep(0.001)
+        if failing[0] or index % 8 == 0:
+            await asyncio.sleep(0.03 if failing[0] else 0.001)
     await reporting
     await store.aclose()
 

@@ -383,6 +383,7 @@ LOCKING = """
     from producer_pool.storage.spool import SpoolStore
 
     def wait(pipe):
+        pipe.send(0)
         pipe.recv()
 
     store = SpoolStore(Spool(sys.argv[1]))
@@ -390,6 +391,7 @@ LOCKING = """
     ours, theirs = multiprocessing.Pipe()
     child = multiprocessing.get_context("fork").Process(target=wait, args=(theirs,))
     child.start()
+    ours.recv()
     store.close()
     again = SpoolStore(Spool(sys.argv[1]))
     again.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ STATE: Final = "state"
 RESERVE: Final = "reserve"
 _NEW: Final = "spool.new"
 _READY: Final = "spool.ready"
+_PATIENCE: Final = 0.3
 _BESIDES: Final = ("-wal", "-journal", "-shm")
 
 
@@ -63,8 +65,7 @@ class Folder:
                 private_file(file)
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            # Not fcntl's lock: that would be let go of as soon as anything closes another fd of this file.
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(fd)
         except OSError as error:
             os.close(fd)
             if isinstance(error, BlockingIOError):
@@ -191,6 +192,24 @@ class Folder:
         """Let go of the reserve, so that there is room for what is needed most."""
         with suppress(OSError):
             self.reserve.unlink()
+
+
+def _flock(fd: int) -> None:
+    """
+    Lock *fd*, or raise OSError.
+
+    Not fcntl's lock: that would be let go of as soon as anything closes another fd of this file. A child
+    that somebody forked has this one for a moment, until it runs another program, or our hook.
+    """
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
 
 
 def sync_folder(path: Path) -> None:

@@ -167,8 +167,11 @@ class Keeper:
         self._fail(words(Fault.FULL, error, self.folder.path))
 
     def _fail(self, why: str) -> None:
+        now = time.monotonic()
+        if self.trouble is None or now >= self._retry:
+            # Else what is tried meanwhile, such as writing where producers are, would put it off for ever.
+            self._retry = now + RETRY
         self.trouble = why
-        self._retry = time.monotonic() + RETRY
 
     def _attempt(self, work: Callable[[Database], T]) -> T | None:
         """Do *work*, once more if what failed could be mended; None: it is not possible now."""

@@ -220,8 +220,7 @@ class Writer:
     @staticmethod
     def _store(keeper: Keeper, appends: list[Append], answers: Answers) -> None:
         if not appends:
-            if keeper.trouble is None:
-                keeper.move_on()
+            keeper.move_on()
             return
         stored = keeper.store([append.batch for append in appends])
         for append in appends:
