@@ -22,6 +22,7 @@ LAYERS = {
     "dead_letter_office": 4,
     "entrance": 4,
     "lending": 4,
+    "sturdy": 4,
     "pool": 4,
     "worker": 4,
     "server": 4,

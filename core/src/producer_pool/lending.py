@@ -15,6 +15,8 @@ from importlib import import_module
 from types import FrameType
 from typing import Any, Final
 
+from producer_pool.sturdy import SturdyLoop
+
 __all__ = ["LendingLoop", "Turn"]
 
 _RAISERS: Final = tuple(
@@ -80,7 +82,7 @@ class Turn:
         return True
 
 
-class LendingLoop(asyncio.SelectorEventLoop):
+class LendingLoop(SturdyLoop):
     """A selector event loop whose turn can be borrowed while it sleeps. Not in asyncio's debug mode."""
 
     def __init__(self, turn: Turn) -> None:

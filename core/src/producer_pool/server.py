@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from producer_pool.contract.ports import Intake, IntakeReceipt, Listener
-from producer_pool.delivery.containment import CLOSING, let_interrupts_pass
+from producer_pool.delivery.containment import CLOSING, let_closing_pass, let_interrupts_pass
 from producer_pool.delivery.engine import Engine
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
@@ -155,6 +155,7 @@ class _TaskTap(_Tap):
                 try:
                     await self._on_message(message)
                 except BaseException as error:
+                    let_closing_pass(error)
                     let_interrupts_pass(error)
                     self._failed(error)
                 if index % _MESSAGES_A_TURN == 0:
@@ -293,6 +294,7 @@ class AsyncServer:
         try:
             await work
         except BaseException as error:
+            let_closing_pass(error)
             let_interrupts_pass(error)
             log.error("%s: %s() failed", self.endpoint, call, exc_info=error)
 

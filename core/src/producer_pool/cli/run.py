@@ -65,8 +65,11 @@ def run(**given: Any) -> None:
         import asyncio
 
         from producer_pool.cli.daemon import Daemon
+        from producer_pool.sturdy import SturdyLoop
 
-        sys.exit(asyncio.run(Daemon(settings, factory, problems).run()))
+        with asyncio.Runner(loop_factory=SturdyLoop) as runner:
+            code = runner.run(Daemon(settings, factory, problems).run())
+        sys.exit(code)
 
 
 def log_to_stderr(level: str, layout: str = "%(asctime)s %(levelname)-7s %(message)s") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import Final
 
 from producer_pool.contract.ports import Client
@@ -15,6 +16,8 @@ __all__ = [
     "address_of",
     "as_delivery_error",
     "as_failure",
+    "end_of",
+    "let_closing_pass",
     "let_go",
     "let_interrupts_pass",
     "peers_of",
@@ -32,9 +35,10 @@ def let_interrupts_pass(error: BaseException) -> None:
     Raise *error* again if it is meant for the program: an interrupt, or this task's own cancellation.
 
     All else stays with the one whose code raised it, SystemExit and a CancelledError that nobody asked
-    for among it: no consumer's code may end what serves the others.
+    for among it: no consumer's code may end what serves the others. Nor does an interrupt anywhere but
+    on the main thread, where Python handles signals.
     """
-    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise error
     if isinstance(error, asyncio.CancelledError):
         try:
@@ -42,6 +46,17 @@ def let_interrupts_pass(error: BaseException) -> None:
         except RuntimeError:  # No loop runs in this thread: there is no task that could be cancelled.
             return
         if task is not None and task.cancelling():
+            raise error
+
+
+def let_closing_pass(error: BaseException) -> None:
+    """Raise *error* again if the coroutine that awaits is thrown away: then no task runs it."""
+    if isinstance(error, GeneratorExit):
+        try:
+            runs = asyncio.current_task() is not None
+        except RuntimeError:
+            runs = False
+        if not runs:
             raise error
 
 
@@ -63,6 +78,7 @@ def as_failure(
     limit: asyncio.Timeout,
 ) -> DeliveryError:
     """Return what came out of a client's coroutine as one of ours, unless it is meant for the program."""
+    let_closing_pass(error)
     let_interrupts_pass(error)
     stop_if_cancelled()
     where = address_of(client, producer_id)
@@ -89,8 +105,16 @@ async def let_go(client: Client, producer_id: str) -> None:
         took = f"took longer than {format_duration(CLOSING)}"
         log.warning("%s: aclose() of its client %s; it is left as it is", producer_id, took)
     except BaseException as error:
+        let_closing_pass(error)
         let_interrupts_pass(error)
         log.error("%s: aclose() of its client failed", producer_id, exc_info=error)
+
+
+async def end_of(task: asyncio.Task[None], producer_id: str) -> None:
+    """Wait until *task* ends, which was cancelled. One whose client swallows that is left behind."""
+    await asyncio.wait([task], timeout=2 * CLOSING)
+    if not task.done():
+        log.warning("%s: its client does not end, cancelled or not; it is left behind", producer_id)
 
 
 def address_of(client: Client, producer_id: str) -> str:

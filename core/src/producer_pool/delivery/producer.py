@@ -14,10 +14,10 @@ from producer_pool.contract.ports import Client, Observer, PipelinedClient, Stag
 from producer_pool.delivery.breaker import Breaker
 from producer_pool.delivery.clients import checked_client, claim, release
 from producer_pool.delivery.containment import (
-    CLOSING,
     address_of,
     as_delivery_error,
     as_failure,
+    end_of,
     let_go,
     peers_of,
     stop_if_cancelled,
@@ -245,7 +245,8 @@ class Producer:
                     await self._next_connection()
                 except Exception as fault:
                     if self._pid != os.getpid():
-                        break
+                        # A client forked. Its child is on a thread that has nothing else to do there.
+                        raise SystemExit(0) from None
                     # Not from a call that is contained: a defect of ours, or a property that raises.
                     log.exception("%s: unexpected; the connection is made anew", self.id)
                     error = as_delivery_error(fault, ConnectError, f"{self.id}: unexpected")
@@ -485,8 +486,7 @@ class Producer:
             if task is not None and task is not asyncio.current_task():
                 if first:
                     task.cancel()
-                # A client that swallows the cancellation is left behind.
-                await asyncio.wait([task], timeout=2 * CLOSING)
+                await end_of(task, self.id)
         finally:
             if task is not None and task.done() and not task.cancelled():
                 task.exception()

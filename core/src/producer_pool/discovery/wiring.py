@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -94,7 +95,11 @@ class PluginWiring(Wiring):
         for plugin, function, parameters in self._implementations(hook):
             try:
                 answer = function(*[arguments[name] for name in parameters])
-            except Exception as error:
+            except BaseException as error:
+                # No plugin ends the program: an interrupt may, where Python handles signals.
+                on_main_thread = threading.current_thread() is threading.main_thread()
+                if isinstance(error, KeyboardInterrupt) and on_main_thread:
+                    raise
                 if hook == "producer_pool_stage" and self._requires(_distribution(plugin)):
                     fault = f"{hook}() failed: {spell(error)}"
                     endpoint = arguments["endpoint"]

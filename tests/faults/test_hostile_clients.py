@@ -1,0 +1,473 @@
+"""Clients and plugins that raise anything, hang, lie, fork and call back in: nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from producer_pool import (
+    Batch,
+    ClientFactory,
+    DeliveryPolicy,
+    Limits,
+    Outcome,
+    ProducerPool,
+    Retry,
+    WrongThread,
+)
+from producer_pool.contract.ports import Client, ClientSignals, PipelinedClient, Settled
+from producer_pool.discovery.registry import Registry
+from producer_pool.model.errors import Rejected, SendError
+from producer_pool.model.outcomes import Ack
+from producer_pool.model.stats import Health
+from producer_pool.plugin import hookimpl
+from support.consumers import RecordingConsumer
+from support.engines import check_books
+from support.fake_clients import hang_stubbornly
+from support.faults import FULL, times
+from support.ledger import Ledger
+from support.processes import run_program
+from support.waiting import BOUND, eventually
+
+
+class Odd(BaseException):
+    """What no library catches."""
+
+
+ANYTHING: dict[str, Callable[[], BaseException]] = {
+    "ValueError": lambda: ValueError("odd"),
+    "MemoryError": MemoryError,
+    "RecursionError": RecursionError,
+    "StopIteration": StopIteration,
+    "StopAsyncIteration": StopAsyncIteration,
+    "TimeoutError": TimeoutError,
+    "CancelledError": asyncio.CancelledError,
+    "GeneratorExit": GeneratorExit,
+    "SystemExit": lambda: SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "BaseException": lambda: Odd("odd"),
+    "a group": lambda: BaseExceptionGroup("odd", [Odd(), ValueError()]),
+}
+
+
+KINDS = list(ANYTHING) if FULL else ["ValueError", "CancelledError", "SystemExit", "KeyboardInterrupt"]
+
+
+class Hostile(Client):
+    """A client that does something in one of its calls."""
+
+    protocol_name = "hostile"
+    address = "hostile:"
+    timeout = 0.2
+    pool: ClassVar[ProducerPool]
+
+    def __init__(self, where: str, deed: Callable[[], Any]) -> None:
+        self._where = where
+        self._deed = deed
+        self.done = 0
+
+    async def _do(self, where: str) -> None:
+        if where == self._where:
+            self.done += 1
+            result = self._deed()
+            if asyncio.iscoroutine(result):
+                await result
+
+    async def connect(self) -> None:
+        await self._do("connect")
+
+    async def send(self, message: bytes) -> None:
+        await self._do("send")
+
+    async def aclose(self) -> None:
+        await self._do("aclose")
+
+
+class HostilePipelined(PipelinedClient):
+    """The same with start() and settled(), whose results it may lie about."""
+
+    protocol_name = "hostile"
+    address = "hostile:"
+    timeout = 0.2
+    pool: ClassVar[ProducerPool]
+
+    def __init__(self, where: str, deed: Callable[[], Any]) -> None:
+        self._where = where
+        self._deed = deed
+        self._taken = 0
+        self.done = 0
+
+    @property
+    def acks(self) -> frozenset[Ack]:
+        return frozenset({Ack.WRITTEN, Ack.KERNEL})
+
+    def _do(self, where: str) -> Any:
+        if where != self._where:
+            return None
+        self.done += 1
+        return self._deed()
+
+    def attach(self, signals: ClientSignals) -> None:
+        self.signals = signals
+        self._do("attach")
+
+    async def connect(self) -> None:
+        self._taken = 0
+        self._do("connect")
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        lie = self._do("start")
+        if lie is not None:
+            return lie(self, batches) if callable(lie) else lie  # type: ignore[no-any-return]
+        self._taken += sum(map(len, batches)) - offset
+        return len(batches)
+
+    def settled(self) -> Settled:
+        lie = self._do("settled")
+        if lie is not None:
+            return lie(self) if callable(lie) else lie  # type: ignore[no-any-return]
+        return Settled(self._taken, self._taken)
+
+    async def aclose(self) -> None:
+        self._do("aclose")
+
+
+def not_its_own(where: str, what: str) -> bool:
+    """Whether it can be told from what the pool itself throws into an aclose() at the end, to end it."""
+    return where != "aclose" or what not in ("CancelledError", "GeneratorExit")
+
+
+def raising(made: Callable[[], BaseException]) -> Callable[[], None]:
+    def deed() -> None:
+        raise made()
+
+    return deed
+
+
+def in_a_task(made: Callable[[], BaseException]) -> Callable[[], None]:
+    async def task() -> None:
+        raise made()
+
+    def deed() -> None:
+        tasks.append(asyncio.get_running_loop().create_task(task()))
+
+    return deed
+
+
+tasks: list[asyncio.Task[None]] = []
+
+
+def in_a_callback(made: Callable[[], BaseException]) -> Callable[[], None]:
+    def deed() -> None:
+        asyncio.get_running_loop().call_soon(raising(made))
+
+    return deed
+
+
+def live_with(client: Hostile | HostilePipelined, caplog: pytest.LogCaptureFixture, *, fails: bool) -> None:
+    """Tell the story of one pool with a hostile client and a good one, and judge it."""
+    ledger = Ledger()
+    policy = DeliveryPolicy(retry=Retry(attempts=2, backoff=0.01, max_backoff=0.02), deadline=5.0)
+    with caplog.at_level(logging.INFO), RecordingConsumer() as consumer:
+        with ProducerPool(limits=Limits(drain=0.3)) as pool:
+            type(client).pool = pool
+            pool.add_producer("well", consumer.url, policy=DeliveryPolicy.relay())
+            pool.add_producer("hostile", client, policy=policy)
+            receipts = []
+            for _ in range(3):
+                receipts += [pool.submit(message) for message in ledger.write_many(20)]
+                consumer.wait_for(len(ledger.sent))
+                assert pool.forward_to("well", ledger.write(), wait=BOUND).ok
+                check_books(pool.stats())
+            eventually(lambda: client.done or client._where == "aclose", "its deed")
+            began = time.monotonic()
+        closing = time.monotonic() - began
+        stats = pool.stats()
+        results = [receipt.results(wait=0) for receipt in receipts]
+
+        check_books(stats)
+        assert ledger.judge(consumer.messages).exact
+        assert all(result["well"].ok for result in results)
+        assert all(result["hostile"].outcome is not Outcome.PENDING for result in results)
+        assert closing < BOUND
+        if fails:
+            lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+            assert any("hostile" in line for line in lines), lines
+
+
+@pytest.mark.parametrize("what", KINDS)
+@pytest.mark.parametrize("where", ["connect", "send", "aclose"])
+def test_plain_client_that_raises(where: str, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it is, and wherever: the log names the producer, and the other one goes on."""
+    live_with(Hostile(where, raising(ANYTHING[what])), caplog, fails=not_its_own(where, what))
+
+
+@pytest.mark.parametrize("what", KINDS)
+@pytest.mark.parametrize("where", ["attach", "connect", "start", "settled", "aclose"])
+def test_pipelined_client_that_raises(where: str, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it is, and wherever."""
+    live_with(HostilePipelined(where, raising(ANYTHING[what])), caplog, fails=not_its_own(where, what))
+
+
+@pytest.mark.parametrize(
+    "what", ["ValueError", *times((), ("BaseException",)), "SystemExit", "KeyboardInterrupt"]
+)
+@pytest.mark.parametrize("how", [in_a_task, in_a_callback])
+def test_client_whose_own_work_raises(how: Any, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What it began on the loop, and what ends loops of others, does not end the pool's."""
+    live_with(Hostile("send", how(ANYTHING[what])), caplog, fails=False)
+    tasks.clear()
+
+
+LIES: dict[str, tuple[str, Any]] = {
+    "takes more than there is": ("start", 1000),
+    "takes less than nothing": ("start", -1),
+    "takes a word": ("start", "all"),
+    "takes something": ("start", True),
+    "has settled more than it was given": ("settled", Settled(10**9, 10**9)),
+    "has settled less than nothing": ("settled", Settled(-5, -5)),
+    "has settled words": ("settled", ("many", "many")),
+    "has settled too little to count": ("settled", Settled(0.5, 0.5)),  # type: ignore[arg-type]
+    "has settled something else": ("settled", object()),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_client_that_lies(lie: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be true ends its connection, and counts for nothing."""
+    where, said = LIES[lie]
+    live_with(HostilePipelined(where, lambda: said), caplog, fails=lie != "has settled less than nothing")
+
+
+@pytest.mark.parametrize("where", ["connect", "send", "aclose"])
+def test_client_that_hangs(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Though it does not hear of being cancelled: it is left behind, by name."""
+    live_with(Hostile(where, lambda: hang_stubbornly(3.0)), caplog, fails=True)
+
+
+class CallsBack:
+    """Does with its pool what may be done in one of its own calls, and what may not."""
+
+    def __init__(self, pool: ProducerPool) -> None:
+        self._pool = pool
+        self.submitted = 0
+
+    def __call__(self) -> None:
+        self._pool.submit(b"from inside", to="other")
+        self.submitted += 1
+        for verb in (self._pool.stats, self._pool.drain, self._pool.close):
+            with pytest.raises(WrongThread):
+                verb()
+        with pytest.raises(WrongThread):
+            self._pool.remove_producer("hostile")
+
+
+@pytest.mark.parametrize(
+    "kind, where",
+    [(Hostile, "connect"), (Hostile, "send"), (HostilePipelined, "start"), (HostilePipelined, "settled")],
+)
+def test_client_that_calls_back_in(kind: Any, where: str) -> None:
+    """A message is taken; what would wait for itself is refused."""
+    ledger = Ledger()
+    with RecordingConsumer() as consumer, RecordingConsumer() as other:
+        with ProducerPool(limits=Limits(drain=1.0)) as pool:
+            deed = CallsBack(pool)
+            pool.add_producer("well", consumer.url)
+            pool.add_producer("other", other.url, policy=DeliveryPolicy.relay())
+            pool.add_producer("hostile", kind(where, deed))
+            for message in ledger.write_many(20):
+                assert pool.forward_to_many(["well", "hostile"], message, wait=BOUND).ok
+            assert pool.drain(wait=BOUND)
+            check_books(pool.stats())
+
+        assert ledger.judge(consumer.wait_for(20)).exact
+        assert deed.submitted > 0
+        assert other.wait_for(deed.submitted) == [b"from inside"] * deed.submitted
+
+
+SIGNALS: dict[str, Callable[[Any], object]] = {
+    "writable": lambda signals: signals.writable(),
+    "broken": lambda signals: signals.broken(SendError("broken")),
+    "broken by something": lambda signals: signals.broken(ValueError("odd")),
+    "rejected what it has not": lambda signals: signals.rejected(10**9, Rejected("no")),
+    "rejected backwards": lambda signals: signals.rejected(-1, Rejected("no"), -1),
+    "rejected for nothing": lambda signals: signals.rejected(0, None),
+}
+
+
+@pytest.mark.parametrize("where", ["start", "settled", *times((), ("connect", "aclose"))])
+@pytest.mark.parametrize("signal", list(SIGNALS)[:: times(2, 1)])
+def test_client_that_signals_when_it_likes(signal: str, where: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Again and again, and inside of its own calls."""
+    client = HostilePipelined(where, lambda: SIGNALS[signal](client.signals) and None)
+    live_with(client, caplog, fails=False)
+
+
+FORKS = """
+    import os, sys, threading
+    from producer_pool import Client, DeliveryPolicy, Limits, ProducerPool
+
+    class Forks(Client):
+        protocol_name = "forks"
+        address = "forks:"
+        done = 0
+
+        async def send(self, message):
+            if self.done == 3:
+                return
+            self.done += 1
+            pid = os.fork()
+            if pid:
+                ended, status = os.waitpid(pid, 0)
+                assert status == 0, status
+            elif sys.argv[2] == "sys.exit":
+                sys.exit(0)
+            elif sys.argv[2] == "os._exit":
+                os._exit(0)
+            elif sys.argv[2] == "raise":
+                raise ValueError("odd")
+            # Or it goes on as if nothing had happened.
+
+    with ProducerPool(policy=DeliveryPolicy.relay(), limits=Limits(drain=5)) as pool:
+        client = Forks()
+        pool.add_producer("well", sys.argv[1])
+        pool.add_producer("forks", client)
+        for message in sys.argv[3:]:
+            pool.submit(message)
+            pool.stats()
+        assert pool.drain(wait=10)
+        for counted in pool.stats().producers.values():
+            assert counted.delivered == len(sys.argv) - 3, counted
+        assert client.done == 3
+"""
+
+
+@pytest.mark.parametrize("end", ["sys.exit", "os._exit", "raise", "return"])
+def test_client_that_forks(end: str) -> None:
+    """Its child ends, however it goes on; nobody hears anything twice."""
+    ledger = Ledger()
+    with RecordingConsumer() as consumer:
+        messages = ledger.write_many(50)
+        run_program(FORKS, consumer.url, end, *(message.decode() for message in messages))
+
+        assert ledger.judge(consumer.wait_for(50)).exact
+
+
+class HostilePlugin:
+    """Stages and observers that raise, and hooks that do."""
+
+    def __init__(self, made: Callable[[], BaseException]) -> None:
+        self._made = made
+        self.calls: set[str] = set()
+
+    def _do(self, where: str) -> None:
+        self.calls.add(where)
+        raise self._made()
+
+    @hookimpl
+    def producer_pool_stage(self, producer_id: str) -> Callable[[Batch], Batch]:
+        """Make a stage for one producer, and fail for another."""
+
+        def stage(batch: Batch) -> Batch:
+            self._do("stage")
+            return batch
+
+        if producer_id == "odd":
+            self._do("making a stage")
+        if producer_id == "hostile":
+            return stage
+        return lambda batch: batch
+
+    @hookimpl
+    def producer_pool_observer(self) -> object:
+        """Observe, and fail at it."""
+        return self
+
+    def state_changed(self, health: Health) -> None:
+        self._do("state_changed")
+
+    def settled(self, producer_id: str, outcome: Outcome, count: int) -> None:
+        self._do("settled")
+
+    @hookimpl
+    def producer_pool_started(self) -> None:
+        """Fail at the start."""
+        self._do("started")
+
+    @hookimpl
+    def producer_pool_stopping(self) -> None:
+        """Fail at the end."""
+        self._do("stopping")
+
+
+# An interrupt on the main thread, where some of it is called, is for the program.
+@pytest.mark.parametrize("what", [what for what in KINDS if what != "KeyboardInterrupt"])
+def test_plugin_that_raises(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """From hooks, stages and observers: what it was for is missing, and all else goes on to the end."""
+    ledger = Ledger()
+    registry = Registry()
+    plugin = HostilePlugin(ANYTHING[what])
+    registry.register(plugin, "hostile-plugin")
+    with caplog.at_level(logging.INFO), RecordingConsumer() as consumer:
+        with ProducerPool(limits=Limits(drain=1.0), factory=ClientFactory(registry)) as pool:
+            pool.add_producer("well", consumer.url, policy=DeliveryPolicy.relay())
+            pool.add_producer("odd", "null:")
+            pool.add_producer("hostile", "null:")
+            results = [pool.forward_to_all(message, wait=BOUND) for message in ledger.write_many(20)]
+        stats = pool.stats()
+
+        check_books(stats)
+        assert ledger.judge(consumer.wait_for(20)).exact
+        assert all(result["well"].ok and result["odd"].ok for result in results)
+        assert {result["hostile"].outcome for result in results} == {Outcome.FAILED}
+        assert stats.observer_errors > 0
+        assert plugin.calls == {
+            "stage",
+            "making a stage",
+            "state_changed",
+            "settled",
+            "started",
+            "stopping",
+        }
+        assert "hostile-plugin" in caplog.text
+        assert "HostilePlugin" in caplog.text
+
+
+class NaivePool:
+    """Sends to each in turn, and catches what one thinks of."""
+
+    def __init__(self, clients: Sequence[Client]) -> None:
+        self.clients = clients
+        self.delivered = 0
+
+    async def forward_to_all(self, message: bytes) -> None:
+        for client in self.clients:
+            try:
+                await client.send(message)
+                self.delivered += 1
+            except Exception:
+                logging.getLogger(__name__).exception("failed")
+
+
+class Good(Client):
+    def __init__(self) -> None:
+        self.came: list[bytes] = []
+
+    async def send(self, message: bytes) -> None:
+        self.came.append(message)
+
+
+@pytest.mark.parametrize("what", ["SystemExit", "BaseException", "CancelledError"])
+def test_control_of_the_clients(what: str) -> None:
+    """A naive pool ends, and the good client gets nothing."""
+    good = Good()
+    pool = NaivePool([Hostile("send", raising(ANYTHING[what])), good])
+    with pytest.raises((SystemExit, Odd, asyncio.CancelledError)):
+        asyncio.run(pool.forward_to_all(b"one"))
+
+    assert good.came == []
