@@ -38,13 +38,14 @@ def arrives_or_not(closing: RecordingConsumer, before: int) -> None:
 
 
 @pytest.mark.parametrize("moment", ["long before", "just before"])
-@pytest.mark.parametrize("ack", ["written", "kernel"])
+@pytest.mark.parametrize("ack", ["written", "kernel", "app"])
 def test_closes_between_messages(ack: str, moment: str) -> None:
     """Each message goes over the next connection: what is reported delivered arrives, once and in order."""
     ledger = Ledger()
     closes = times(50, 1000)
     longest = 0.0
-    with RecordingConsumer() as closing, ProducerPool(policy=DeliveryPolicy.relay()) as pool:
+    answers = ack == "app"
+    with RecordingConsumer(answers=answers) as closing, ProducerPool(policy=DeliveryPolicy.relay()) as pool:
         if moment == "just before":
             # It is the first producer, so nothing comes between the close and the message.
             pool.add_producer("closer", Closer(closing))

@@ -126,12 +126,17 @@ def reset(sock: socket.socket) -> None:
 
 
 class RecordingConsumer(Record):
-    """A consumer on a thread of this process. Its port stays its own while it is away."""
+    """
+    A consumer on a thread of this process. Its port stays its own while it is away.
+
+    With *answers* it acknowledges what it has, as ack=app asks; for framing=lines.
+    """
 
     def __init__(
         self,
         *,
         unframe: Unframe = lines,
+        answers: bool = False,
         listens: bool = True,
         reads: bool = True,
         receive_buffer: int | None = None,
@@ -142,6 +147,7 @@ class RecordingConsumer(Record):
         self._host = host
         self.port = self._holder.getsockname()[1]
         self._unframe = unframe
+        self._answers = answers
         self._reads = reads
         self._receive_buffer = receive_buffer
         self._dies_at: int | None = None
@@ -271,6 +277,8 @@ class RecordingConsumer(Record):
             self._forget(sock)
             return
         stream.feed(data)
+        if self._answers:
+            sock.sendall(b"%d\n" % len(stream.messages))
         if self._dies_at is not None:
             self._dies_at -= len(data)
             if not self._dies_at:
