@@ -246,6 +246,13 @@ TABLE: Final = (
         "test_daemon_ends.py::test_second_signal",
     ),
     Sabotage(
+        "the daemon waits for code that does not let go",
+        f"{CORE}/cli/signals.py",
+        "                self._leave_after(min(self._patience, _LONGEST))\n",
+        "                pass\n",
+        "test_terminated_daemons.py::test_terminated_beside_a_plugin_that_blocks_the_loop",
+    ),
+    Sabotage(
         "the variables of Kubernetes are taken for producers",
         f"{CORE}/discovery/environment.py",
         "            found |= {name for service in services if _belongs(name, service, _LINK)}",
@@ -394,7 +401,8 @@ TABLE: Final = (
         "dead letters count as kept while they wait to be written",
         f"{CORE}/storage/dead_letters_writer.py",
         "        self._queue.append(_Waiting(letter, payload, cost, done))\n",
-        "        self._queue.append(_Waiting(letter, payload, cost, lambda kept: None))\n        done(True)\n",
+        "        self._queue.append(_Waiting(letter, payload, cost, lambda kept: None))\n"
+        "        done(True)\n",
         "test_dead_letters_writer.py::test_close_does_not_wait_for_ever",
     ),
     Sabotage(
