@@ -89,9 +89,9 @@ TABLE: Final = (
     ),
     Sabotage(
         "a connection is kept after a cancelled send",
-        f"{CORE}/delivery/producer.py",
-        "                await self.client.aclose()\n",
-        "                pass\n",
+        f"{CORE}/delivery/containment.py",
+        "            await client.aclose()\n",
+        "            pass\n",
         "test_your_own_client.py::test_send_is_cancelled_in_the_middle_of_a_message",
     ),
     Sabotage(

@@ -208,8 +208,7 @@ class Producer:
         for batch, indexes, outcome, error in away:
             fault = error.__cause__
             if fault is not None and self._limit.allow(type(fault), self._now()) is not None:
-                one, several = "%s: %d message is not sent: %s", "%s: %d messages are not sent: %s"
-                log.error(one if len(indexes) == 1 else several, self.id, len(indexes), error, exc_info=fault)
+                log.error("%s: %d of a batch not sent: %s", self.id, len(indexes), error, exc_info=fault)
             self.outbox.accounts.turn_away(page, batch, indexes, error, outcome)
 
     # -- the outbox's events -----------------------------------------------------------------------
