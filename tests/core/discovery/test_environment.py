@@ -314,3 +314,15 @@ def test_secret_in_any_variable(secret: str, form: str) -> None:
         else:
             text = ""
         assert secret not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["PRODUCER_ONE:tcp://user:hush@host:1?timeout", "PRODUCER_POOL_X:tcp://u:hush@h?a"]
+)
+def test_colon_instead_of_an_equals_sign(name: str) -> None:
+    """What was meant as a value is a part of the name then: its secret is not shown."""
+    with pytest.raises(ConfigurationError) as raised:
+        read_environment({name: "5s"})
+
+    assert name.partition(":")[0] in str(raised.value)
+    assert "hush" not in str(raised.value)

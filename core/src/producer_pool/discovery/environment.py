@@ -72,7 +72,7 @@ def read_environment(environ: Mapping[str, str], faults: Faults | None = None) -
 
 
 def _producer(name: str, ours: Mapping[str, str]) -> ProducerSetting:
-    shown = name if name.isprintable() else ascii(name)
+    shown = _shown(name)
     stem = name.removeprefix(_PREFIX)
     if not re.search(r"\w_FILE\Z", stem, re.IGNORECASE):
         producer_id = checked_id(stem, shown)
@@ -82,6 +82,13 @@ def _producer(name: str, ours: Mapping[str, str]) -> ProducerSetting:
     if f"{_PREFIX}{stem[:-5]}" in ours:
         raise ConfigurationError(f"{_PREFIX}{stem[:-5]} and {shown} are both set; unset one")
     return ProducerSetting(producer_id, url_from_file(Path(ours[name].strip()), shown), shown)
+
+
+def _shown(name: str) -> str:
+    """Return *name* as errors may show it."""
+    # `PRODUCER_ONE:tcp://user:password@host?timeout=5s` has a name, too: a colon was typed for the "=".
+    before, colon, _ = name.partition("://")
+    return (before if before.isprintable() else ascii(before)) + (f"{colon}..." if colon else "")
 
 
 def _setting(layer: Layer, name: str, text: str) -> None:
@@ -96,7 +103,7 @@ def _setting(layer: Layer, name: str, text: str) -> None:
     elif name not in (ALLOW, DENY, REQUIRE, *_FOREIGN) and not name.startswith(CHOOSE):
         known = [*by_variable, ALLOW, DENY, REQUIRE, f"{CHOOSE}<SCHEME>"]
         raise ConfigurationError(
-            f"{name} is no setting; known: {', '.join(known)}{suggestion(name, known)}; "
+            f"{_shown(name)} is no setting; known: {', '.join(known)}{suggestion(name, known)}; "
             f"{_RESERVED} is reserved: if it is meant as a producer, give it another id"
         )
 
