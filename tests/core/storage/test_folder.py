@@ -113,11 +113,24 @@ def test_installing_is_interrupted(folder: Folder, monkeypatch: pytest.MonkeyPat
 
 
 def test_names_of_what_was_set_aside(folder: Folder) -> None:
-    """No earlier one is overwritten, also when only its log is there."""
-    (folder.path / "spool.db.damaged-1-wal").touch()
+    """No earlier one is overwritten, also when only its log is there, and the newest comes last."""
+    (folder.path / "spool.db.damaged-9-wal").touch()
+    (folder.path / "spool.db.damaged-mine").touch()
     folder.database.touch()
 
-    assert folder.set_aside() == folder.path / "spool.db.damaged-2"
+    assert folder.set_aside() == folder.path / "spool.db.damaged-10"
+
+
+def test_not_too_many_are_set_aside(folder: Folder) -> None:
+    """A disk that damages everything does not become full with that: the oldest go."""
+    for _ in range(20):
+        folder.database.touch()
+        folder.wal.touch()
+        folder.set_aside()
+
+    names = [path.name for path in folder.set_aside_before()]
+    assert names == [f"spool.db.damaged-{number}" for number in range(13, 21)]
+    assert len(list(folder.path.glob("*-wal"))) == 8
 
 
 def test_reserve(folder: Folder) -> None:

@@ -12,7 +12,8 @@ import pytest
 from producer_pool.model.batch import Batch
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import StoredBatch, stored_size
-from producer_pool.storage import keeper as module
+from producer_pool.storage import keeper as keeping
+from producer_pool.storage import upkeep as module
 from producer_pool.storage.database import Database
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
@@ -69,7 +70,8 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    for one in (keeping, module):
+        monkeypatch.setattr(one, "time", clock)
     return clock
 
 
@@ -147,6 +149,25 @@ def test_not_to_be_trusted(keeper: Keeper, disk: Disk, code: int) -> None:
     assert keeper.trouble is None
     assert numbers(keeper) == [1, 2, 3]
     assert aside(keeper) == ["spool.db.damaged-1"]
+
+
+def test_commit_that_failed_and_is_there(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """What was written when fsync failed is found in the old log: it is there once, and nothing is gone."""
+    put(keeper, 1)
+    commit = Database.commit
+
+    def failing(database: Database) -> None:
+        monkeypatch.setattr(Database, "commit", commit)
+        commit(database)
+        raise failure(sqlite3.SQLITE_IOERR_FSYNC)
+
+    monkeypatch.setattr(Database, "commit", failing)
+    assert put(keeper, 2)
+    assert put(keeper, 3)
+
+    assert numbers(keeper) == [1, 2, 3]
 
 
 def test_own_sync_fails(keeper: Keeper, disk: Disk, clock: Clock) -> None:
@@ -227,14 +248,30 @@ def test_damage_is_found_when_reading(keeper: Keeper, disk: Disk) -> None:
     assert aside(keeper) == ["spool.db.damaged-1"]
 
 
-def test_damage_without_end(keeper: Keeper, disk: Disk, clock: Clock) -> None:
-    """A disk on which everything fails is tried again later, and not for ever at once."""
+def test_damage_without_end(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """A disk that damages everything is given time between two databases, and not filled with them."""
     put(keeper, 1)
-    disk.fails("commit", failure(sqlite3.SQLITE_CORRUPT), times=1000)
-    assert not put(keeper, 2)
+    commit = Database.commit
 
-    assert keeper.trouble is not None
-    assert len(aside(keeper)) <= 2
+    def failing(database: Database) -> None:
+        if database.path == keeper.folder.database:
+            raise failure(sqlite3.SQLITE_CORRUPT)
+        commit(database)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Database, "commit", failing)
+        assert not put(keeper, 2)
+        assert aside(keeper) == ["spool.db.damaged-1"]
+        for _ in range(60):
+            clock.now += 1
+            keeper.tick(clock.now)
+        assert keeper.trouble is not None
+        assert len(aside(keeper)) == 8
+
+    clock.now += module.AGAIN
+    keeper.tick(clock.now)
+    assert numbers(keeper)[0] == 1
+    assert put(keeper, 3)
 
 
 def test_log_does_not_grow(keeper: Keeper) -> None:

@@ -26,7 +26,7 @@ from support.waiting import BOUND
 ROWS = 24
 AT_ONCE = times(6, 20)
 FLIPS = times(30, 3000)
-"""Places of a file in which a bit is changed; in the full run, beside these, one byte of each sixteen."""
+"""Places of a file in which a bit is changed; in the full run, beside these, one byte of each 64."""
 
 FILES = [("closed", "spool.db"), ("killed", "spool.db"), ("killed", "spool.db-wal"), ("killed", "state")]
 
@@ -132,7 +132,7 @@ def offsets(size: int, draw: random.Random) -> Iterator[int]:
     yield from draw.sample(range(min(size, 110)), AT_ONCE)
     yield from (draw.randrange(size) for _ in range(FLIPS))
     if FULL:
-        yield from range(0, min(size, 40 * PAGE), 16)
+        yield from range(0, min(size, 40 * PAGE), 64)
 
 
 @pytest.mark.parametrize("kind,name", FILES)

@@ -20,6 +20,9 @@ STATE: Final = "state"
 RESERVE: Final = "reserve"
 _NEW: Final = "spool.new"
 _READY: Final = "spool.ready"
+_ASIDE: Final = f"{DATABASE}.damaged-"
+_MOST_ASIDE: Final = 8
+"""Damaged databases that are kept. A disk that damages all must not become full with them."""
 _PATIENCE: Final = 0.3
 _BESIDES: Final = ("-wal", "-journal", "-shm")
 
@@ -153,16 +156,17 @@ class Folder:
         return aside
 
     def _free_name(self) -> Path:
-        taken = {name.partition("-")[2].partition("-")[0] for name in self._names("spool.db.damaged-")}
-        number = 1
-        while str(number) in taken:
-            number += 1
-        return self.path / f"{DATABASE}.damaged-{number}"
+        """Return a name that sorts behind those that are there; so many are kept, and the oldest removed."""
+        numbers = sorted({_number_of(name) for name in self._names(_ASIDE)})
+        for number in numbers[: max(0, len(numbers) - _MOST_ASIDE + 1)]:
+            for suffix in ("", *_BESIDES):
+                Path(self.path / f"{_ASIDE}{number}{suffix}").unlink(missing_ok=True)
+        return self.path / f"{_ASIDE}{numbers[-1] + 1 if numbers else 1}"
 
     def set_aside_before(self) -> list[Path]:
-        """Return the damaged databases that were set aside, and are still there."""
-        names = {name.removesuffix("-wal") for name in self._names("spool.db.damaged-")}
-        return [self.path / name for name in sorted(names)]
+        """Return the damaged databases that were set aside, and are still there, the oldest first."""
+        numbers = sorted({_number_of(name) for name in self._names(_ASIDE)})
+        return [self.path / f"{_ASIDE}{number}" for number in numbers]
 
     def _names(self, prefix: str) -> list[str]:
         try:
@@ -192,6 +196,12 @@ class Folder:
         """Let go of the reserve, so that there is room for what is needed most."""
         with suppress(OSError):
             self.reserve.unlink()
+
+
+def _number_of(name: str) -> int:
+    """Return the number of a database that was set aside; 0 of what only looks like one."""
+    number = name.removeprefix(_ASIDE).partition("-")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def _flock(fd: int) -> None:

@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -158,23 +159,37 @@ class Writer:
         self._answered.put(found)
         answers = Answers(lambda calls: self.send(calls))
         held: list[Read | Skip] = []
-        while True:
+        closing: Close | None = None
+        while closing is None:
             requests = self._gathered(keeper.due())
-            closing = self._write(keeper, requests, answers)
-            asked = held + [one for one in requests if isinstance(one, Read | Skip)]
-            held = [one for one in asked if not self._answer(keeper, one, answers)]
-            if any(isinstance(one, Skip) for one in asked):
-                keeper.move_on()
-            keeper.tick(time.monotonic())
+            closing = next((one for one in requests if isinstance(one, Close)), None)
+            unanswered = deque(one for one in requests if isinstance(one, Append))
+            try:
+                self._write(keeper, requests, unanswered, answers)
+                asked = held + [one for one in requests if isinstance(one, Read | Skip)]
+                held = []
+                while asked:
+                    if not self._answer(keeper, asked[0], answers):
+                        held.append(asked[0])
+                    if isinstance(asked.pop(0), Skip):
+                        keeper.move_on()
+                keeper.tick(time.monotonic())
+            except Exception:
+                # A thread that ends would keep everybody waiting for ever.
+                _log.exception("spool %s: unexpected; what came with it is not stored", self._folder)
+                keeper.fail(f"{self._folder}: an unexpected error, see the log; it is tried again")
+                for append in unanswered:
+                    answers.add(_bound(append.done, None))
             if (self.trouble, self.excess) != (keeper.trouble, keeper.excess):
                 self.trouble, self.excess = keeper.trouble, keeper.excess
                 answers.add(self.changed)
-            if closing is not None:
-                keeper.close()
-                answers.add(closing.done)
-                answers.go()
-                return
             answers.go()
+        try:
+            keeper.close()
+        except Exception:
+            _log.exception("spool %s: unexpected; it is closed all the same", self._folder)
+        answers.add(closing.done)
+        answers.go()
 
     def _gathered(self, due: float | None) -> list[Request]:
         """Wait for requests, until something is *due*, and return all that are there, within bounds."""
@@ -191,9 +206,10 @@ class Writer:
             pass
         return requests
 
-    def _write(self, keeper: Keeper, requests: list[Request], answers: Answers) -> Close | None:
-        """Do what changes something, in its order and in one transaction; return the request to end."""
-        closing = None
+    def _write(
+        self, keeper: Keeper, requests: list[Request], unanswered: deque[Append], answers: Answers
+    ) -> None:
+        """Do what changes something, in its order, and as far as possible in one transaction."""
         appends: list[Append] = []
         for request in requests:
             match request:
@@ -204,26 +220,24 @@ class Writer:
                         keeper.move(name, number)
                 case Join() | Leave():
                     # What was stored before is for others.
-                    self._store(keeper, appends, answers)
+                    self._store(keeper, appends, unanswered, answers)
                     appends = []
                     if isinstance(request, Join):
                         keeper.join(*request)
                     else:
                         keeper.leave(*request)
-                case Close():
-                    closing = request
                 case _:
                     pass
-        self._store(keeper, appends, answers)
-        return closing
+        self._store(keeper, appends, unanswered, answers)
 
     @staticmethod
-    def _store(keeper: Keeper, appends: list[Append], answers: Answers) -> None:
+    def _store(keeper: Keeper, appends: list[Append], unanswered: deque[Append], answers: Answers) -> None:
         if not appends:
             keeper.move_on()
             return
         stored = keeper.store([append.batch for append in appends])
         for append in appends:
+            unanswered.popleft()
             answers.add(_bound(append.done, append.batch.number if stored else None))
 
     def _answer(self, keeper: Keeper, request: Read | Skip, answers: Answers) -> bool:

@@ -1,0 +1,306 @@
+"""Keeps a database open and well: when its disk fails, it is waited for, opened again, or replaced."""
+# Rule: one thread calls this. Nothing of it raises because of a disk: `trouble` says what is wrong, and each
+# attempt to go on is one of tick().
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+import struct
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from producer_pool.model.policies import Spool
+from producer_pool.model.text import format_size
+from producer_pool.storage.database import Database
+from producer_pool.storage.faults import Fault, fault_of, words
+from producer_pool.storage.folder import Folder
+from producer_pool.storage.positions import Position
+from producer_pool.storage.recovery import Recovered, open_database, replace_database
+from producer_pool.storage.state import State
+
+__all__ = ["AGAIN", "RETRY", "Upkeep"]
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger(__name__)
+
+MiB: Final = 1024 * 1024
+RETRY: Final = 1.0
+"""Seconds between two attempts to go on after the disk failed."""
+AGAIN: Final = 3.0
+"""Seconds in which a database is not replaced a second time: on a disk that damages all, it is waited."""
+_IDLE: Final = 5.0
+_LOG_BYTES: Final = 8 * MiB
+"""After which what is in the log is moved into the database."""
+_RESERVE: Final = 12 * MiB
+"""More than a log that has to be moved into the database where the disk is full: then positions still fit."""
+_SLACK: Final = 16 * MiB
+"""By how much a spool may be too large before it takes nothing more."""
+_SHRINK: Final = 64 * MiB
+_SENSELESS: Final = (TypeError, ValueError, OverflowError, struct.error)
+"""What comes of values in a damaged database that are of another kind than was ever written."""
+
+
+class Upkeep:
+    """
+    The database of a spool, as long as there is one that can be used.
+
+    *positions* are those in memory, which a new database gets; *renewed* is called when there is one,
+    or another one, so that all of them are written.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        spool: Spool,
+        state: State,
+        positions: dict[str, Position],
+        renewed: Callable[[Database], None],
+    ) -> None:
+        self._folder: Final = folder
+        self._spool: Final = spool
+        self._state: Final = state
+        self._positions: Final = positions
+        self._renewed: Final = renewed
+        self._database: Database | None = None
+        self._distrust: str | None = None
+        """Why the database must be replaced before anything else, if it must."""
+        self._replaced = -math.inf
+        self._retry = 0.0
+        self._logged = 0
+        """About the bytes in the log."""
+        self._unmeasured = 0
+        """And about those that were written since it was looked how large it all is."""
+        self._unsynced: float | None = None
+        self._busy: float | None = None
+        self._reserve: Final = min(_RESERVE, spool.size // 4)
+        self.trouble: str | None = None
+        self.excess = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a database, whatever state its disk is in."""
+        return self._database is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is trouble, and it is not yet time for another attempt."""
+        return self.trouble is not None and time.monotonic() < self._retry
+
+    # -- opening and failing -----------------------------------------------------------------------
+
+    def open(self) -> Recovered | None:
+        """
+        Open what is there, the first time. A disk that is full is no reason not to begin: None.
+
+        Raises:
+            StorageError, sqlite3.Error, OSError: it cannot be used.
+        """
+        try:
+            found = open_database(self._folder, self._spool.sync, self._state)
+        except (sqlite3.Error, OSError) as error:
+            if fault_of(error) is not Fault.FULL:
+                raise
+            self._is_full(error)
+            return None
+        self._use(found.database)
+        self._folder.keep_reserve(self._reserve)
+        return found
+
+    def _reopen(self) -> None:
+        if self._distrust is not None:
+            self._replace(self._distrust, None)
+            self._distrust = None
+            return
+        found = open_database(self._folder, self._spool.sync, self._state)
+        self._use(found.database)
+        self._renewed(found.database)
+
+    def _replace(self, why: str, old: Database | None) -> None:
+        found = replace_database(
+            self._folder, self._spool.sync, self._state, why, positions=self._positions, old=old
+        )
+        self._replaced = time.monotonic()
+        self._use(found.database)
+        self._renewed(found.database)
+
+    def _use(self, database: Database) -> None:
+        self._database = database
+        self._logged = _LOG_BYTES  # Nobody knows what is in it.
+
+    def _mended(self, error: Exception, *, syncing: bool = False) -> bool:
+        """Do what *error* asks for, and return whether the same may be tried again now."""
+        if not isinstance(error, sqlite3.Error | OSError):
+            error = sqlite3.DatabaseError(f"what is in it makes no sense: {error}")
+        fault = fault_of(error, syncing=syncing)
+        if self._database is not None:
+            self._database.rollback()
+        if fault is Fault.FULL:
+            self._is_full(error)
+            return False
+        old, self._database = self._database, None
+        if fault is Fault.UNUSABLE or time.monotonic() < self._replaced + AGAIN:
+            if old is not None:
+                old.abandon()
+            if fault is not Fault.UNUSABLE:
+                self._distrust = str(error)
+            self.fail(words(fault, error, self._folder.path))
+            return False
+        try:
+            self._replace(str(error), old)
+        except (sqlite3.Error, OSError) as another:
+            if old is not None:
+                old.abandon()
+            self._distrust = str(error)
+            self.fail(words(fault, another, self._folder.path))
+            return False
+        return True
+
+    def _is_full(self, error: sqlite3.Error | OSError) -> None:
+        self._folder.use_reserve()
+        self.fail(words(Fault.FULL, error, self._folder.path))
+
+    def fail(self, why: str) -> None:
+        """Note that nothing can be stored."""
+        now = time.monotonic()
+        if self.trouble is None or now >= self._retry:
+            # Else what is tried meanwhile, such as writing where producers are, would put it off for ever.
+            self._retry = now + RETRY
+        self.trouble = why
+
+    def attempt(self, work: Callable[[Database], T]) -> T | None:
+        """Do *work*, once more if what failed could be mended; None: it is not possible now."""
+        for _ in range(2):
+            try:
+                if self._database is None:
+                    return None
+                return work(self._database)
+            except (sqlite3.Error, OSError, *_SENSELESS) as error:
+                if not self._mended(error):
+                    return None
+        self.fail(f"{self._folder} fails again and again; see the disk, it is tried again")
+        return None
+
+    def recover(self) -> bool:
+        """Try to go on; return whether that is possible."""
+        now = time.monotonic()
+        self._retry = now + RETRY
+        if self._distrust is not None and now < self._replaced + AGAIN:
+            return False
+        full = not self._folder.keep_reserve(self._reserve)
+        try:
+            if self._database is None:
+                self._reopen()
+            assert self._database is not None
+            self.measure()
+            if self.too_large():
+                return False
+            if full:
+                self._database.checkpoint()
+            # Room for more than one page, if there is none in reserve.
+            self._database.try_to_grow(MiB if full else 1)
+        except (sqlite3.Error, OSError, *_SENSELESS) as error:
+            self._mended(error)
+            return False
+        self.trouble = None
+        return True
+
+    def too_large(self) -> bool:
+        """Return whether it is far beyond its size, and note it."""
+        size = self._spool.size
+        slack = max(_SLACK, size // 8) if size > 4 * _SLACK else size // 4
+        if self.excess <= slack:
+            return False
+        self.fail(
+            f"{self._folder} has its size ({format_size(size)}); raise spool-size, or see who is behind"
+        )
+        return True
+
+    # -- from time to time -------------------------------------------------------------------------
+
+    def wrote(self, nbytes: int) -> None:
+        """Note that about so many bytes were committed, and do what follows from that."""
+        now = time.monotonic()
+        self._busy = now
+        if self._unsynced is None and 0 < self._spool.sync < math.inf:
+            self._unsynced = now
+        self._logged += nbytes
+        self._unmeasured += nbytes
+        if self._logged >= _LOG_BYTES:
+            self._checkpoint()
+        if self._unmeasured > self._spool.size // 16:
+            self.measure()
+
+    def due(self) -> list[float]:
+        """Return when tick() is to be called, on the monotonic clock."""
+        times = [
+            self._retry if self.trouble is not None else None,
+            None if self._unsynced is None else self._unsynced + self._spool.sync,
+            None if self._busy is None else self._busy + _IDLE,
+        ]
+        return [time for time in times if time is not None]
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        if self.trouble is not None and now >= self._retry:
+            self.recover()
+        if self._unsynced is not None and now >= self._unsynced + self._spool.sync:
+            self._sync()
+        if self._busy is not None and now >= self._busy + _IDLE:
+            self._rest()
+
+    def _sync(self) -> None:
+        self._unsynced = None
+        if self._database is not None:
+            try:
+                self._database.sync_log()
+            except OSError as error:
+                self._mended(error, syncing=True)
+
+    def _checkpoint(self) -> None:
+        self._logged = 0
+        if self._database is None:
+            return
+        try:
+            self._database.checkpoint()
+        except (sqlite3.Error, OSError) as error:
+            if fault_of(error) is not Fault.FULL:
+                self._mended(error)
+                return
+            # It has to grow before the log can begin anew: this is what the reserve is for.
+            self._folder.use_reserve()
+            self.attempt(lambda database: database.checkpoint())
+        self.measure()
+
+    def measure(self) -> None:
+        """Look how large it is."""
+        self._unmeasured = 0
+        nbytes = self.attempt(lambda database: database.nbytes())
+        if nbytes is not None:
+            self.excess = max(0, nbytes - self._spool.size)
+
+    def _rest(self) -> None:
+        """Tidy up while nobody wants anything."""
+        self._busy = None
+
+        def work(database: Database) -> None:
+            database.checkpoint()
+            if database.file_nbytes() > _SHRINK and database.nbytes() < database.file_nbytes() // 8:
+                database.shrink()
+
+        self._logged = 0
+        if self.trouble is None:
+            self.attempt(work)
+
+    def close(self) -> None:
+        """Move what is in the log into the database, and let go."""
+        database, self._database = self._database, None
+        if database is not None:
+            try:
+                database.close()
+            except sqlite3.Error as error:  # What is in the log stays there, for the next time.
+                _log.warning("spool %s: it was not closed well: %s", self._folder, error)
+                database.abandon()
