@@ -26,7 +26,7 @@ LAYERS = {
     "pool": 4,
     "worker": 4,
     "server": 4,
-    "watchdog": 4,
+    "loopwatch": 4,
     "plugin": 4,
     "testing": 5,
     "shortcuts": 5,

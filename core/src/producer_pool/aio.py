@@ -15,12 +15,12 @@ from producer_pool.delivery.receipts import AsyncReceipt
 from producer_pool.delivery.store import Store
 from producer_pool.delivery.submitlog import SubmitLog
 from producer_pool.entrance import Entrance, opened
+from producer_pool.loopwatch import LoopWatch
 from producer_pool.model.errors import ForkedPool, PoolClosed, UsageError
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool, checked_limits, checked_spool
 from producer_pool.model.stats import Health, PoolStats
 from producer_pool.toolkit.forks import keep_from_children
-from producer_pool.watchdog import LoopWatch
 
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory

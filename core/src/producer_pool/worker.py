@@ -19,9 +19,9 @@ from producer_pool.delivery.store import Store
 from producer_pool.delivery.submitlog import SubmitLog
 from producer_pool.entrance import Entrance, opened
 from producer_pool.lending import LendingLoop, Turn
+from producer_pool.loopwatch import LoopWatch
 from producer_pool.model.errors import ForkedPool, PoolClosed, StorageError
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
-from producer_pool.watchdog import LoopWatch
 
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory

@@ -13,11 +13,11 @@ from producer_pool import AsyncProducerPool, Batch, DeliveryPolicy, Limits, Prod
 from producer_pool.contract.ports import Client, Intake, Listener
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.producer import Producer
+from producer_pool.loopwatch import LoopWatch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import MiB
 from producer_pool.model.stats import Health, ListenerStats
-from producer_pool.watchdog import LoopWatch
 from support.fake_clients import FakeClient, FakePipelinedClient
 from support.waiting import eventually
 
