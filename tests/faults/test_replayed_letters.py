@@ -160,7 +160,7 @@ def replays(folder: Path, consumer: ProcessConsumer, *, naive: bool, kills: int)
             if kill < kills:
                 begun = lambda: len(consumer.messages) > seen or process.poll() is not None  # noqa: E731, B023
                 eventually(begun, "a replay that has begun")
-                time.sleep(random.random() * 0.8)
+                time.sleep(random.random() * (0.05 if naive else 0.8))
                 process.kill()
             else:
                 _, said = process.communicate()
