@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from functools import partial
 
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.page import Page
@@ -224,6 +225,32 @@ async def test_deadline_is_that_of_the_acceptance() -> None:
         assert all("within 1m" in str(receipt._page.results(0)["a"].error) for receipt in receipts)
 
 
+@in_virtual_time
+async def test_accepted_batch_that_nobody_asks_for_costs_nothing() -> None:
+    """A listener that has acknowledged what is stored lets go of the receipt; one that is to be told is."""
+    store = FakeStore()
+    client = dead()
+    told: list[int] = []
+    async with storing(store, drain=600.0) as engine:
+        producer = add(engine, "a", client, SMALL)
+        for message in numbered(40):
+            engine.accept(of(message))
+        for message in numbered(10, first=40):
+            engine.accept(of(message)).when_done(partial(told.append, int(message)))
+        await until_stored(store)
+        gc.collect()
+        assert engine._ahead is not None
+
+        assert len(engine._ahead.lane_of(producer)._awaited._weak) == 10
+
+        client.unreachable = None
+        assert await engine.drain(None)
+        await asyncio.sleep(0)
+
+        assert told == list(range(40, 50))
+        assert not engine._held
+
+
 def submit(log: SubmitLog[Receipt], engine: Engine, message: bytes) -> Receipt:
     receipt = log.append(("a",), message)
     (page,) = log.swap()
@@ -248,5 +275,5 @@ async def test_receipt_that_nobody_holds_costs_nothing() -> None:
         assert engine._ahead is not None
         awaited = engine._ahead.lane_of(producer)._awaited
 
-        assert len(awaited._asked) == 10
+        assert len(awaited._weak) == 10
         assert all(receipt._page.batch is None for receipt in held)

@@ -12,7 +12,7 @@ from typing import Any
 from producer_pool.delivery.containment import CLOSING, peers_of
 from producer_pool.delivery.lane import Lane
 from producer_pool.delivery.observers import Observers
-from producer_pool.delivery.page import Budget, Page
+from producer_pool.delivery.page import AcceptedPage, Budget, Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import BatchReceipt
 from producer_pool.delivery.store import Store
@@ -56,6 +56,8 @@ class Engine:
         self.sources: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What closes the servers that pour into this: before the producers, that all has arrived by then."""
         self._ahead = WriteAhead(store, self) if store is not None else None
+        self._held: set[Page] | None = set() if store is not None else None
+        """Pages that somebody is to be told of, and whose batches may lie in the store only."""
 
     # -- producers ---------------------------------------------------------------------------------
 
@@ -172,9 +174,9 @@ class Engine:
 
     def accept(self, batch: Batch) -> BatchReceipt:
         """Forward *batch* to every producer, and return a receipt for whoever acknowledges it upstream."""
-        page = Page(None, self._ids, tracked=True, upstream=True)
+        page = AcceptedPage(None, self._ids, tracked=True, upstream=True)
         self.take(page, batch)
-        return BatchReceipt(page, self._loop)
+        return BatchReceipt(page, self._loop, self._held)
 
     def take(self, page: Page, batch: Batch) -> None:
         """Forward *batch*, which is that of *page*, to the page's targets."""

@@ -15,7 +15,7 @@ from producer_pool.model.errors import Filtered
 from producer_pool.model.outcomes import ForwardResult, Outcome, Results
 from producer_pool.model.policies import Role
 
-__all__ = ["Budget", "Page", "Track"]
+__all__ = ["STORED", "AcceptedPage", "Budget", "Page", "Track"]
 
 STORED: Final = -1
 """In the place of an index: whether it is known that the page is stored, or cannot be."""
@@ -267,3 +267,9 @@ class Page:
             if self.done(index):
                 for waiter in waiters.pop(index, ()):
                     _wake(waiter)
+
+
+class AcceptedPage(Page):
+    """A page that a listener got a receipt for. It can be forgotten when nobody holds that any more."""
+
+    __slots__ = ("__weakref__",)

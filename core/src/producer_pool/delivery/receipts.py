@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from producer_pool.delivery.page import STORED, Page
@@ -145,11 +146,13 @@ async def _await(page: OpenPage, index: int, wait: float | None) -> None:
 class BatchReceipt:
     """What a listener needs to acknowledge a batch to the one who sent it."""
 
-    __slots__ = ("_loop", "_page")
+    __slots__ = ("_held", "_loop", "_page")
 
-    def __init__(self, page: Page, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, page: Page, loop: asyncio.AbstractEventLoop, held: set[Page] | None = None) -> None:
         self._page = page
         self._loop = loop
+        self._held = held
+        """Where pages are held that somebody is to be told of, if nobody else holds them meanwhile."""
 
     @property
     def stored(self) -> bool | None:
@@ -187,9 +190,14 @@ class BatchReceipt:
         if self._page.tracks is None:
             raise UsageError("this batch was fed, not accepted: nobody keeps what becomes of it")
         # It is code of others: what it raises, or does, must not happen in the middle of the accounting.
-        loop = self._loop
+        loop, held, page = self._loop, self._held, self._page
+        if held is not None:
+            held.add(page)
+            let_go = partial(held.discard, page)
 
         def soon() -> None:
             loop.call_soon(callback)
+            if held is not None:
+                let_go()
 
-        self._page.when_done(None, soon)
+        page.when_done(None, soon)

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from producer_pool.delivery.page import Budget, Page, Track
+from producer_pool.delivery.page import AcceptedPage, Budget, Page, Track
 from producer_pool.delivery.submitlog import OpenPage
 from producer_pool.model.errors import DeliveryError
 from producer_pool.model.outcomes import ForwardResult, Outcome
@@ -144,26 +144,25 @@ class Awaited:
     """Pages by the numbers of their batches, which lie in the store only, as long as anybody will ask."""
 
     def __init__(self) -> None:
-        self._promised: dict[int, Page] = {}
-        """Those that somebody will be told of."""
-        self._asked: weakref.WeakValueDictionary[int, OpenPage] = weakref.WeakValueDictionary()
-        """Those that only matter as long as somebody has a receipt."""
+        self._weak: weakref.WeakValueDictionary[int, OpenPage | AcceptedPage] = weakref.WeakValueDictionary()
+        self._strong: dict[int, Page] = {}
+        """Those that cannot be held weakly."""
 
     def put(self, number: int, page: Page) -> None:
         """Remember the page of a stored batch."""
-        if isinstance(page, OpenPage):
-            self._asked[number] = page
+        if isinstance(page, OpenPage | AcceptedPage):
+            self._weak[number] = page
         else:
-            self._promised[number] = page
+            self._strong[number] = page
 
     def take(self, number: int) -> Page | None:
         """Return the page of a stored batch, and forget it; None: nobody asks."""
-        page = self._promised.pop(number, None)
-        return self._asked.pop(number, None) if page is None else page
+        page = self._weak.pop(number, None)
+        return self._strong.pop(number, None) if page is None else page
 
     def take_up_to(self, number: float) -> list[Page]:
         """Return the pages of all batches up to *number*, in their order, and forget them."""
-        if not self._promised and not self._asked:
+        if not self._weak and not self._strong:
             return []
-        numbers = sorted(each for each in (*self._promised, *list(self._asked.keys())) if each <= number)
+        numbers = sorted(each for each in (*list(self._weak.keys()), *self._strong) if each <= number)
         return [page for each in numbers if (page := self.take(each)) is not None]
