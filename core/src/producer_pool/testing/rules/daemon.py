@@ -40,7 +40,7 @@ async def daemon_takes_and_forwards(trial: Trial) -> None:
     """
     consumer = await trial.consumer()
     async with TrialDaemon(trial, "--to", trial.url(consumer)) as daemon:
-        client = await _sender(trial, daemon)
+        client = await _sender(trial, daemon, consumer)
         await _forwarded(trial, daemon, client, consumer, numbered(200))
 
 
@@ -54,7 +54,7 @@ async def daemon_survives_its_consumer(trial: Trial) -> None:
     consumer = await trial.consumer()
     messages = numbered(300)
     async with TrialDaemon(trial, "--to", trial.url(consumer, **_SOON)) as daemon:
-        client = await _sender(trial, daemon)
+        client = await _sender(trial, daemon, consumer)
         await _forwarded(trial, daemon, client, consumer, messages[:10])
         await consumer.crash()
         await _send(trial, client, messages[10:30])
@@ -80,7 +80,7 @@ async def daemon_ends_cleanly(trial: Trial) -> None:
     consumer = await trial.consumer()
     messages = numbered(101)
     async with TrialDaemon(trial, "--to", trial.url(consumer)) as daemon:
-        client = await _sender(trial, daemon)
+        client = await _sender(trial, daemon, consumer)
         await _forwarded(trial, daemon, client, consumer, messages[:1])
         await _send(trial, client, messages[1:])
         code = await daemon.end()
@@ -99,14 +99,17 @@ async def found_by_environment(trial: Trial) -> None:
     consumer = await trial.consumer()
     async with TrialDaemon(trial, env={"PRODUCER_X": trial.url(consumer)}) as daemon:
         require(daemon.consumers == ["x"], f"the daemon has the consumers {daemon.consumers}, and not x")
-        await _forwarded(trial, daemon, await _sender(trial, daemon), consumer, numbered(10))
+        client = await _sender(trial, daemon, consumer)
+        await _forwarded(trial, daemon, client, consumer, numbered(10))
 
 
 # -- what they share -------------------------------------------------------------------------------
 
 
-async def _sender(trial: Trial, daemon: TrialDaemon) -> Client:
-    """Return a client that is connected to the daemon; it is closed after the rule."""
+async def _sender(trial: Trial, daemon: TrialDaemon, consumer: TrialConsumer) -> Client:
+    """Return a client that is connected to the daemon, when *consumer* is; it is closed after the rule."""
+    if consumer.comes:
+        await trial.until(lambda: consumer.connections, "a consumer connects to the daemon")
     client = trial.client(daemon.address) if daemon.own else trial.other_client(daemon.address)
     await trial.within("the daemon can be connected to", trial.reach(client))
     return client
