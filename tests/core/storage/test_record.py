@@ -110,7 +110,7 @@ def test_small_ones_share_a_row() -> None:
 
 
 def test_what_does_not_share_a_row() -> None:
-    """Other targets, another origin, another form, a gap of numbers, too many bytes."""
+    """Targets, another origin, another form, a gap of numbers, too many bytes."""
     wire = Batch.from_wire(b"a\n", LINES)
     large = Batch.of([bytes(MERGED_BYTES - 100)])
     waiting = [
@@ -121,9 +121,11 @@ def test_what_does_not_share_a_row() -> None:
         pending(6, wire),
         pending(7, large),
         pending(8, large),
+        pending(9, Batch.of([b"a"]), targets_text(("a",))),
+        pending(10, Batch.of([b"a"]), targets_text(("a",))),
     ]
 
-    assert [len(group) for group in grouped(waiting)] == [1] * 7
+    assert [len(group) for group in grouped(waiting)] == [1] * 9
 
 
 def test_any_change_is_seen() -> None:

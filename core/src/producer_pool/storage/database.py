@@ -276,6 +276,11 @@ class Database:
 
     def last_for_all(self, span: Span) -> int:
         """Return the last number in *span* of what is for all; 0: there is none."""
+        behind = self._one(
+            "SELECT first FROM batch WHERE targets IS NULL AND number > ? ORDER BY number LIMIT 1", span[1]
+        )
+        if isinstance(behind, int) and behind <= span[1]:
+            return span[1]  # It ends within a row.
         return self._number(
             "SELECT number FROM batch WHERE targets IS NULL AND number > ? AND number <= ? "
             "ORDER BY number DESC LIMIT 1",
