@@ -19,7 +19,7 @@ from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import MiB
 from producer_pool.model.stats import Health, ListenerStats
 from support.fake_clients import FakeClient, FakePipelinedClient
-from support.waiting import eventually
+from support.waiting import BOUND, eventually
 
 AFTER = 0.2
 RELAY = DeliveryPolicy.relay()
@@ -131,8 +131,9 @@ async def blocked(
     try:
         act(engine)
         await asyncio.sleep(0.05)
-        while not said(caplog, "goes on"):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(BOUND):
+            while not said(caplog, "goes on"):
+                await asyncio.sleep(0.01)
     finally:
         stuck.let_go.set()
         helper.join()
