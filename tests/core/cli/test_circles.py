@@ -56,3 +56,22 @@ def test_secret_in_a_circle() -> None:
     (text,) = found("tcp://user:hunter2@127.0.0.1:9100")
 
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("way", ["all", "one"])
+def test_dead_letters_in_a_circle(way: str) -> None:
+    """Dead letters that come back as messages would become dead letters, for ever."""
+    place = "ws://user:hunter2@127.0.0.1:1/"
+    to = "null:" if way == "all" else "null:?dead-letters=ws%3A//user%3Ahunter2%40127.0.0.1%3A1/"
+    flags = {"listen": ["ws://127.0.0.1:1/"], "dead-letters": place if way == "all" else None}
+    (text,) = circles(Settings.read({}, to=[to], flags=flags).for_daemon())
+
+    assert "is where this daemon listens itself (--listen): each dead letter would come back" in text
+    assert text.startswith("--dead-letters: ws://***@" if way == "all" else "--to: dead-letters: ws://***@")
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("place", ["letters", "tcp://127.0.0.1:9009", "tcp:", "127.0.0.1:9100"])
+def test_dead_letters_elsewhere(place: str) -> None:
+    """Nothing is said of folders, of other addresses, and of what is told of elsewhere."""
+    assert list(circles(Settings.read({}, flags={"dead-letters": place}).for_daemon())) == []

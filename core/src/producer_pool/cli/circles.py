@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from producer_pool.contract.options import DELIVERY_OPTIONS
+from producer_pool.dead_letter_office import is_url
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.model.errors import InvalidEndpoint
+from producer_pool.model.errors import ConfigurationError, InvalidEndpoint
+from producer_pool.model.redaction import redact
 
 if TYPE_CHECKING:
     from producer_pool.discovery.config import Settings
@@ -19,7 +22,7 @@ _OF_PRODUCERS: Final = frozenset({"timeout", *(option.name for option in DELIVER
 
 
 def circles(settings: Settings) -> Iterator[str]:
-    """Yield a complaint for each producer that leads to a listener of the same daemon."""
+    """Yield a complaint for each producer, and for dead letters, that lead to a listener of the same daemon."""
     listeners = {place: one for one in settings.listeners if (place := _place(one.url))}
     for producer in settings.producers:
         if (place := _place(producer.url)) in listeners:
@@ -28,6 +31,25 @@ def circles(settings: Settings) -> Iterator[str]:
                 f"({listeners[place].origin}): each message would come back to it, for ever; "
                 "forward to another address, or listen at another one"
             )
+
+    for origin, url in _of_dead_letters(settings):
+        with suppress(ConfigurationError):  # What is no URL is told of where it is used.
+            if (place := _place(url)) in listeners:
+                yield (
+                    f"{origin}: {redact(url)} is where this daemon listens itself "
+                    f"({listeners[place].origin}): each dead letter would come back as a message, and end as another dead letter; send "
+                    "them to another address, or keep them in a folder"
+                )
+
+
+def _of_dead_letters(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield where dead letters are sent to, each with where that is said."""
+    if settings.dead_letters is not None and is_url(settings.dead_letters):
+        yield settings.origins["dead-letters"], settings.dead_letters
+    for producer in settings.producers:
+        own = Endpoint.parse(producer.url).options.get("dead-letters", "")
+        if is_url(own):
+            yield f"{producer.origin}: dead-letters", own
 
 
 def _place(url: str) -> tuple[str, str, int, str] | None:
