@@ -9,15 +9,18 @@ from producer_pool import (
     AsyncProducerPool,
     DeliveryPolicy,
     DuplicateProducer,
+    Full,
     Limits,
     Outcome,
     ProducerPool,
     Spool,
     StorageError,
 )
+from producer_pool.testing import in_virtual_time
 from support.engines import check_books
 from support.fake_clients import FakeClient, FakePipelinedClient
-from support.storing import numbered
+from support.lives import StoringPool
+from support.storing import FakeStore, numbered
 from support.waiting import BOUND, eventually
 
 RELAY = DeliveryPolicy.relay()
@@ -204,6 +207,28 @@ async def test_asyncio_from_the_environment(tmp_path: Path) -> None:
 
         assert results.ok
         assert receipt.stored
+
+
+@in_virtual_time
+async def test_submit_waits_for_a_slow_disk() -> None:
+    """Until it has caught up; whoever does not want to wait is told that it is the spool."""
+    pool = StoringPool(FakeStore(latency=5.0, crowd=2_000), Limits())
+    client = FakeClient()
+    await pool.add_producer("a", client, policy=RELAY)
+    for message in numbered(5):
+        await pool.submit(message)
+        await pool.stats()
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(0.1)
+    with pytest.raises(Full, match="^the spool: no room$"):
+        pool.submit_nowait("x")
+    await pool.submit("x")
+
+    assert 4.0 < asyncio.get_running_loop().time() - began < 6.0
+    assert await pool.drain()
+    assert client.messages == [*numbered(5), b"x"]
+
+    await pool.aclose()
 
 
 async def test_removal_that_nobody_waits_for(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from support.chaos import ChaoticClient, ChaoticConsumer, ChaoticPipelinedClient
 from support.engines import check_books
 from support.storing import Disk, FakeStore
 
-__all__ = ["Lives"]
+__all__ = ["Lives", "StoringPool"]
 
 STORED = "it is stored, and goes out at the next start"
 
