@@ -22,7 +22,7 @@ _OF_PRODUCERS: Final = frozenset({"timeout", *(option.name for option in DELIVER
 
 
 def circles(settings: Settings) -> Iterator[str]:
-    """Yield a complaint for each producer, and for dead letters, that lead to a listener of the same daemon."""
+    """Yield a complaint for what leads to a listener of the same daemon: a producer, or dead letters."""
     listeners = {place: one for one in settings.listeners if (place := _place(one.url))}
     for producer in settings.producers:
         if (place := _place(producer.url)) in listeners:
@@ -37,8 +37,8 @@ def circles(settings: Settings) -> Iterator[str]:
             if (place := _place(url)) in listeners:
                 yield (
                     f"{origin}: {redact(url)} is where this daemon listens itself "
-                    f"({listeners[place].origin}): each dead letter would come back as a message, and end as another dead letter; send "
-                    "them to another address, or keep them in a folder"
+                    f"({listeners[place].origin}): each dead letter would come back as a message, and end as "
+                    "another dead letter; send them to another address, or keep them in a folder"
                 )
 
 
