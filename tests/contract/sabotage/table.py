@@ -139,8 +139,8 @@ TABLE: Final = (
     Sabotage(
         "a consumer that confirms nothing is up",
         f"{CORE}/delivery/link.py",
-        "            self._on_stall(f\"{why}: nothing moved",
-        "            (lambda why: None)(f\"{why}: nothing moved",
+        '            self._on_stall(f"{why}: nothing moved',
+        '            (lambda why: None)(f"{why}: nothing moved',
         "test_standing.py::test_consumer_that_confirms_nothing",
     ),
     Sabotage(
@@ -481,6 +481,70 @@ TABLE: Final = (
         "            track.letters += count\n        return True",
         "            pass\n        return True",
         "test_accounts.py::test_acknowledging_dead_letters",
+    ),
+    # -- the spool ---------------------------------------------------------------------------------
+    Sabotage(
+        "a row is believed without its checksum",
+        f"{CORE}/storage/record.py",
+        "        return row if _checksum(row) == row.checksum else None\n",
+        "        return row\n",
+        "test_recovery.py::test_damaged_while_nobody_looked",
+    ),
+    Sabotage(
+        "what is missing between two rows is not told",
+        f"{CORE}/storage/backlogs.py",
+        "                lost = lost.up_to(expected, (row.total, row.total_nbytes))\n",
+        "                pass\n",
+        "test_recovery.py::test_damaged_while_nobody_looked",
+    ),
+    Sabotage(
+        "SQLite sees a damaged log first",
+        f"{CORE}/storage/recovery.py",
+        "    if gone := lost_commits(folder.wal):\n",
+        "    if gone := 0:\n",
+        "test_recovery.py::test_damaged_log",
+    ),
+    Sabotage(
+        "a cut off database is taken for a new one",
+        f"{CORE}/storage/recovery.py",
+        "        if log_size:\n            return replace",
+        "        if False:\n            return replace",
+        "test_recovery.py::test_missing_beside_its_log",
+    ),
+    Sabotage(
+        "letting go of a damaged database changes it",
+        f"{CORE}/storage/database.py",
+        "            self._connection.interrupt()\n",
+        "            pass\n",
+        "test_database.py::test_abandoning_changes_nothing",
+    ),
+    Sabotage(
+        "a file is written to again after its fsync failed",
+        f"{CORE}/storage/faults.py",
+        "    if code in _SYNCING:\n        return Fault.UNTRUSTED\n",
+        "    if code in _SYNCING:\n        return Fault.UNUSABLE\n",
+        "test_keeper.py::test_not_to_be_trusted",
+    ),
+    Sabotage(
+        "where producers are is not written on a full disk",
+        f"{CORE}/storage/keeper.py",
+        "        if not stored and batches and self._upkeep.usable:\n",
+        "        if False:\n",
+        "test_keeper.py::test_full_disk",
+    ),
+    Sabotage(
+        "numbers come again when a database is gone",
+        f"{CORE}/storage/keeper.py",
+        "        self.last = self._state.ceiling\n",
+        "        self.last = 0\n",
+        "test_recovery.py::test_zeroed",
+    ),
+    Sabotage(
+        "what one still waits for is removed when another is done with it",
+        f"{CORE}/storage/positions.py",
+        "        spans = _common(spans, positions[name].settled())\n",
+        "        spans = positions[name].settled()\n",
+        "test_positions.py::test_free",
     ),
     # -- names -------------------------------------------------------------------------------------
     Sabotage(

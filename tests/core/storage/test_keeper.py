@@ -17,6 +17,7 @@ from producer_pool.storage import upkeep as module
 from producer_pool.storage.database import Database
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
+from producer_pool.storage.positions import Position
 from producer_pool.storage.record import Pending
 from producer_pool.storage.state import read_state
 
@@ -111,6 +112,7 @@ def test_full_disk(keeper: Keeper, disk: Disk, clock: Clock) -> None:
     assert "is full" in (keeper.trouble or "")
     assert "make room, it goes on by itself" in (keeper.trouble or "")
     assert not keeper.folder.reserve.exists()
+    assert keeper._upkeep.attempt(Database.positions) == {"a": Position(1)}
     assert not put(keeper, 3)  # without asking the disk
     clock.now += module.RETRY
     keeper.tick(clock.now)
