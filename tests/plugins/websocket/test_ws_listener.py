@@ -141,7 +141,7 @@ async def test_flood_of_small_frames(listening: Listening, small: bytes) -> None
     await send(good, b"".join(frame(TEXT, b"%d" % number) for number in range(3000)))
     await send(flood, small * 10_000 + frame(TEXT, b"through"))
     await until(lambda: b"through" in listening.intake.messages and len(listening.intake.messages) > 3000)
-    bites = {one.socket.getpeername(): one.bite for one in listening.listener._all()}
+    bites = {one.socket.getpeername(): one.bite for one in listening.listener.everybody()}
 
     assert 0 < bites[flood.getsockname()] < 64 * 1024
     assert bites[good.getsockname()] == 0

@@ -87,6 +87,7 @@ class StreamListener(Listener):
         self._loop = asyncio.get_running_loop()
         self._intake = intake
         self._answers = acknowledging(self._options, intake, self, where=self._name)
+        self._silent = self._options.ack_after is None
         with as_listen_error(self._name):
             self._ready = Readiness()
         try:
@@ -306,9 +307,8 @@ class StreamListener(Listener):
             await self._intake.resumed()
         self._resuming = None
         # Nobody was quiet or slow while we did not listen.
-        now = self._loop.time()
         for connection in self._connections.values():
-            connection.heard(now)
+            connection.heard(self._loop.time())
         self._read_again()
 
     def _serve(self) -> None:
@@ -380,20 +380,21 @@ class StreamListener(Listener):
         batch = connection.receive(self._buffer, size, self._loop.time())
         if batch is not None:
             self.stats.messages += len(batch)
-            if not self._answers.take(connection, batch):
+            if self._silent or not self._answers.take(connection, batch):
                 self._intake.feed(batch)
         if connection.unsaid:
             self._say_back(connection)
         if connection.error is not None:
             self._evict(connection, connection.error)
-        elif connection.ended and connection.socket.fileno() >= 0:
+            return False
+        if connection.ended and connection.socket.fileno() >= 0:
             self._finish(connection, clean=True)
             # It answers our own farewell: both have said all, and so we may close first.
             if self._dismissed and not connection.unsent:
                 self._close(connection)
             else:
                 self._let_go(connection, evicted=False)
-        return connection.socket.fileno() >= 0 and not connection.parting and connection.error is None
+        return connection.socket.fileno() >= 0 and not connection.parting
 
     def _answer(self, connection: Connection, data: bytes) -> None:
         """Send what the protocol has to say, as far as the other side takes it."""
@@ -476,10 +477,9 @@ class StreamListener(Listener):
 
     def _sweep(self) -> None:
         if self._reading:
-            now = self._loop.time()
             for connection in self.everybody():
                 if not connection.parting:
-                    self._check_time(connection, now - connection.since)
+                    self._check_time(connection, self._loop.time() - connection.since)
         self._sweep_later()
 
     def _check_time(self, connection: Connection, passed: float) -> None:
