@@ -4,8 +4,11 @@ import asyncio
 import math
 import multiprocessing
 import os
+import sqlite3
 import sys
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from producer_pool.model.policies import Spool
 from producer_pool.model.stored import ROW_OVERHEAD, Backlog
 from producer_pool.storage import spool as module
 from producer_pool.storage import writer
+from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.spool import SpoolStore
 from support.processes import run_program
 from support.spools import Desk, messages_of, numbers_in
@@ -292,6 +296,27 @@ async def test_closing_twice_and_without_a_start(folder: Path) -> None:
     assert not again._folder.in_use
 
 
+async def test_closing_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is slow at the end: who waits may go, and the folder is free when it is done."""
+    hangs = threading.Event()
+    close = Keeper.close
+
+    def slow(keeper: Keeper) -> None:
+        hangs.wait(20)
+        close(keeper)
+
+    monkeypatch.setattr(Keeper, "close", slow)
+    store = SpoolStore(Spool(folder))
+    store.open()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await store.aclose()
+    assert store._folder.in_use
+
+    hangs.set()
+    await until(lambda: not store._folder.in_use)
+
+
 async def test_one_process_at_a_time(folder: Path) -> None:
     """Somebody else is told who has it."""
     async with Desk(folder):
@@ -375,6 +400,28 @@ async def test_forked_children_leave_it_alone(folder: Path) -> None:
         desk.join("a")
 
         assert await desk.messages("a") == [b"%d" % number for number in range(50)]
+
+
+NAIVE = """
+    import os, sqlite3, sys
+    connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+    for statement in ("PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL", "CREATE TABLE t (x)"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO t VALUES (1)")
+    pid = os.fork()
+    if not pid:
+        sys.exit(0)
+    os.waitpid(pid, 0)
+    connection.execute("INSERT INTO t VALUES (2)")
+    os._exit(0)
+"""
+
+
+def test_naive_one_is_closed_by_its_child(tmp_path: Path) -> None:
+    """The control: a connection that a child inherits is closed by it, and what the parent writes is lost."""
+    run_program(NAIVE, tmp_path / "naive.db")
+    with closing(sqlite3.connect(tmp_path / "naive.db")) as connection:
+        assert connection.execute("SELECT x FROM t").fetchall() == [(1,)]
 
 
 LOCKING = """

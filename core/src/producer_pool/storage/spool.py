@@ -221,7 +221,6 @@ class SpoolStore:
         self._writer.send = self._send
 
         def done() -> None:
-            self._folder.unlock()
             if not ended.done():
                 ended.set_result(None)
 
@@ -233,7 +232,6 @@ class SpoolStore:
         if self._begin_to_close():
             self._writer.put(Close(_nothing))
             self._writer.thread.join()
-            self._folder.unlock()
 
     def _begin_to_close(self) -> bool:
         if self._closed or self._forked or not self._opened:

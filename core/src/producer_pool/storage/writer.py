@@ -188,6 +188,8 @@ class Writer:
             keeper.close()
         except Exception:
             _log.exception("spool %s: unexpected; it is closed all the same", self._folder)
+        # Here and not on the loop, which may not have waited for it.
+        self._folder.unlock()
         answers.add(closing.done)
         answers.go()
 
