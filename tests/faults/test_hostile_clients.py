@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -471,3 +472,26 @@ def test_control_of_the_clients(what: str) -> None:
         asyncio.run(pool.forward_to_all(b"one"))
 
     assert good.came == []
+
+
+@pytest.mark.parametrize("where", ["connect", "send"])
+def test_client_that_blocks_the_loop(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A thread that watches names it while it does, and nothing is lost after that."""
+    ledger = Ledger()
+    go_on = threading.Event()
+    client = Hostile(where, lambda: None if go_on.is_set() else go_on.wait(BOUND) and None)
+    client.timeout = 60.0
+    with RecordingConsumer() as consumer:
+        with ProducerPool(limits=Limits(drain=5.0, watchdog=0.2)) as pool:
+            pool.add_producer("well", consumer.url, policy=DeliveryPolicy.relay())
+            assert pool.forward_to("well", ledger.write(), wait=BOUND).ok
+            pool.add_producer("hostile", client, policy=DeliveryPolicy.relay())
+            receipts = [pool.submit(message) for message in ledger.write_many(50)]
+            eventually(lambda: "the client of hostile" in caplog.text, "its name in the log")
+            go_on.set()
+            results = [receipt.results(wait=BOUND) for receipt in receipts]
+            check_books(pool.stats())
+
+        assert all(result.ok for result in results)
+        assert ledger.judge(consumer.wait_for(51)).exact
+        assert "belongs into a BlockingClient" in caplog.text
