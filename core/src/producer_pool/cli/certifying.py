@@ -104,18 +104,19 @@ def _check(subject: Subject) -> None:
         place = subject.place(folder)
         Endpoint.parse(place)
 
+        # The listener first: its URL is the one that was given, whatever is wrong with it.
         ends = (
-            (
-                "client",
-                subject.transport.client,
-                subject.factory.create,
-                subject.client_url(subject.consumer_place(place), folder),
-            ),
             (
                 "listener",
                 subject.transport.listener,
                 subject.factory.listener,
                 subject.listener_url(place, folder),
+            ),
+            (
+                "client",
+                subject.transport.client,
+                subject.factory.create,
+                subject.client_url(subject.consumer_place(place), folder),
             ),
         )
         for end, there, make, url in ends:
