@@ -194,7 +194,15 @@ def test_all_of_this_with_a_name_server(tmp_path: Path) -> None:
     """The stories hold for the system's own resolver, with a server that moves, hangs and answers nothing."""
     needs_namespaces()
     needs_mounts()
-    options = ("-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-k", "not with_a_name_server and not control")
+    options = (
+        "-q",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "not with_a_name_server and not control",
+    )
     ended = in_namespace(tmp_path, sys.executable, "-m", "pytest", *options, __file__)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
