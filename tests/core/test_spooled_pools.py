@@ -220,7 +220,7 @@ async def test_submit_waits_for_a_slow_disk() -> None:
         await pool.stats()
     began = asyncio.get_running_loop().time()
     await asyncio.sleep(0.1)
-    with pytest.raises(Full, match="^the spool: no room$"):
+    with pytest.raises(Full, match=r"^the spool: no room$"):
         pool.submit_nowait("x")
     await pool.submit("x")
 
