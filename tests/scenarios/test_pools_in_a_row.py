@@ -47,6 +47,7 @@ async def test_acknowledged_to_the_end() -> None:
         async with chain(consumer) as pools:
             receipts = await pools.first.submit_many([b"%d" % number for number in range(100)])
             await until_arrived(pools, 100)
+            await asyncio.sleep(0.1)
             assert not any(receipt.done for receipt in receipts)
             consumer.come_back()
             results = [(await receipt.results(wait=10))["second"] for receipt in receipts]
