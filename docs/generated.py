@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import producer_pool
 from producer_pool import plugin
+from producer_pool.cli.daemon import STILL
 from producer_pool.contract.options import DELIVERY_OPTIONS, delivery_defaults, describe
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.config import SETTINGS
@@ -160,6 +161,11 @@ def defaults() -> str:
         ("one attempt: connecting, and reaching the level", format_duration(DEFAULT_TIMEOUT), "`timeout`"),
         ("all batches of a pool together", format_size(limits.buffer), "`--buffer`, `Limits(buffer=...)`"),
         ("closing waits for what is queued", format_duration(limits.drain), "`--drain`, `Limits(drain=...)`"),
+        (
+            "a call that holds up all is named in the log",
+            f"by the daemon after {format_duration(STILL)}, by a program never",
+            "`Limits(watchdog=...)`",
+        ),
         ("counted for each batch, on top of its bytes", f"{BATCH_OVERHEAD} bytes", "fixed"),
         ("counted for each further message that a program submits", f"{MESSAGE_OVERHEAD} bytes", "fixed"),
         ("bytes that may wait for `on_message`", format_size(CALLBACK_BYTES), "fixed"),

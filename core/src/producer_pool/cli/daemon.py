@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from producer_pool.discovery.config import Settings
     from producer_pool.discovery.factory import ClientFactory
 
-__all__ = ["Daemon"]
+__all__ = ["STILL", "Daemon"]
 
 log = logging.getLogger(__name__)
 
 STATUS: Final = 60.0
 """Seconds between two status lines."""
-_STILL: Final = 5.0
+STILL: Final = 5.0
 """Seconds for which something may hold up all before the log says what it is."""
 _LAST_WORDS: Final = 1.0
 """Seconds that the end waits for somebody to read what is printed."""
@@ -86,7 +86,7 @@ class Daemon:
         self._loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP does nothing; restart to read changes")
         self._loop.add_signal_handler(signal.SIGUSR1, self._ask_status)
         settings = self._settings
-        limits = replace(settings.limits, watchdog=min(settings.limits.watchdog, _STILL))
+        limits = replace(settings.limits, watchdog=min(settings.limits.watchdog, STILL))
         self._pool = AsyncProducerPool(
             policy=settings.delivery, limits=limits, factory=self._factory, spool=settings.spool
         )
