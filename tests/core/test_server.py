@@ -15,6 +15,7 @@ from producer_pool.server import AsyncServer, bind_transport_async
 from producer_pool.testing import in_virtual_time
 from support.fake_clients import FakePipelinedClient, hang, hang_stubbornly
 from support.fake_listeners import FakeListener, ListenerFactory
+from support.streams import FakeIntake
 
 KiB = 1024
 
@@ -108,6 +109,21 @@ async def test_callback_that_raises(error: BaseException, caplog: pytest.LogCapt
 
     assert len(seen) == len(it.client.messages) == it.server.callback_errors == 5
     assert caplog.text.count("on_message raised, which stops nothing") == 1
+
+
+@pytest.mark.parametrize("stores", [False, True])
+async def test_callback_before_storage(stores: bool) -> None:
+    """A listener that is to acknowledge what is stored is told whether the pool stores, callback or not."""
+
+    async def on_message(message: bytes) -> None:
+        return
+
+    tap = server_module._TaskTap(FakeIntake(stores=stores), on_message)
+    receipt = tap.accept(Batch.of([b"x"]))
+    await tap.finish(1)
+
+    assert tap.stores is stores
+    assert receipt.stored is (False if stores else None)
 
 
 @in_virtual_time

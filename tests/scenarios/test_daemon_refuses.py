@@ -114,6 +114,14 @@ def test_listener_that_others_can_reach() -> None:
     assert "allow-remote=yes" in line
 
 
+def test_acknowledging_what_cannot_be_stored(tmp_path: Path) -> None:
+    """A listener that is to answer after storing needs a spool, and the line says how to have one."""
+    listen = ("--listen", "tcp://127.0.0.1:0?ack-after=stored")
+    line = refused(*listen, *TO, code=78)
+
+    assert "ack-after=stored needs a spool to store in: add --spool DIR to the daemon" in line
+
+
 def test_usage() -> None:
     """An unknown option is a matter of usage, and the nearest one is named."""
     ended = run_command("run", "--listn", "tcp://127.0.0.1:0")
