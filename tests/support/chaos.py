@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -14,13 +15,14 @@ from support.fake_clients import hang
 __all__ = ["ChaoticClient", "ChaoticConsumer", "ChaoticPipelinedClient"]
 
 ERRORS = (
-    ConnectError("chaos: refused"),
-    SendError("chaos: reset"),
-    ValueError("chaos: odd"),
-    SystemExit(3),
-    asyncio.CancelledError("chaos: out of nowhere"),
-    TimeoutError("chaos: its own"),
+    partial(ConnectError, "chaos: refused"),
+    partial(SendError, "chaos: reset"),
+    partial(ValueError, "chaos: odd"),
+    partial(SystemExit, 3),
+    partial(asyncio.CancelledError, "chaos: out of nowhere"),
+    partial(TimeoutError, "chaos: its own"),
 )
+"""What makes each of them anew: one that is raised again holds all that it was raised in before."""
 
 
 class ChaoticConsumer:
@@ -45,7 +47,7 @@ class ChaoticConsumer:
             return
         if random.random() < 0.2:
             await hang()
-        raise random.choice(ERRORS)
+        raise random.choice(ERRORS)()
 
 
 class ChaoticClient(Client):
@@ -162,7 +164,7 @@ class ChaoticPipelinedClient(PipelinedClient):
             return 0
         if not self.consumer.well():
             if random.random() < 0.2:
-                raise random.choice(ERRORS)
+                raise random.choice(ERRORS)()
             if random.random() < 0.2:
                 self._signals[-1].writable()
             self._refused = True
