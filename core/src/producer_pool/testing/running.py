@@ -17,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from producer_pool.model.whereabouts import of_coroutine, of_thread, where
 from producer_pool.testing.rule import NotApplicable, Rule, RuleBroken
 from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import PATIENCE, Trial
-from producer_pool.model.whereabouts import of_coroutine, of_thread, where
 
 __all__ = ["Result", "Verdict", "run_rule"]
 
