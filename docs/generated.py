@@ -33,6 +33,7 @@ from producer_pool.model.text import format_duration, format_size
 from producer_pool.server import CALLBACK_BYTES
 from producer_pool.testing import rules
 from producer_pool.testing.rules import RULES
+from producer_pool.toolkit.acknowledging import BEAT, WINDOW
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -169,6 +170,8 @@ def defaults() -> str:
         ("counted for each batch, on top of its bytes", f"{BATCH_OVERHEAD} bytes", "fixed"),
         ("counted for each further message that a program submits", f"{MESSAGE_OVERHEAD} bytes", "fixed"),
         ("bytes that may wait for `on_message`", format_size(CALLBACK_BYTES), "fixed"),
+        ("`ack-after`: bytes of a connection that may be unacknowledged", format_size(WINDOW), "fixed"),
+        ("`ack-after`: meanwhile, the last count is said again every", format_duration(BEAT), "fixed"),
         ("the daemon listens at", _code(SETTINGS["listen"].default), "`--listen`"),
         ("the policy of the daemon, and of a program", "`relay`, and `direct`", "`--policy`, `policy=`"),
     ]
