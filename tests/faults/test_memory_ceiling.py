@@ -143,9 +143,10 @@ def test_memory_with_one_dead_of_ten(kind: str) -> None:
         assert readers.stdout is not None
         urls = [f"tcp://127.0.0.1:{port}" for port in readers.stdout.readline().split()]
         dead = Dead(kind, stack)
-        to = [
-            part for number, url in enumerate(urls) for part in ("--to", f"c{number}={url}?buffer={BUFFER}")
-        ]
+        to = []
+        for number, url in enumerate(urls):
+            # The source goes at the pace of those who are well, and not at that of the dead one.
+            to += ["--to", f"c{number}={url}?buffer={BUFFER}&overflow=block"]
         to += ["--to", f"dead={dead.url}?buffer={BUFFER}&retry-max-backoff=500ms"]
         running = stack.enter_context(daemon("--buffer", f"{LIMITS}", *to))
         memory, rate = tell(running.port, running.process.pid, readers)
@@ -165,7 +166,7 @@ def test_memory_with_one_dead_of_ten(kind: str) -> None:
         assert snapshot["dead"]["dropped"] > 0
         assert backlog <= BUFFER / MIB
         assert backlog > BUFFER / MIB / 2
-        assert all(snapshot[f"c{number}"]["delivered"] >= MESSAGES - 10_000 for number in range(9))
+        assert all(snapshot[f"c{number}"]["dropped"] == 0 for number in range(9))
         assert memory.grown <= 1.5 * LIMITS / MIB
         assert memory.growing <= LIMITS / MIB / 8
 

@@ -25,6 +25,8 @@ from producer_pool import (
     Limits,
     Outcome,
     PluginError,
+    PoolClosed,
+    PoolStats,
     ProducerPool,
     Retry,
 )
@@ -80,6 +82,14 @@ class Enclosure:
         self.break_connections()
 
 
+def last_stats(pool: ProducerPool) -> PoolStats | None:
+    """Return the counters of a pool that is closed; None while its thread waits for a client that hangs."""
+    try:
+        return pool.stats()
+    except PoolClosed:
+        return None
+
+
 def beside(animal: Animal) -> dict[str, Any]:
     """Tell the story of one animal; return what the good producer noticed."""
     registry = Registry()
@@ -109,7 +119,9 @@ def beside(animal: Animal) -> dict[str, Any]:
             eventually(lambda: pool.stats().producers["well"].pending == 0, "the good one is done")
             began = time.monotonic()
         found["closing"] = time.monotonic() - began
-        check_books(pool.stats())
+        stats = eventually(lambda: last_stats(pool), "the pool's thread ends")
+        assert stats is not None
+        check_books(stats)
         results = [receipt.results(wait=0) for receipt in receipts]
         found["pending"] = sum(
             result.outcome is Outcome.PENDING for each in results for result in each.values()
