@@ -107,6 +107,15 @@ async def test_damaged_while_nobody_looked(folder: Path) -> None:
     assert aside(folder) == []
 
 
+async def test_damaged_names(folder: Path) -> None:
+    """Where SQLite's own words have damaged bytes in them, that is damage as well."""
+    data = (folder / "spool.db").read_bytes()
+    flip(folder / "spool.db", data.index(b"batch_targets") + 9, 128)
+
+    assert await left(folder) == (MESSAGES[10:], MESSAGES)
+    assert aside(folder) == ["spool.db.damaged-1"]
+
+
 async def test_damaged_at_its_end(folder: Path) -> None:
     """The last batch is told, too, when reading comes to the end."""
     data = (folder / "spool.db").read_bytes()

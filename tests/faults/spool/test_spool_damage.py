@@ -113,7 +113,7 @@ class Harm:
         began = time.monotonic()
         try:
             numbers = opened(self._folder, known)
-        except BaseException as error:
+        except Exception as error:
             raise AssertionError(f"{self._story}, {what}: {error!r}") from error
         self.slowest = max(self.slowest, time.monotonic() - began)
         self.cases += 1

@@ -137,7 +137,7 @@ def export(source: Path, producer: str | None, framing: str, as_json: bool) -> N
     chosen = framing_named(framing)
     piece = bytearray()
     misfits = 0
-    with explained():
+    with explained(), _disk(source):
         for row, stored in stored_in(source, producer):
             messages = list(stored.batch)
             if as_json:
@@ -218,4 +218,6 @@ class _disk:
         from producer_pool.model.errors import StorageError
 
         if isinstance(error, OSError | sqlite3.Error) and not isinstance(error, StorageError):
-            raise StorageError(f"{self._folder} cannot be written: {error}; see the disk") from error
+            if isinstance(error, BrokenPipeError):
+                return  # Who read what was written is gone: that is no matter of this disk.
+            raise StorageError(f"{self._folder} cannot be used: {error}; see the disk") from error

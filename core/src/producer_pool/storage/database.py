@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from producer_pool.model.errors import StorageError
+from producer_pool.storage.faults import sensible
 from producer_pool.storage.positions import Position, Span
 from producer_pool.storage.record import Row, part_nbytes, parts_in, quoted
 
@@ -62,7 +63,8 @@ class Database:
         # Statements of our own only: no transaction is begun behind our back.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=True)
         try:
-            self._set_up(sync, new)
+            with sensible():
+                self._set_up(sync, new)
         except BaseException:
             self.abandon()
             raise
@@ -339,13 +341,11 @@ class Database:
 
     def positions(self) -> dict[str, Position]:
         """Return where each producer is."""
-        try:
+        with sensible():
             found = self._connection.execute(
                 "SELECT name, value FROM meta WHERE name >= ? AND name < ?", (_AT, f"{_AT[:-1]};")
             ).fetchall()
             return {str(name).removeprefix(_AT): Position.from_text(text) for name, text in found}
-        except (ValueError, TypeError) as error:
-            raise sqlite3.DatabaseError(f"a position cannot be read: {error}") from error
 
     def set_positions(self, positions: Mapping[str, Position | None]) -> None:
         """Keep where these producers are; None: one that left for good."""

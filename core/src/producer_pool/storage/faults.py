@@ -6,9 +6,17 @@ import enum
 import errno
 import os
 import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-__all__ = ["Fault", "fault_of", "words"]
+__all__ = ["SENSELESS", "Fault", "fault_of", "sensible", "words"]
+
+SENSELESS: Final = (TypeError, ValueError, OverflowError, struct.error)
+"""What comes of values in a damaged database that are of another kind than was ever written, and of an
+error of SQLite itself whose text has damaged bytes in it."""
 
 
 class Fault(enum.Enum):
@@ -32,6 +40,15 @@ _READING = {
 }
 _SYNCING = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def sensible() -> Iterator[None]:
+    """Have the body raise no other error than sqlite3.Error because of what is in a database."""
+    try:
+        yield
+    except SENSELESS as error:
+        raise sqlite3.DatabaseError(f"what is in it makes no sense: {error}") from error
 
 
 def fault_of(error: sqlite3.Error | OSError, *, syncing: bool = False) -> Fault:

@@ -20,6 +20,7 @@ from producer_pool.model.stored import StoredBatch
 from producer_pool.storage.backlogs import shown_of
 from producer_pool.storage.boot import boot_id, since_boot
 from producer_pool.storage.database import PAGE, Database
+from producer_pool.storage.faults import sensible
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.log import lost_commits
@@ -53,16 +54,12 @@ def status(path: Path) -> dict[str, Any]:
             if database is None:
                 shown["damaged"] = why
             else:
-                with closing(_Abandoned(database)):
-                    spool = Spool(path, size=shown["size"] or Spool(path).size)
-                    now, boot = since_boot(), boot_id()
-                    age = lambda row: max(0.0, now - row.clock) if row.boot == boot else None  # noqa: E731
-                    shown.update(
-                        shown_of(database, spool, database.positions(), (), database.totals(), age),
-                        sync=shown["sync"],
-                        time=time.time(),
-                        trouble=None,
-                    )
+                try:
+                    shown.update(_shown(database, path, shown["size"]), time=time.time(), trouble=None)
+                except sqlite3.Error as error:
+                    shown["damaged"] = str(error)
+                finally:
+                    database.abandon()
     shown["pid"] = folder.holder() if in_use else None
     shown["folder"] = str(folder)
     shown["set_aside"] = [str(one) for one in folder.set_aside_before()]
@@ -70,6 +67,19 @@ def status(path: Path) -> dict[str, Any]:
     for producer in shown["producers"].values():
         if not in_use:
             producer["joined"] = None
+    return shown
+
+
+def _shown(database: Database, path: Path, size: int | None) -> dict[str, Any]:
+    now, boot = since_boot(), boot_id()
+
+    def age(row: Row) -> float | None:
+        return max(0.0, now - row.clock) if row.boot == boot else None
+
+    with sensible():
+        spool = Spool(path, size=size or Spool(path).size)
+        shown = shown_of(database, spool, database.positions(), (), database.totals(), age)
+    del shown["sync"], shown["size"]  # which are of who used it
     return shown
 
 
@@ -127,8 +137,10 @@ def verify(path: Path) -> Found:
             return found
         with closing(_Abandoned(database)):
             try:
-                found.structure = None if database.quick_check(math.inf) else "its pages do not fit together"
-                _count(database, found)
+                with sensible():
+                    whole = database.quick_check(math.inf)
+                    found.structure = None if whole else "its pages do not fit together"
+                    _count(database, found)
             except sqlite3.Error as error:
                 found.structure = str(error)
                 found.rows = found.messages = found.missing = found.damaged_rows = 0

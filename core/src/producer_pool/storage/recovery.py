@@ -13,7 +13,7 @@ from typing import Final
 
 from producer_pool.model.errors import StorageError
 from producer_pool.storage.database import PAGE, Database
-from producer_pool.storage.faults import Fault, fault_of
+from producer_pool.storage.faults import Fault, fault_of, sensible
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.log import lost_commits
 from producer_pool.storage.positions import Position
@@ -82,11 +82,12 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
 def _opened(folder: Folder, sync: float) -> Recovered:
     database = Database(folder.database, sync, new=False)
     try:
-        if not database.quick_check(CHECK_SECONDS):
-            raise sqlite3.DatabaseError("its pages do not fit together")
-        positions = database.positions()
-        database.totals()
-        resend = bool(database.meta("resend"))
+        with sensible():
+            if not database.quick_check(CHECK_SECONDS):
+                raise sqlite3.DatabaseError("its pages do not fit together")
+            positions = database.positions()
+            database.totals()
+            resend = bool(database.meta("resend"))
     except BaseException:
         database.abandon()
         raise

@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
-import struct
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -15,7 +14,7 @@ from typing import Final, TypeVar
 from producer_pool.model.policies import Spool
 from producer_pool.model.text import format_size
 from producer_pool.storage.database import Database
-from producer_pool.storage.faults import Fault, fault_of, words
+from producer_pool.storage.faults import SENSELESS, Fault, fault_of, words
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.positions import Position
 from producer_pool.storage.recovery import Recovered, open_database, replace_database
@@ -40,8 +39,6 @@ _RESERVE: Final = 12 * MiB
 _SLACK: Final = 16 * MiB
 """By how much a spool may be too large before it takes nothing more."""
 _SHRINK: Final = 64 * MiB
-_SENSELESS: Final = (TypeError, ValueError, OverflowError, struct.error)
-"""What comes of values in a damaged database that are of another kind than was ever written."""
 
 
 class Upkeep:
@@ -178,7 +175,7 @@ class Upkeep:
                 if self._database is None:
                     return None
                 return work(self._database)
-            except (sqlite3.Error, OSError, *_SENSELESS) as error:
+            except (sqlite3.Error, OSError, *SENSELESS) as error:
                 if not self._mended(error):
                     return None
         self.fail(f"{self._folder} fails again and again; see the disk, it is tried again")
@@ -202,7 +199,7 @@ class Upkeep:
                 self._database.checkpoint()
             # Room for more than one page, if there is none in reserve.
             self._database.try_to_grow(MiB if full else 1)
-        except (sqlite3.Error, OSError, *_SENSELESS) as error:
+        except (sqlite3.Error, OSError, *SENSELESS) as error:
             self._mended(error)
             return False
         self.trouble = None
