@@ -155,8 +155,8 @@ TABLE: Final = (
     Sabotage(
         "closing gives up without a last attempt",
         f"{CORE}/delivery/producer.py",
-        "        elif not self._is(State.CONNECTING):\n            self._hurry.set()\n",
-        "        elif not self._is(State.CONNECTING):\n            give_up()\n",
+        "and not self.outbox.empty:\n            self._hurry.set()\n",
+        "and not self.outbox.empty:\n            give_up()\n",
         "test_engine_end.py::test_consumer_that_is_back_at_the_end",
     ),
     Sabotage(

@@ -228,6 +228,26 @@ async def test_consumer_that_is_back_at_the_end() -> None:
     assert client.messages == [b"%d" % number for number in range(100)]
 
 
+@pytest.mark.parametrize("policy", [RELAY, DeliveryPolicy.direct()], ids=["relay", "direct"])
+@in_virtual_time
+async def test_end_of_a_producer_with_nothing_to_do(policy: DeliveryPolicy) -> None:
+    """Nobody is looked for at the end for whom there is nothing."""
+    jitter.set(lambda: 0.999)
+    client = Door()
+    it = Engine(Limits())
+    producer = add(it, "a", client, policy)
+    await asyncio.sleep(300)
+    attempts = len(client.times)
+    producer.end_by(asyncio.get_running_loop().time() + 10, producer.give_up)
+    await asyncio.sleep(0.01)
+
+    assert len(client.times) == attempts
+
+    await it.aclose(10)
+
+    assert len(client.times) == attempts
+
+
 @in_virtual_time
 async def test_end_while_it_connects() -> None:
     """The attempt under way is the one: its outcome is waited for."""

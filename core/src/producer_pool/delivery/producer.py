@@ -460,7 +460,7 @@ class Producer:
             return
         if self.policy.role is Role.SHADOW:
             give_up()
-        elif not self._is(State.CONNECTING):
+        elif not self._is(State.CONNECTING) and not self.outbox.empty:
             self._hurry.set()
             self._wanted.set()
 
