@@ -302,7 +302,7 @@ def _factory() -> ClientFactory:
 
 @target(
     "environment",
-    f"PRODUCER_ONE=tcp://user:{MARKER}@host:1\nPRODUCER_POOL_BUFFER=1MiB\nPRODUCER_PORT=tcp://1.2.3.4:5".encode(),
+    f"PRODUCER_ONE=tcp://user:{MARKER}@host:1\nPRODUCER_POOL_BUFFER=1MiB\nPRODUCER_PORT=tcp://192.0.2.7:5".encode(),
     b"PRODUCER_POOL_LISTEN=tcp://127.0.0.1:0\nPRODUCER_A_B=null:\nPRODUCER_POOL_ALLOW_PLUGINS=a b",
     tokens=(b"PRODUCER_", b"PRODUCER_POOL_", b"_FILE", b"\n", b"_SERVICE_HOST", b"_", *URL_TOKENS),
 )
