@@ -317,7 +317,12 @@ def test_secret_in_any_variable(secret: str, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["PRODUCER_ONE:tcp://user:hush@host:1?timeout", "PRODUCER_POOL_X:tcp://u:hush@h?a"]
+    "name",
+    [
+        "PRODUCER_ONE:tcp://user:hush@host:1?timeout",
+        "PRODUCER_POOL_X:tcp://u:hush@h?a",
+        "PRODUCER_X:u:hush@h",
+    ],
 )
 def test_colon_instead_of_an_equals_sign(name: str) -> None:
     """What was meant as a value is a part of the name then: its secret is not shown."""
@@ -326,3 +331,11 @@ def test_colon_instead_of_an_equals_sign(name: str) -> None:
 
     assert name.partition(":")[0] in str(raised.value)
     assert "hush" not in str(raised.value)
+
+
+def test_settings_that_are_printed() -> None:
+    """A listener's URL may have a secret, which its repr does not show."""
+    layer = read_environment({"PRODUCER_POOL_LISTEN": "wss://user:hush@127.0.0.1:1?token=hush"})
+
+    assert "hush" not in repr(layer)
+    assert layer.values["listen"][0].text.startswith("wss://user:hush@")

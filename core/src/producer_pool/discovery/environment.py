@@ -87,7 +87,7 @@ def _producer(name: str, ours: Mapping[str, str]) -> ProducerSetting:
 def _shown(name: str) -> str:
     """Return *name* as errors may show it."""
     # `PRODUCER_ONE:tcp://user:password@host?timeout=5s` has a name, too: a colon was typed for the "=".
-    before, colon, _ = name.partition("://")
+    before, colon, _ = name.partition(":")
     return (before if before.isprintable() else ascii(before)) + (f"{colon}..." if colon else "")
 
 

@@ -128,7 +128,11 @@ class Value(NamedTuple):
     """A setting as somebody wrote it, and where."""
 
     text: str
+    """It may be a URL with a password."""
     origin: str
+
+    def __repr__(self) -> str:
+        return f"<Value of {self.origin}>"
 
 
 @dataclass(frozen=True)
