@@ -22,8 +22,10 @@ from support.waiting import eventually, steady
 SIZE = 1024
 RATE = 16_000_000
 """Bytes that the last consumer takes in a second."""
-MESSAGES = times(40_000, 200_000)
-"""So many are sent as fast as they are taken: more than the kernels hold; the rest is in the pools."""
+MESSAGES = 40_000
+"""So many are sent at first, as fast as they are taken: more than the kernels hold."""
+MORE = 5000
+"""So many more are sent for each kill."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: SIOCOUTQ")
 
@@ -38,6 +40,7 @@ async def both_killed(folder: Path, after: str, spools: bool, kills: int) -> End
         return ("--spool", str(folder / name)) if spools else ()
 
     loop = asyncio.get_running_loop()
+    in_turn = asyncio.Lock()
     with (
         ProcessConsumer(rate=RATE) as consumer,
         Killable("--to", f"last={consumer.url}?{POLICY}", *spool("second"), options=after) as second,
@@ -49,17 +52,19 @@ async def both_killed(folder: Path, after: str, spools: bool, kills: int) -> End
         async with AsyncProducerPool(policy=DeliveryPolicy.relay()) as pool:
             await pool.add_producer("first", f"tcp://127.0.0.1:{first.port}?ack=app&{POLICY}")
 
-            async def send() -> None:
-                for _ in range(MESSAGES // 50):
-                    await pool.submit_many(ledger.write_many(50, size=SIZE))
-                    await asyncio.sleep(0)
+            async def send(count: int) -> None:
+                async with in_turn:
+                    for _ in range(count // 50):
+                        await pool.submit_many(ledger.write_many(50, size=SIZE))
+                        await asyncio.sleep(0)
 
-            sending = loop.create_task(send())
+            sending = [loop.create_task(send(MESSAGES))]
             for kill in range(kills):
+                sending.append(loop.create_task(send(MORE)))
                 there = len(consumer.messages) + random.randrange(1000, 3000)
                 await asyncio.to_thread(consumer.wait_for, there)
                 await asyncio.to_thread((first, second)[kill % 2].kill)
-            await sending
+            await asyncio.gather(*sending)
             assert await pool.drain(wait=60)
         await asyncio.to_thread(eventually, lambda: _idle(first, "second"), "the first one is done")
         await asyncio.to_thread(eventually, lambda: _idle(second, "last"), "the second one is done")
