@@ -174,7 +174,8 @@ class Engine:
 
     def accept(self, batch: Batch) -> BatchReceipt:
         """Forward *batch* to every producer, and return a receipt for whoever acknowledges it upstream."""
-        page = AcceptedPage(None, self._ids, tracked=True, upstream=True)
+        kind = Page if self._ahead is None else AcceptedPage
+        page = kind(None, self._ids, tracked=True, upstream=True)
         self.take(page, batch)
         return BatchReceipt(page, self._loop, self._held)
 
