@@ -6,6 +6,7 @@ for nobody; and what waits for the others stays within the limits that they were
 """
 
 import socket
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,7 +28,7 @@ OTHERS = 3
 SIZE = 500
 BURST = 6_000
 """Messages of which the throughput is measured."""
-ROUNDS = times(2, 20)
+ROUNDS = times(3, 30)
 
 KEPT = 0.95 if FULL else 0.2
 """The part of its throughput that the one that is well keeps: where other tests run, any good part of it."""
@@ -156,13 +157,14 @@ def test_well_consumer_keeps_its_throughput(kind: str, stack: ExitStack, tmp_pat
             company.spoil(bad)
             measured.append(company.burst())
             company.heal(bad)
-    # The best of each: what comes from outside can only make it slower.
-    kept = {bad: max(measured) / max(rates[0]) for bad, measured in rates.items()}
+    # Medians: one burst that the machine did for nobody else says nothing.
+    rate = {bad: statistics.median(measured) for bad, measured in rates.items()}
+    kept = {bad: rate[bad] / rate[0] for bad in rates}
     verdict = company.ledger.judge(company.well.messages)
     report(
         f"neighbours: {kind}, throughput",
         rounds=ROUNDS,
-        all_well_per_s=round(max(rates[0])),
+        all_well_per_s=round(rate[0]),
         kept_beside_one=kept[1],
         kept_beside_all=kept[OTHERS],
     )
