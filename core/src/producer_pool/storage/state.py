@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from producer_pool.storage.portable import allocate, sync_data
 from producer_pool.storage.positions import Position
 
 __all__ = ["BLOCK", "State", "StateFile", "read_state"]
@@ -61,7 +62,7 @@ class StateFile:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, 0o600)
             if os.fstat(self._fd).st_size < 2 * _SLOT:
-                os.posix_fallocate(self._fd, 0, 2 * _SLOT)
+                allocate(self._fd, 2 * _SLOT)
                 os.fsync(self._fd)
         slot = _slot(self._turn, state)
         if len(slot) > _SLOT:  # Of thousands of producers the numbers count, and not where each of them is.
@@ -71,7 +72,7 @@ class StateFile:
         os.pwrite(self._fd, slot, self._turn % 2 * _SLOT)
         self._turn += 1
         if durably:
-            os.fdatasync(self._fd)
+            sync_data(self._fd)
 
     def close(self) -> None:
         """Close the file."""
