@@ -12,7 +12,6 @@ import pytest
 
 from producer_pool import AsyncProducerPool, DeliveryPolicy, ProducerPool
 from producer_pool.builtin.memory import MemoryClient
-from producer_pool.dead_letter_office import is_url
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConfigurationError, ConnectError, Rejected, StorageError
 from producer_pool.model.policies import Overflow
@@ -44,23 +43,6 @@ def unreachable() -> FakeClient:
 
 def documents(name: str) -> list[dict[str, Any]]:
     return [json.loads(message) for message in MemoryClient.named(name).messages]
-
-
-@pytest.mark.parametrize(
-    "place,yes",
-    [
-        ("letters", False),
-        ("/var/lib/letters", False),
-        ("./tcp:", False),
-        ("a:b", False),
-        ("tcp://127.0.0.1:9000", True),
-        ("memory:letters", True),
-        ("tcp+tls://h:1", True),
-    ],
-)
-def test_folder_or_consumer(place: str, yes: bool) -> None:
-    """What begins like a URL is one; a path that would is written with ./ before it."""
-    assert is_url(place) is yes
 
 
 async def test_into_a_folder(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from producer_pool.delivery.letters import DeadLetters
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.model.batch import Batch
+from producer_pool.model.endpoint import is_url
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.given_up import GivenUp
 from producer_pool.model.policies import DeliveryPolicy
@@ -26,17 +26,11 @@ from producer_pool.storage.dead_letters_writer import ROOM, LetterBox, LetterWri
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory
 
-__all__ = ["FLUSH", "DeadLetterOffice", "is_url"]
+__all__ = ["FLUSH", "DeadLetterOffice"]
 
 FLUSH: Final = 0.8
 """Seconds that dead letters have at the end, after all producers are closed."""
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _POLICY: Final = replace(DeliveryPolicy.relay(), buffer=ROOM)
-
-
-def is_url(place: str) -> bool:
-    """Whether *place* names a consumer, and not a folder: ``./tcp:`` is a folder of that name."""
-    return _URL.match(place) is not None
 
 
 class DeadLetterOffice:

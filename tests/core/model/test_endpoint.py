@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.endpoint import Endpoint, is_url
 from producer_pool.model.errors import InvalidEndpoint, InvalidOption
 
 # -- what a URL means ------------------------------------------------------------------------------
@@ -393,3 +393,20 @@ def test_hidden_options_stay_hidden() -> None:
     assert str(endpoint.at("i", 2).without(["a"])) == "tcp://i:2?note=***"
     assert repr(endpoint) == "<Endpoint tcp://h:1?note=***&a=1>"
     assert repr(endpoint.options) == "<options note, a>"
+
+
+@pytest.mark.parametrize(
+    "place,yes",
+    [
+        ("letters", False),
+        ("/var/lib/letters", False),
+        ("./tcp:", False),
+        ("a:b", False),
+        ("tcp://127.0.0.1:9000", True),
+        ("memory:letters", True),
+        ("tcp+tls://h:1", True),
+    ],
+)
+def test_folder_or_consumer(place: str, yes: bool) -> None:
+    """What begins like a URL is one; a path that would is written with ./ before it."""
+    assert is_url(place) is yes

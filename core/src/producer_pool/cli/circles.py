@@ -7,8 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from producer_pool.contract.options import DELIVERY_OPTIONS
-from producer_pool.dead_letter_office import is_url
-from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.endpoint import Endpoint, is_url
 from producer_pool.model.errors import ConfigurationError, InvalidEndpoint
 from producer_pool.model.redaction import redact
 

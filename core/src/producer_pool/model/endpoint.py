@@ -13,12 +13,18 @@ from urllib.parse import quote, unquote_to_bytes
 from producer_pool.model.errors import InvalidEndpoint, InvalidOption
 from producer_pool.model.redaction import OPTION_NAME, is_secret_option, redact
 
-__all__ = ["Endpoint", "is_secret_option", "redact"]
+__all__ = ["Endpoint", "is_secret_option", "is_url", "redact"]
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+-]*\Z")
 _HOST_PORT: Final = re.compile(r"(\[[^\]]*\]|[\w.-]+):[0-9]+(/.*)?\Z")
 _ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<name>[^\[\]:]*))(?::(?P<port>[0-9]*))?\Z")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def is_url(place: str) -> bool:
+    """Whether *place* is meant as a URL, and not as a path: ``./tcp:`` is a path, and so is ``c:``."""
+    return _URL.match(place) is not None
 
 
 class _Parts(NamedTuple):
