@@ -202,7 +202,11 @@ def exit_codes() -> str:
     exits = importlib.import_module("producer_pool.cli.exits")
     rows = [
         (str(exits.DONE), "done; nothing failed, nothing remained"),
-        (str(exits.FAILED), "something failed or remained: a delivery, a listener that could not be started"),
+        (
+            str(exits.FAILED),
+            "something failed or remained: a delivery, a listener that could not be started, a folder that "
+            "could not be used, such as one that another process has",
+        ),
         (str(exits.USAGE), "the command line cannot be understood"),
         (
             str(exits.UNREACHABLE),

@@ -42,7 +42,7 @@ Signals:
 \b
 Exit codes:
   0   ended as asked; nothing remained
-  1   messages remained undelivered, or a listener could not be started
+  1   messages remained undelivered, or a listener could not be started, or a folder not be used
   2   the command line cannot be understood
   78  the configuration cannot be used, or names no producer""",
 )
