@@ -101,6 +101,7 @@ def test_no_letters_there(tmp_path: Path, command: str) -> None:
 
     assert done.exit_code == 1
     assert "nowhere: no dead letters there" in done.stderr
+    assert done.stderr.endswith("; name the folder that dead-letters= names\n")
     assert not (tmp_path / "nowhere").exists()
 
 

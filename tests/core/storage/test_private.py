@@ -44,7 +44,7 @@ def test_no_folder(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match=r"file is no folder; name one that is"):
         private_folder(tmp_path / "file")
-    with pytest.raises(StorageError, match=r"below cannot be made: Not a directory"):
+    with pytest.raises(StorageError, match=r"below cannot be made: Not a directory; name one that can$"):
         private_folder(tmp_path / "file" / "below")
 
 

@@ -110,7 +110,10 @@ def opened(folder: Path, *, change: bool = False) -> Iterator[LetterFile]:
     from producer_pool.storage.dead_letters import FILE, LetterFile
 
     if not (folder / FILE).exists():
-        raise StorageError(f"{folder}: no dead letters there, as there is no {FILE} in it")
+        raise StorageError(
+            f"{folder}: no dead letters there, as there is no {FILE} in it; "
+            "name the folder that dead-letters= names"
+        )
     with LetterFile(folder, new=change) as file:
         yield file
         aside = [path.name for path in folder.glob(f"{FILE}.unreadable-*")]

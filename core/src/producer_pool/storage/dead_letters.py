@@ -95,7 +95,10 @@ class LetterFile:
         self._inode: tuple[int, int] | None = None
         if not new:
             if not self.path.is_file():
-                raise StorageError(f"{folder}: no dead letters there, as there is no {FILE} in it")
+                raise StorageError(
+                    f"{folder}: no dead letters there, as there is no {FILE} in it; "
+                    "name the folder that dead-letters= names"
+                )
             with self._explained():
                 self._open()
 

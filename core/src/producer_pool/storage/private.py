@@ -24,7 +24,7 @@ def private_folder(path: str | os.PathLike[str]) -> Path:
     except FileExistsError:
         raise StorageError(f"{folder} is no folder; name one that is, or one that can be made") from None
     except OSError as error:
-        raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
+        raise StorageError(f"{folder} cannot be made: {error.strerror}; name one that can") from error
     return folder
 
 
