@@ -147,6 +147,18 @@ async def test_who_is_away_for_a_while(folder: Path) -> None:
         assert await desk.messages("b") == [b"one", b"three"]
 
 
+async def test_who_is_away_and_got_all(folder: Path) -> None:
+    """Nothing lies there for it, and so it is no stranger: there is nothing that could be dropped."""
+    async with Desk(folder) as desk:
+        desk.join("a", "b")
+        await desk.stored(b"one")
+        desk.store.move("b", 1)
+    async with Desk(folder) as desk:
+        desk.join("a")
+        assert desk.store.strangers() == {}
+        assert desk.join("b") == [Backlog(1, 1, 0, 0)]
+
+
 async def test_who_leaves_for_good(folder: Path) -> None:
     """Nothing is kept for it, and what only it waited for is gone from the disk."""
     async with Desk(folder) as desk:

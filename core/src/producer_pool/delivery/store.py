@@ -49,7 +49,7 @@ class Store(Protocol):
         """Make *producer_id* one for whom batches are kept, and return what lies there for it from before."""
 
     def strangers(self) -> Mapping[str, Backlog]:
-        """Return what lies there for producers that have not joined."""
+        """Return what lies there for producers that have not joined, each of them with something."""
 
     def leave(self, producer_id: str) -> None:
         """Keep nothing for *producer_id* any more: it was removed for good."""

@@ -133,7 +133,8 @@ class SpoolStore:
 
     def strangers(self) -> Mapping[str, Backlog]:
         """See Store."""
-        return {name: backlog for name, backlog in self._found.items() if name not in self._joined}
+        found = self._found.items()
+        return {name: backlog for name, backlog in found if backlog.messages and name not in self._joined}
 
     def leave(self, producer_id: str) -> None:
         """See Store."""
