@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import sys
 import time
@@ -105,7 +106,9 @@ def test_names_hang(names: Names, pool: ProducerPool) -> None:
         assert ledger.judge(consumer.messages).exact
         assert one.results(wait=0)["hangs0"].outcome is Outcome.CANCELLED
         assert health
-        assert "cannot look up hangs0.test: no answer within" in str(health.last_error)
+        assert re.search(
+            r"cannot look up hangs0\.test: no answer within|took longer than", str(health.last_error)
+        )
         assert closing < BOUND / 2
 
 
