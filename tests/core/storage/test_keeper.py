@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,6 +214,39 @@ def test_cannot_be_written(keeper: Keeper, disk: Disk, clock: Clock) -> None:
     assert numbers(keeper) == [1]
     assert put(keeper, 3)
     assert aside(keeper) == []
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "its log is removed"])
+def test_what_nobody_would_find_again(tmp_path: Path, clock: Clock, how: str) -> None:
+    """Whoever has files open can write to them, wherever they are: that does not count as stored."""
+    folder = Folder(tmp_path / "spool")
+    folder.make()
+    folder.lock()
+    keeper = Keeper(folder, Spool(folder.path))
+    keeper.join("a", 0)
+    assert put(keeper, 1)
+    if how == "removed":
+        shutil.rmtree(folder.path)
+    elif how == "moved":
+        folder.path.rename(tmp_path / "elsewhere")
+    else:
+        folder.wal.unlink()
+
+    assert not put(keeper, 2)
+    assert "cannot be written" in (keeper.trouble or "")
+    clock.now += module.RETRY
+    keeper.tick(clock.now)
+
+    assert keeper.trouble is None
+    assert folder.in_use
+    assert put(keeper, 3)
+    keeper.close()
+    folder.unlock()
+    again = Keeper(folder, Spool(folder.path))
+    again.join("a", 9)
+    assert 3 in [one.number for one in (again.read("a", 2, 1 << 30) or ([],))[0]]
+    assert read_state(folder.state).ceiling == 3
+    again.close()
 
 
 def test_no_new_one_can_be_made(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -14,6 +15,7 @@ from typing import Final
 
 from producer_pool.model.errors import StorageError
 from producer_pool.storage.faults import sensible
+from producer_pool.storage.portable import sync_data
 from producer_pool.storage.positions import Position, Span
 from producer_pool.storage.record import Row, part_nbytes, parts_in, quoted
 
@@ -60,6 +62,8 @@ class Database:
         """Open *path*; *new*: make it one if it is empty."""
         self.path = path
         self._wal: int | None = None
+        self._files: dict[str, tuple[int, int]] = {}
+        """Which files lay at their paths when it was opened."""
         # Statements of our own only: no transaction is begun behind our back.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=True)
         try:
@@ -98,6 +102,9 @@ class Database:
             )
         if versions != (FORMAT, FORMAT):
             raise sqlite3.DatabaseError(f"it is no spool of any version: {versions}")
+        for path in (str(self.path), f"{self.path}-wal"):
+            found = os.stat(path)
+            self._files[path] = found.st_dev, found.st_ino
 
     def _create(self) -> None:
         self._connection.executescript(
@@ -194,7 +201,19 @@ class Database:
         if self._wal is None:
             # SQLite keeps this file as long as it is open, and has no lock on it that closing would lose.
             self._wal = os.open(f"{self.path}-wal", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        os.fdatasync(self._wal)
+        sync_data(self._wal)
+
+    def check_place(self) -> None:
+        """
+        See that what is written can be found again: whoever has a file open writes to it, wherever it is.
+
+        Raises:
+            OSError: the database, or its log, was removed, moved or replaced.
+        """
+        for path, known in self._files.items():
+            found = os.stat(path)
+            if (found.st_dev, found.st_ino) != known:
+                raise FileNotFoundError(errno.ENOENT, "another file is in its place", path)
 
     def _close_log(self) -> None:
         wal, self._wal = self._wal, None

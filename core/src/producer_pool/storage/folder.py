@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from contextlib import suppress
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from producer_pool.model.errors import StorageError
+from producer_pool.storage.portable import allocate
 from producer_pool.storage.private import private_file, private_folder
 
 __all__ = ["Folder", "sync_folder"]
+
+_log: Final = logging.getLogger(__name__)
 
 DATABASE: Final = "spool.db"
 LOCK: Final = "lock"
@@ -86,6 +90,24 @@ class Folder:
         fd, self._lock = self._lock, None
         if fd is not None:
             os.close(fd)
+
+    def come_back(self) -> None:
+        """
+        Make and lock the folder again, if it was removed or moved while it was locked.
+
+        Raises:
+            StorageError: that is not possible.
+        """
+        old = self._lock
+        if old is None:
+            return
+        with suppress(OSError):
+            if os.path.samestat(os.stat(self.path / LOCK), os.fstat(old)):
+                return
+        _log.error("spool %s: the folder was removed, moved or replaced; it is made anew", self)
+        self.make()
+        self.lock()
+        os.close(old)
 
     def forget_lock(self) -> None:
         """In a forked child: close what came from the parent, whose lock it is, and stays."""
@@ -184,7 +206,7 @@ class Folder:
             return False
         try:
             if os.fstat(fd).st_blocks * 512 < nbytes:
-                os.posix_fallocate(fd, 0, nbytes)
+                allocate(fd, nbytes)
             return True
         except OSError:
             self.use_reserve()

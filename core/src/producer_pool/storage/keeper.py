@@ -84,6 +84,7 @@ class Keeper:
             self._counted = True
         self._dirty.update(self.positions)
         self._targeted = True
+        self._state_file.close()  # It may have gone with the database.
 
     @property
     def trouble(self) -> str | None:
@@ -183,6 +184,7 @@ class Keeper:
                 database.set_meta("resend", 0)
             database.insert(rows)
         database.commit()
+        database.check_place()
         for name, position in dirty.items():
             if self._dirty.get(name) is position:
                 del self._dirty[name]

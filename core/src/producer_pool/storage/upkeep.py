@@ -108,6 +108,7 @@ class Upkeep:
         return found
 
     def _reopen(self) -> None:
+        self._folder.come_back()
         if self._distrust is not None:
             self._replace(self._distrust, None)
             self._distrust = None
