@@ -30,6 +30,7 @@ from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.plain import PlainLink
 from producer_pool.delivery.preparation import TurnedAway, fitting, pieces, staged
 from producer_pool.delivery.standing import Standing
+from producer_pool.delivery.waiters import Waiters
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, UsageError
 from producer_pool.model.loglimit import LogLimit
@@ -100,7 +101,7 @@ class Producer:
         """Set when somebody wants the next attempt to be made now."""
         self._changed: asyncio.Event = asyncio.Event()
         """Set, and replaced, whenever the connection comes into another phase."""
-        self._emptied: list[asyncio.Future[None]] = []
+        self._emptied = Waiters()
         self._expiry: asyncio.TimerHandle | None = None
         self._limit = LogLimit()
         claim(client, self)
@@ -229,10 +230,7 @@ class Producer:
 
     def emptied(self) -> None:
         """Wake who waits for an empty outbox."""
-        waiters, self._emptied = self._emptied, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._emptied.wake()
 
     # -- connecting --------------------------------------------------------------------------------
 
@@ -437,16 +435,9 @@ class Producer:
     async def drain(self) -> None:
         """Wait until nothing waits and nothing is in flight, or until give_up()."""
         while not self.outbox.empty and not self._given_up:
-            waiter = asyncio.get_running_loop().create_future()
-            self._emptied.append(waiter)
-            try:
-                if self._link is not None:
-                    self._link.harvest()
-                await waiter
-            finally:
-                # Who stops waiting must not be kept for as long as a consumer is away.
-                if waiter in self._emptied:
-                    self._emptied.remove(waiter)
+            if self._link is not None and self._link.harvest():
+                continue  # Perhaps that was all.
+            await self._emptied.wait()
 
     def end_by(self, until: float, give_up: Callable[[], None]) -> None:
         """
