@@ -24,13 +24,28 @@ from producer_pool.storage.dead_letters_document import encoded
 from producer_pool.storage.dead_letters_writer import ROOM, LetterBox, LetterWriter, letter_of
 
 if TYPE_CHECKING:
-    from producer_pool.discovery.factory import ClientFactory
+    from producer_pool.discovery.factory import ClientFactory, ProducerPlan
 
-__all__ = ["FLUSH", "DeadLetterOffice"]
+__all__ = ["FLUSH", "DeadLetterOffice", "plan_for_letters"]
 
 FLUSH: Final = 0.8
 """Seconds that dead letters have at the end, after all producers are closed."""
 _POLICY: Final = replace(DeliveryPolicy.relay(), buffer=ROOM)
+
+
+def plan_for_letters(factory: ClientFactory, url: str) -> ProducerPlan:
+    """
+    Return what sends dead letters to *url*. Nothing is connected.
+
+    Raises:
+        ConfigurationError, PluginError: the URL cannot be used for that.
+    """
+    plan = factory.plan(url, _POLICY)
+    if plan.policy.dead_letters is not None:
+        raise ConfigurationError(
+            f"{plan.endpoint}: dead letters that are given up are not kept; leave out its dead-letters="
+        )
+    return plan
 
 
 class DeadLetterOffice:
@@ -64,11 +79,7 @@ class DeadLetterOffice:
             return LetterBox(self._writers.setdefault(writer.folder, writer), producer_id, role)
 
     def _forwarder(self, url: str) -> _Forwarder:
-        plan = self._factory().plan(url, _POLICY)
-        if plan.policy.dead_letters is not None:
-            raise ConfigurationError(
-                f"{plan.endpoint}: dead letters that are given up are not kept; leave out its dead-letters="
-            )
+        plan = plan_for_letters(self._factory(), url)
         number = len(self._forwarders) + 1
         name = "dead-letters" if number == 1 else f"dead-letters-{number}"
         return _Forwarder(Producer(name, plan.client, plan.policy))

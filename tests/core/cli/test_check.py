@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner, Result
@@ -104,6 +105,45 @@ def test_shadow_that_would_block() -> None:
 
     assert done.exit_code == 78
     assert "overflow=block would have a shadow slow its source" in done.stderr
+
+
+def test_stored_nowhere(tmp_path: Path) -> None:
+    """What `run` would refuse once it listens is a fault here, at the row of the listener."""
+    asked = ("--to=null:", "--listen=tcp://127.0.0.1:9100?ack-after=stored")
+    without = check(*asked)
+    there = check(*asked, f"--spool={tmp_path / 'spool'}")
+
+    assert without.exit_code == 78
+    assert without.stderr == (
+        "producer-pool: --listen: tcp://127.0.0.1:9100: ack-after=stored needs a spool to store in: add "
+        "--spool DIR, or use ack-after=delivered\n"
+    )
+    assert "error: tcp://127.0.0.1:9100: ack-after=stored needs a spool" in without.stdout
+    assert (there.exit_code, there.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "place,fault",
+    [
+        ("tpc://127.0.0.1:1", "no installed plugin handles tpc://"),
+        ("udp://127.0.0.1:1?ack=app", "ack=app cannot be reached here"),
+        ("tcp://127.0.0.1:1?dead-letters=d", "dead letters that are given up are not kept"),
+        ("tcp://127.0.0.1:1", ""),
+        ("folder", ""),
+    ],
+)
+def test_dead_letters(place: str, fault: str) -> None:
+    """Where they go is looked at as any consumer is, and the fault is told of whoever named it."""
+    asked = quote(place, safe="")
+    for_all = check("--to=a=null:", "--to=b=null:", f"--dead-letters={place}")
+    for_one = check(f"--to=a=null:?dead-letters={asked}", "--to=b=null:?role=shadow")
+
+    for done, origin in ((for_all, "--dead-letters"), (for_one, "--to")):
+        assert done.exit_code == (78 if fault else 0)
+        lines = done.stderr.splitlines()
+        assert [line for line in lines if fault not in line] == []
+        assert [line.split(": ")[1] for line in lines] == ([origin] if fault else [])
 
 
 def test_connect_in_no_time() -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from producer_pool.cli.output import print_json, print_table
-from producer_pool.model.endpoint import Endpoint
+from producer_pool.dead_letter_office import plan_for_letters
+from producer_pool.model.endpoint import Endpoint, is_url
 from producer_pool.model.errors import ConfigurationError, DeliveryError, PluginError
 from producer_pool.model.policies import Role
 from producer_pool.model.text import format_duration
@@ -57,7 +58,13 @@ class Checked:
             self.listeners.append(row)
             with problems.collected(listener.origin), _marked(row):
                 factory.listener(listener.url)
-                row.plugin = factory.registry.load(Endpoint.parse(listener.url).scheme).provided.title
+                endpoint = Endpoint.parse(listener.url)
+                row.plugin = factory.registry.load(endpoint.scheme).provided.title
+                if settings.spool is None and endpoint.options.get("ack-after") == "stored":
+                    raise ConfigurationError(
+                        f"{endpoint.without(endpoint.options)}: ack-after=stored needs a spool to store in: "
+                        "add --spool DIR, or use ack-after=delivered"
+                    )
         for producer in settings.producers:
             row = Row("consumer", producer.id, producer.shown, producer.origin)
             self.consumers.append(row)
@@ -67,6 +74,12 @@ class Checked:
                 row.plugin = plan.provided.title
                 row.ack = plan.policy.ack.label if plan.policy.ack else ""
                 row.role = plan.policy.role.value
+                letters = plan.policy.dead_letters
+                if letters is not None and letters != settings.dead_letters and is_url(letters):
+                    plan_for_letters(factory, letters)
+        if settings.dead_letters is not None and is_url(settings.dead_letters):
+            with problems.collected(settings.origins["dead-letters"]):
+                plan_for_letters(factory, settings.dead_letters)
 
 
 class _marked:
