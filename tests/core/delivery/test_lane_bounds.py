@@ -194,6 +194,52 @@ async def test_store_that_is_too_large_for_one_that_drops_nothing(overflow: Over
         assert engine.stats().producers["a"].dropped == 0
 
 
+@pytest.mark.parametrize("overflow", [Overflow.REJECT, Overflow.BLOCK])
+@in_virtual_time
+async def test_store_that_is_too_large_for_what_is_in_an_outbox(overflow: Overflow) -> None:
+    """Who is away gives way, though all that is stored for it is in memory too; who is there does not."""
+    store = FakeStore()
+    async with storing(store) as engine:
+        client = FakeClient()
+        add(engine, "here", client, replace(SMALL, overflow=Overflow.REJECT))
+        add(engine, "away", dead(), replace(SMALL, overflow=overflow, buffer=10**6))
+        for message in numbered(50):
+            engine.feed(of(message))
+            await until_stored(store)
+        store.change(excess=1)
+        await asyncio.sleep(0)
+        engine.feed(of(b"new"))
+        await until_stored(store)
+        stats = engine.stats().producers
+
+        assert engine.blocked == ({"away"} if overflow is Overflow.BLOCK else set())
+        assert stats["away"].failed == (overflow is Overflow.REJECT)
+        assert (stats["here"].delivered, stats["here"].failed) == (51, 0)
+
+
+@pytest.mark.parametrize("overflow", [Overflow.REJECT, Overflow.BLOCK, Overflow.DROP_OLDEST])
+@in_virtual_time
+async def test_store_that_is_too_large_for_a_stranger(overflow: Overflow) -> None:
+    """Nobody who is there suffers for what lies there for one who is not."""
+    store = FakeStore()
+    async with storing(store) as engine:
+        add(engine, "old", dead(), SMALL)
+        for message in numbered(50):
+            engine.feed(of(message))
+            await until_stored(store)
+    again = FakeStore(store.disk)
+    async with storing(again) as engine:
+        client = FakeClient()
+        add(engine, "new", client, replace(SMALL, overflow=overflow))
+        again.change(excess=1)
+        for message in numbered(10):
+            engine.feed(of(message))
+            await until_stored(again)
+
+        assert not engine.paused
+        assert client.messages == numbered(10)
+
+
 @in_virtual_time
 async def test_old_messages_are_given_up() -> None:
     """What is older than a stored message may become fails, with the reason, though its deadline is later."""

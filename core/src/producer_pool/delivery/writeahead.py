@@ -17,6 +17,7 @@ from producer_pool.delivery.store import Store
 from producer_pool.delivery.tally import Tally
 from producer_pool.delivery.waiters import Waiters
 from producer_pool.model.loglimit import LogLimit
+from producer_pool.model.policies import Overflow
 from producer_pool.model.stored import stored_size
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ ROUND: Final = 5.0
 
 STRANGERS: Final = 30.0
 """Seconds after which it is said for whom something lies in the store that no producer has asked for."""
+
+
+def _burden(lane: Lane) -> int:
+    """Return the bytes of the store for whose sake a producer may be asked to give way."""
+    # What an outbox has cannot be dropped in the store. Who takes nothing new keeps that from growing.
+    return lane.backlog if lane.producer.policy.overflow is Overflow.DROP_OLDEST else lane.size
 
 
 class WriteAhead:
@@ -177,11 +184,20 @@ class WriteAhead:
                 log.info("spool: messages are stored again")
             else:
                 log.error("spool: messages cannot be stored and are kept in memory only: %s", trouble)
-        excess = self._store.excess
-        largest = max(self._lanes.values(), key=lambda lane: lane.backlog, default=None)
-        for lane in self._lanes.values():
-            lane.give_way(excess if lane is largest else 0)
+        self._share_out(self._store.excess)
         self._engine.tell_paused()
+
+    def _share_out(self, excess: int) -> None:
+        """Have the one with the largest backlog give way, if the store is too large, and nobody else."""
+        chosen = None
+        if excess:
+            chosen = max(self._lanes.values(), key=_burden, default=None)
+            # What lies there for one who is not here has no policy. That another suffers for it helps nobody.
+            strangers = (backlog.nbytes for backlog in self._store.strangers().values())
+            if chosen is not None and _burden(chosen) <= max(strangers, default=0):
+                chosen = None
+        for lane in self._lanes.values():
+            lane.give_way(excess if lane is chosen else 0)
 
     def _lost(self, producer_id: str, messages: int, nbytes: int, why: str) -> None:
         for lane in self._ways.values():
@@ -194,7 +210,7 @@ class WriteAhead:
         for lane in self._ways.values():
             if lane.behind:
                 lane.act_soon()
-        if self._store.trouble != self._told:
+        if self._store.trouble != self._told or self._store.excess:
             self._changed()
         if self._strangers_at is not None and now >= self._strangers_at:
             self.warn_of_strangers()
