@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from producer_pool.model.outcomes import Outcome
 
-__all__ = ["COLUMNS", "Choice", "Letter", "letter_in", "seal"]
+__all__ = ["COLUMNS", "Choice", "Letter", "letter_in", "reason_of", "seal", "storable"]
 
 COLUMNS: Final = (
     "producer",
@@ -30,6 +30,8 @@ COLUMNS: Final = (
 )
 """In the order of Letter.values."""
 _OUTCOMES: Final = {one.value: one for one in Outcome}
+_LONGEST_ERROR: Final = 4096
+"""Characters that are kept of the text of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,16 @@ class Choice:
             parts.append("last < ?")
             values.append(self.before)
         return " AND ".join(parts), values
+
+
+def reason_of(error: BaseException) -> tuple[str, str]:
+    """Return the class and the text of *error* as a letter holds them."""
+    return type(error).__name__, storable(error)[:_LONGEST_ERROR]
+
+
+def storable(value: object) -> str:
+    """Return *value* as a text that can be stored: half a character in it is spelt out."""
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def seal(letter: Letter, payload: bytes) -> int:

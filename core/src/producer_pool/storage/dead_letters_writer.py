@@ -21,7 +21,7 @@ from producer_pool.model.given_up import GivenUp
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.policies import BATCH_OVERHEAD
 from producer_pool.storage.dead_letters import DEFAULT_SIZE, LetterFile
-from producer_pool.storage.dead_letters_values import Letter
+from producer_pool.storage.dead_letters_values import Letter, reason_of, storable
 
 __all__ = ["ROOM", "LetterBox", "LetterWriter", "letter_of"]
 
@@ -35,8 +35,6 @@ AGAIN: Final = 0.5
 """Seconds until a write that failed is tried again."""
 _RUN: Final = 256 * 1024
 """Bytes of messages that are put together into one letter at the most."""
-_LONGEST_ERROR: Final = 4096
-"""Characters that are kept of the text of an error."""
 
 
 @dataclass(slots=True)
@@ -264,15 +262,13 @@ def letter_of(
     if len(given_up.indexes) < len(messages):
         messages = [messages[index] for index in given_up.indexes]
     age = 0.0 if given_up.accepted is None else max(now - given_up.accepted, 0.0)
-    error = given_up.error
     letter = Letter(
         producer_id,
         role,
         given_up.outcome,
-        type(error).__name__,
-        _text(error)[:_LONGEST_ERROR],
+        *reason_of(given_up.error),
         given_up.attempts,
-        _text(given_up.batch.origin),
+        storable(given_up.batch.origin),
         len(messages),
         sum(map(len, messages)),
         wall - age,
@@ -280,11 +276,6 @@ def letter_of(
         wall,
     )
     return letter, messages
-
-
-def _text(value: object) -> str:
-    """Return *value* as a text that can be stored: half a character in it is spelt out."""
-    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _is_full(error: Exception) -> bool:
