@@ -95,8 +95,8 @@ def test_refused_again(folder: Path, tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert arrived("picky") == [b"1", b"2", b"", b"5"]
     assert messages_in(folder) == [b"3", b"x4"]
-    assert "audit: 1 messages stay: picky: not with an x" in done.stderr
-    assert "billing: 1 messages stay: there is no producer of this id; name one: --to billing=URL" in (
+    assert "audit: 1 message stays: picky: not with an x" in done.stderr
+    assert "billing: 1 message stays: there is no producer of this id; name one: --to billing=URL" in (
         done.stderr
     )
     assert json.loads(done.stdout)["audit"] == {
@@ -108,6 +108,14 @@ def test_refused_again(folder: Path, tmp_path: Path) -> None:
     assert (left[3].attempts, left[3].reason, left[3].error) == (2, "Rejected", "picky: not with an x")
     assert left[3].last > left[2].last
     assert left[3].accepted == 999.5
+
+
+def test_long_reason(folder: Path, tmp_path: Path) -> None:
+    """Of an error as long as a book, as much is kept as of one that is given up the first time."""
+    (tmp_path / "picky.py").write_text(PICKY.replace("an x", "an x" * 10_000))
+    replay(folder, "3", "--plugin", str(tmp_path / "picky.py"), "--to", "audit=picky:")
+
+    assert len(lines_in(folder)[-1].error) == 4096
 
 
 def test_one_refused_after_the_other(folder: Path, tmp_path: Path) -> None:
@@ -144,7 +152,7 @@ def test_damaged_letter(folder: Path) -> None:
 
     assert done.exit_code == 1
     assert arrived("audit") == [b"1", b"2"]
-    assert "audit: 1 messages stay: letter 4 is damaged" in done.stderr
+    assert "audit: 1 message stays: letter 4 is damaged" in done.stderr
 
 
 def test_two_at_once(folder: Path) -> None:

@@ -104,7 +104,7 @@ def test_verify(folder: Path) -> None:
     flip(path, path.read_bytes().index(b"with\nnewline"))
     done = run("verify", folder)
     assert done.exit_code == 1
-    assert "1 batches are damaged: " in done.stdout
+    assert "1 batch damaged: " in done.stdout
     found = json.loads(run("verify", folder, "--json").stdout)
     assert (found["whole"], found["damaged"], found["structure"]) == (False, 1, None)
 
@@ -122,7 +122,7 @@ def test_export(folder: Path) -> None:
     """As lines, without those that are none, which is said; with lengths, and in JSON, all of them."""
     lines = exported(folder)
     assert (lines.returncode, lines.stdout) == (1, b"one\ntwo\n\xff\nonly audit\n")
-    assert b"1 messages hold a newline and were left out; use --framing length4 or --json" in lines.stderr
+    assert b"1 message with a newline inside left out; use --framing length4 or --json" in lines.stderr
 
     framed = exported(folder, "--framing", "length4")
     assert framed.returncode == 0

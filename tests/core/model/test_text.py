@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer_pool.model.errors import ConfigurationError
-from producer_pool.model.text import format_duration, format_size, parse_duration, parse_size, suggestion
+from producer_pool.model.text import (
+    format_count,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+    suggestion,
+)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,15 @@ def test_size_comes_back(size: int) -> None:
 def test_size_is_written(size: int, text: str) -> None:
     """In the largest unit of which it is a whole number."""
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    "count,text", [(0, "0 batches"), (1, "1 batch"), (2, "2 batches"), (12345, "12,345 batches")]
+)
+def test_count_is_written(count: int, text: str) -> None:
+    """One is one, and thousands are set off."""
+    assert format_count(count, "batch", "batches") == text
+    assert format_count(count, "letter") == text.replace("batches", "letters").replace("batch", "letter")
 
 
 def test_suggestion() -> None:

@@ -12,6 +12,7 @@ from producer_pool.cli.dead_letters_choice import NUMBERS, choice_options, chose
 from producer_pool.cli.dead_letters_replay import replay
 from producer_pool.cli.exits import FAILED, explained, leave
 from producer_pool.cli.output import print_json, print_table, write_all
+from producer_pool.model.text import format_count
 
 if TYPE_CHECKING:
     from producer_pool.storage.dead_letters_values import Letter
@@ -82,7 +83,7 @@ def list_(folder: Path, as_json: bool, **given: Any) -> None:
     ]
     print_table(headings, rows)
     messages = sum(letter.count for letter in letters)
-    print(f"{len(letters):,} letters, {messages:,} messages", file=sys.stderr)
+    print(f"{format_count(len(letters), 'letter')}, {format_count(messages, 'message')}", file=sys.stderr)
 
 
 def _in_json(letter: Letter) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def drop(folder: Path, yes: bool, **given: Any) -> None:
     with explained(), opened(folder, change=True) as file:
         letters = list(file.letters(choice, latest=file.latest()))
         messages = sum(letter.count for letter in letters)
-        text = f"{messages:,} messages in {len(letters):,} letters"
+        text = f"{format_count(messages, 'message')} in {format_count(len(letters), 'letter')}"
         if letters and not yes and not click.confirm(f"Drop {text} for good?", err=True):
             leave(FAILED, ["nothing was dropped"])
         file.remove([letter.number for letter in letters])

@@ -22,6 +22,8 @@ from producer_pool.model.errors import DeliveryError, StorageError
 from producer_pool.model.outcomes import ForwardResult
 from producer_pool.model.policies import Limits, Overflow
 from producer_pool.model.stats import Health, State
+from producer_pool.model.text import format_count
+from producer_pool.storage.dead_letters_values import reason_of
 from producer_pool.storage.private import private_file
 
 if TYPE_CHECKING:
@@ -167,11 +169,11 @@ class Replaying:
         if result is None or result.error is None:
             return letter
         now = time.time()
-        error = str(result.error).encode(errors="backslashreplace").decode()
+        reason, error = reason_of(result.error)
         self._why[letter.producer_id] = error
         return replace(
             letter,
-            reason=type(result.error).__name__,
+            reason=reason,
             error=error,
             attempts=letter.attempts + result.attempts,
             given_up=now,
@@ -184,7 +186,8 @@ class Replaying:
         for producer_id, left in self._left.items():
             if left:
                 why = f": {why}" if (why := self._why.get(producer_id)) else ""
-                complain(printable(f"{producer_id}: {left:,} messages stay{why}"))
+                stay = "stays" if left == 1 else "stay"
+                complain(printable(f"{producer_id}: {format_count(left, 'message')} {stay}{why}"))
         delivered, left = self._delivered.total(), self._left.total()
         print(f"{chosen.total():,} replayed: {delivered:,} delivered, {left:,} stay", file=sys.stderr)
         if self._settings.json:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from producer_pool.model.policies import Role
 from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
+from producer_pool.model.text import format_count
 
 __all__ = ["Snapshot", "banner", "ended_well", "final_lines", "in_json", "is_safe", "remained", "status_line"]
 
@@ -76,7 +77,7 @@ def status_line(now: Snapshot, before: Snapshot) -> str:
     """Return how things are, in one line."""
     seconds = max(now.at - before.at, 1e-9)
     rate = (now.messages - before.messages) / seconds
-    parts = [f"in {now.messages:,} message{'' if now.messages == 1 else 's'}, {rate:,.0f}/s"]
+    parts = [f"in {format_count(now.messages, 'message')}, {rate:,.0f}/s"]
     if len(now.health) > NAMED:
         counting = {name: one for name, one in now.health.items() if one.role is not Role.SHADOW}
         states = Counter(health.state.value for health in counting.values())
@@ -85,7 +86,7 @@ def status_line(now: Snapshot, before: Snapshot) -> str:
         more = ", ..." if len(ill) > NAMED else ""
         named = f" ({', '.join(ill[:NAMED])}{more})" if ill else ""
         shadows = len(now.health) - len(counting)
-        aside = f", {shadows} shadow{'s' if shadows > 1 else ''}" if shadows else ""
+        aside = f", {format_count(shadows, 'shadow')}" if shadows else ""
         parts.append(f"{len(now.health)} consumers: {counted}{named}{aside}, {_sums(_total(now.stats))}")
     else:
         for name, health in now.health.items():

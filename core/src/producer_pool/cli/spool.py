@@ -10,6 +10,7 @@ import click
 
 from producer_pool.cli.exits import DONE, FAILED, complain, explained
 from producer_pool.cli.output import print_json, print_table, write_all
+from producer_pool.model.text import format_count
 
 __all__ = ["spool"]
 
@@ -151,7 +152,8 @@ def export(source: Path, producer: str | None, framing: str, as_json: bool) -> N
                 piece.clear()
         write_all(bytes(piece))
     if misfits:
-        complain(f"{misfits:,} messages hold a newline and were left out; use --framing length4 or --json")
+        left_out = format_count(misfits, "message")
+        complain(f"{left_out} with a newline inside left out; use --framing length4 or --json")
     sys.exit(FAILED if misfits else DONE)
 
 
@@ -177,7 +179,8 @@ def salvage(source: Path, folder: Path) -> None:
 
     with explained(), _disk(folder):
         batches, messages = rescue(source, folder)
-    print(f"{batches:,} batches, {messages:,} messages in {folder}", file=sys.stderr)
+    found = f"{format_count(batches, 'batch', 'batches')}, {format_count(messages, 'message')}"
+    print(f"{found} in {folder}", file=sys.stderr)
 
 
 @spool.command(
@@ -200,7 +203,7 @@ def forget(folder: Path, producer: str) -> None:
 
     with explained(), _disk(folder):
         messages = drop(folder, producer)
-    print(f"{messages:,} messages dropped for {producer}", file=sys.stderr)
+    print(f"{format_count(messages, 'message')} dropped for {producer}", file=sys.stderr)
 
 
 class _disk:

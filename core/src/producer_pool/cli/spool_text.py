@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from producer_pool.cli.dead_letters_text import printable
+from producer_pool.model.text import format_count
 from producer_pool.storage.dead_letters_document import iso_time, written
 
 if TYPE_CHECKING:
@@ -64,15 +65,19 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def verdict(found: Found) -> Iterator[str]:
     """Yield what verify() found, a line each."""
-    yield f"{found.rows:,} batches and {found.messages:,} messages are whole"
+    yield f"{_batches(found.rows)} and {format_count(found.messages, 'message')} are whole"
     if found.structure:
         yield f"the database is damaged: {printable(found.structure)}"
     if found.damaged_rows:
         more = ", ..." if found.damaged_rows > len(found.damaged) else ""
         numbers = ", ".join(map(str, found.damaged))
-        yield f"{found.damaged_rows:,} batches are damaged: {numbers}{more}"
+        yield f"{_batches(found.damaged_rows)} damaged: {numbers}{more}"
     if found.missing:
-        yield f"{found.missing:,} messages that somebody waits for are damaged or gone"
+        yield f"{format_count(found.missing, 'message')} damaged or gone that somebody waits for"
+
+
+def _batches(count: int) -> str:
+    return format_count(count, "batch", "batches")
 
 
 def in_json(row: Row, number: int, message: bytes) -> bytes:

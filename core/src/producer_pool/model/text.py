@@ -1,4 +1,4 @@
-"""What people write and read: durations, sizes, near misses."""
+"""What people write and read: durations, sizes, counts, near misses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from producer_pool.model.errors import ConfigurationError
 
-__all__ = ["format_duration", "format_size", "parse_duration", "parse_size", "suggestion"]
+__all__ = ["format_count", "format_duration", "format_size", "parse_duration", "parse_size", "suggestion"]
 
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {
@@ -66,6 +66,11 @@ def format_size(size: int) -> str:
         if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
     return f"{size}B"
+
+
+def format_count(count: int, one: str, several: str = "") -> str:
+    """Write how many there are: ``1 message``, ``1,200 messages``; *several* where an "s" is not enough."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
