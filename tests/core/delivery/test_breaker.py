@@ -61,3 +61,17 @@ def test_care() -> None:
         care.append(breaker.careful)
 
     assert care == [False, True, True, False, False]
+
+
+def test_connection_that_was_closed_when_it_was_idle() -> None:
+    """It did what it was asked for, so the backoff starts anew; one that broke with something in flight did not."""
+    breaker = Breaker(HOLDS)
+    for _ in range(6):
+        breaker.learn(5, 4)
+        failed(breaker, useful=True)
+    assert breaker.failures == 6
+
+    breaker.learn(5, 5)
+    failed(breaker, useful=True)
+
+    assert breaker.failures == 1

@@ -87,6 +87,23 @@ async def test_client_that_consumers_cannot_connect_to() -> None:
         assert producer.health().state is State.UP
 
 
+@in_virtual_time
+async def test_consumer_that_closes_between_messages() -> None:
+    """Each message finds the next connection soon, however often: an idle balancer is no outage."""
+    client = FakePipelinedClient()
+    slowest = 0.0
+    async with Producer("audit", client, RELAY) as producer:
+        for _ in range(50):
+            before = seconds()
+            result = await producer.forward("x")
+            slowest = max(slowest, seconds() - before)
+            client.signals[-1].broken(SendError("fake: closed"))
+
+            assert result.ok
+
+    assert slowest < 1
+
+
 # -- checks ----------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,10 @@ class Breaker:
         """Note how far a connection got that is over now: messages handed to it, and those it settled."""
         if passed:
             self.careful = False
+            if passed == handed:
+                # It did all that was asked of it, and was closed when it was idle, as balancers do. That is
+                # no reason to let the next message wait for longer and longer.
+                self.failures = 0
         elif handed:
             self.careful = True
 
