@@ -14,7 +14,6 @@ import pytest
 
 from producer_pool import (
     Batch,
-    ClientFactory,
     DeliveryPolicy,
     Limits,
     Outcome,
@@ -23,15 +22,13 @@ from producer_pool import (
     WrongThread,
 )
 from producer_pool.contract.ports import Client, ClientSignals, PipelinedClient, Settled
-from producer_pool.discovery.registry import Registry
 from producer_pool.model.errors import Rejected, SendError
 from producer_pool.model.outcomes import Ack
-from producer_pool.model.stats import Health
-from producer_pool.plugin import hookimpl
+from support.anything import ANYTHING, KINDS, Odd
 from support.consumers import RecordingConsumer
 from support.engines import check_books
 from support.fake_clients import hang_stubbornly
-from support.faults import FULL, times
+from support.faults import times
 from support.ledger import Ledger
 from support.processes import run_program
 from support.waiting import BOUND, eventually
@@ -42,29 +39,6 @@ def collects() -> Iterator[None]:
     """Collect what these clients left behind now, and not in the middle of another test."""
     yield
     gc.collect()
-
-
-class Odd(BaseException):
-    """What no library catches."""
-
-
-ANYTHING: dict[str, Callable[[], BaseException]] = {
-    "ValueError": lambda: ValueError("odd"),
-    "MemoryError": MemoryError,
-    "RecursionError": RecursionError,
-    "StopIteration": StopIteration,
-    "StopAsyncIteration": StopAsyncIteration,
-    "TimeoutError": TimeoutError,
-    "CancelledError": asyncio.CancelledError,
-    "GeneratorExit": GeneratorExit,
-    "SystemExit": lambda: SystemExit(3),
-    "KeyboardInterrupt": KeyboardInterrupt,
-    "BaseException": lambda: Odd("odd"),
-    "a group": lambda: BaseExceptionGroup("odd", [Odd(), ValueError()]),
-}
-
-
-KINDS = list(ANYTHING) if FULL else ["ValueError", "CancelledError", "SystemExit", "KeyboardInterrupt"]
 
 
 class Hostile(Client):
@@ -366,86 +340,6 @@ def test_client_that_forks(end: str) -> None:
         run_program(FORKS, consumer.url, end, *(message.decode() for message in messages))
 
         assert ledger.judge(consumer.wait_for(50)).exact
-
-
-class HostilePlugin:
-    """Stages and observers that raise, and hooks that do."""
-
-    def __init__(self, made: Callable[[], BaseException]) -> None:
-        self._made = made
-        self.calls: set[str] = set()
-
-    def _do(self, where: str) -> None:
-        self.calls.add(where)
-        raise self._made()
-
-    @hookimpl
-    def producer_pool_stage(self, producer_id: str) -> Callable[[Batch], Batch]:
-        """Make a stage for one producer, and fail for another."""
-
-        def stage(batch: Batch) -> Batch:
-            self._do("stage")
-            return batch
-
-        if producer_id == "odd":
-            self._do("making a stage")
-        if producer_id == "hostile":
-            return stage
-        return lambda batch: batch
-
-    @hookimpl
-    def producer_pool_observer(self) -> object:
-        """Observe, and fail at it."""
-        return self
-
-    def state_changed(self, health: Health) -> None:
-        self._do("state_changed")
-
-    def settled(self, producer_id: str, outcome: Outcome, count: int) -> None:
-        self._do("settled")
-
-    @hookimpl
-    def producer_pool_started(self) -> None:
-        """Fail at the start."""
-        self._do("started")
-
-    @hookimpl
-    def producer_pool_stopping(self) -> None:
-        """Fail at the end."""
-        self._do("stopping")
-
-
-# An interrupt on the main thread, where some of it is called, is for the program.
-@pytest.mark.parametrize("what", [what for what in KINDS if what != "KeyboardInterrupt"])
-def test_plugin_that_raises(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """From hooks, stages and observers: what it was for is missing, and all else goes on to the end."""
-    ledger = Ledger()
-    registry = Registry()
-    plugin = HostilePlugin(ANYTHING[what])
-    registry.register(plugin, "hostile-plugin")
-    with caplog.at_level(logging.INFO), RecordingConsumer() as consumer:
-        with ProducerPool(limits=Limits(drain=1.0), factory=ClientFactory(registry)) as pool:
-            pool.add_producer("well", consumer.url, policy=DeliveryPolicy.relay())
-            pool.add_producer("odd", "null:")
-            pool.add_producer("hostile", "null:")
-            results = [pool.forward_to_all(message, wait=BOUND) for message in ledger.write_many(20)]
-        stats = pool.stats()
-
-        check_books(stats)
-        assert ledger.judge(consumer.wait_for(20)).exact
-        assert all(result["well"].ok and result["odd"].ok for result in results)
-        assert {result["hostile"].outcome for result in results} == {Outcome.FAILED}
-        assert stats.observer_errors > 0
-        assert plugin.calls == {
-            "stage",
-            "making a stage",
-            "state_changed",
-            "settled",
-            "started",
-            "stopping",
-        }
-        assert "hostile-plugin" in caplog.text
-        assert "HostilePlugin" in caplog.text
 
 
 class NaivePool:
