@@ -64,7 +64,7 @@ def test_care() -> None:
 
 
 def test_connection_that_was_closed_when_it_was_idle() -> None:
-    """It did what it was asked for, so the backoff starts anew; one that broke with something in flight did not."""
+    """It did what it was asked for, so the backoff starts anew; not so if something was in flight."""
     breaker = Breaker(HOLDS)
     for _ in range(6):
         breaker.learn(5, 4)
