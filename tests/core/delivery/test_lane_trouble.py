@@ -297,7 +297,7 @@ async def test_end_of_a_disk_that_does_not_answer(caplog: pytest.LogCaptureFixtu
 
     assert asyncio.get_running_loop().time() - began < 5.0
     assert (receipt.stored, receipt._page.results(0)["a"].outcome) == (False, Outcome.CANCELLED)
-    assert "1 messages were not stored within" in caplog.text
+    assert "spool: 1 message not stored within" in caplog.text
     assert "not closed within" in caplog.text
     store.crash()
 

@@ -22,7 +22,7 @@ from producer_pool.model.errors import Cancelled
 from producer_pool.model.outcomes import ForwardResult, Outcome
 from producer_pool.model.policies import Limits, Overflow, Role
 from producer_pool.model.stats import Health, PoolStats, ProducerStats
-from producer_pool.model.text import format_size
+from producer_pool.model.text import format_count, format_size
 
 __all__ = ["Engine"]
 
@@ -122,7 +122,7 @@ class Engine:
                     await self._ahead.end(way, keep=keep)
                     left -= way.kept
                     if way.kept:
-                        log.info("%s: %d messages stay in the spool", producer.id, way.kept)
+                        log.info("%s: %s kept in the spool", producer.id, format_count(way.kept, "message"))
                 if left > 0:
                     log.warning(
                         "%s: %d message was not delivered before it was closed"

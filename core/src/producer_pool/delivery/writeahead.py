@@ -19,6 +19,7 @@ from producer_pool.delivery.waiters import Waiters
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.policies import Overflow
 from producer_pool.model.stored import stored_size
+from producer_pool.model.text import format_count
 
 if TYPE_CHECKING:
     from producer_pool.delivery.engine import Engine
@@ -86,7 +87,12 @@ class WriteAhead:
                 producer.id,
             )
         if lane.behind:
-            log.info("%s: %d messages lie in the spool, and go out first", producer.id, lane.messages)
+            log.info(
+                "%s: %d message lies in the spool, and goes out first"
+                if lane.messages == 1
+                else "%s: %d messages lie in the spool, and go out first",
+                *(producer.id, lane.messages),
+            )
 
     def lane_of(self, producer: Producer) -> Lane:
         """Return the lane of a producer."""
@@ -220,9 +226,9 @@ class WriteAhead:
         self._strangers_at = None
         for name, backlog in self._store.strangers().items():
             log.warning(
-                "%d messages, %d bytes, lie in the spool for %s, which is no producer here; add it, or drop "
+                "%s, %d bytes, lie in the spool for %s, which is no producer here; add it, or drop "
                 "them: producer-pool spool forget %s %s",
-                backlog.messages,
+                format_count(backlog.messages, "message"),
                 backlog.nbytes,
                 name,
                 self._store.place,
@@ -239,7 +245,7 @@ class WriteAhead:
                     await self._flushed.wait()
         except TimeoutError:
             count = sum(incoming.messages for incoming, _ in self._rows)
-            log.error("spool: %d messages were not stored within %g s", count, wait)
+            log.error("spool: %s not stored within %g s", format_count(count, "message"), wait)
 
     async def aclose(self, wait: float) -> None:
         """Let go of the store, in at most *wait* seconds. May be called twice."""
