@@ -21,7 +21,7 @@ from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.given_up import GivenUp
 from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.storage.dead_letters_document import encoded
-from producer_pool.storage.dead_letters_writer import ROOM, LetterBox, LetterWriter, letter_of
+from producer_pool.storage.dead_letters_writer import ROOM, LetterWriter, letter_of
 
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory, ProducerPlan
@@ -76,7 +76,7 @@ class DeadLetterOffice:
                 return _Addressed(self._forwarders[place], producer_id, role)
             writer = LetterWriter(place)
             # Two ways to write one path, such as with and without a slash at its end, are one folder.
-            return LetterBox(self._writers.setdefault(writer.folder, writer), producer_id, role)
+            return _Addressed(self._writers.setdefault(writer.folder, writer), producer_id, role)
 
     def _forwarder(self, url: str) -> _Forwarder:
         plan = plan_for_letters(self._factory(), url)
@@ -148,13 +148,13 @@ class _Forwarder:
 
 
 class _Addressed:
-    """The dead letters of one producer, on their way to a consumer."""
+    """The dead letters of one producer, on their way to a folder or a consumer."""
 
-    def __init__(self, forwarder: _Forwarder, producer_id: str, role: str) -> None:
-        self._forwarder = forwarder
+    def __init__(self, way: LetterWriter | _Forwarder, producer_id: str, role: str) -> None:
+        self._way = way
         self._producer_id = producer_id
         self._role = role
 
     def take(self, given_up: GivenUp, done: Callable[[bool], None]) -> bool:
-        """Have messages sent; see DeadLetters.take()."""
-        return self._forwarder.take(self._producer_id, self._role, given_up, done)
+        """See DeadLetters."""
+        return self._way.take(self._producer_id, self._role, given_up, done)

@@ -17,7 +17,7 @@ from producer_pool.model.given_up import GivenUp
 from producer_pool.model.outcomes import Outcome
 from producer_pool.storage import dead_letters_writer
 from producer_pool.storage.dead_letters import FILE, LetterFile
-from producer_pool.storage.dead_letters_writer import LetterBox, LetterWriter
+from producer_pool.storage.dead_letters_writer import LetterWriter
 from support.letters import lines_in, messages_in
 from support.streams import until
 
@@ -85,7 +85,7 @@ async def test_when(desk: Desk) -> None:
 async def test_one_letter_for_a_run(desk: Desk) -> None:
     """What one producer gives up in a row for one reason is one letter; anything else is another one."""
     gone = SendError("gone")
-    LetterBox(desk.writer, "billing", "shadow").take(given_up(b"0"), lambda kept: None)
+    desk.writer.take("billing", "shadow", given_up(b"0"), lambda kept: None)
     for number in range(100):
         desk.give("x", b"%d" % number)
     desk.give("x", b"y", error=gone)

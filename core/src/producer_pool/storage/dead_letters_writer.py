@@ -23,7 +23,7 @@ from producer_pool.model.policies import BATCH_OVERHEAD
 from producer_pool.storage.dead_letters import DEFAULT_SIZE, LetterFile
 from producer_pool.storage.dead_letters_values import Letter, reason_of, storable
 
-__all__ = ["ROOM", "LetterBox", "LetterWriter", "letter_of"]
+__all__ = ["ROOM", "LetterWriter", "letter_of"]
 
 log = logging.getLogger(__name__)
 
@@ -234,19 +234,6 @@ class LetterWriter:
             self._loop.call_soon_threadsafe(callback, *arguments)
         except RuntimeError:
             return  # It is closed, and nobody waits any more.
-
-
-class LetterBox:
-    """The dead letters of one producer, on their way to a folder."""
-
-    def __init__(self, writer: LetterWriter, producer_id: str, role: str) -> None:
-        self._writer = writer
-        self._producer_id = producer_id
-        self._role = role
-
-    def take(self, given_up: GivenUp, done: Callable[[bool], None]) -> bool:
-        """Have messages written; see DeadLetters.take()."""
-        return self._writer.take(self._producer_id, self._role, given_up, done)
 
 
 def letter_of(
