@@ -10,7 +10,7 @@ from support.tree import CORE, PLUGINS
 
 # The clock of the wall jumps when somebody sets it. What waits, expires or is tried again goes by the loop's.
 ALLOWED = {
-    "storage": "a file outlives the process, and the clock that it was written by",
+    "storage": "a file says to people when something was put there; its age goes by another clock",
     "cli": "people name times of day",
     "dead_letter_office": "a letter says when its message was given up",
     "dead_letters": "a letter says when its message was given up",
