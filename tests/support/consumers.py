@@ -187,10 +187,6 @@ class RecordingConsumer(Record):
         """Go away as soon as the next connection, or the one that is open, has brought *size* bytes."""
         self._order(lambda: setattr(self, "_dies_at", size))
 
-    def reset_connections(self) -> None:
-        """Reset what is open, and go on listening."""
-        self._order(self._reset_all)
-
     def end_connections(self) -> None:
         """Close what is open in good order, and go on listening."""
         self._order(self._end_all)
