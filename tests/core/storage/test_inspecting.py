@@ -1,6 +1,7 @@
 """Looking into a spool: it is not changed by that, and what is told is what is there."""
 
 import hashlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,19 @@ def test_verify_without_a_header(folder: Path) -> None:
 
     assert found.structure == "file is not a database"
     assert found.messages == 21
+
+
+def test_what_cannot_be_opened(folder: Path) -> None:
+    """It is not called damaged, for of that nothing is known; the error says what to look at."""
+    connection = sqlite3.connect(folder / "spool.db")
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(StorageError, match="cannot be opened: database is locked; see its rights"):
+            verify(folder)
+        assert len(messages(folder)) == 21, "its pages can be read all the same"
+    finally:
+        connection.close()
+    assert verify(folder).whole
 
 
 def test_stored_in(folder: Path) -> None:

@@ -20,7 +20,7 @@ from producer_pool.model.stored import StoredBatch
 from producer_pool.storage.backlogs import shown_of
 from producer_pool.storage.boot import boot_id, since_boot
 from producer_pool.storage.database import PAGE, Database
-from producer_pool.storage.faults import sensible
+from producer_pool.storage.faults import Fault, fault_of, sensible
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.log import lost_commits
@@ -92,6 +92,10 @@ _NOTHING: Final[Mapping[str, Any]] = {
     "trouble": None,
     "time": None,
 }
+
+
+class _Closed(StorageError):
+    """A database that may be whole does not open."""
 
 
 class _Abandoned:
@@ -199,7 +203,7 @@ def stored_in(path: Path, producer_id: str | None = None) -> Iterator[tuple[Row,
 
 
 def _batches(path: Path, producer_id: str | None) -> Iterator[tuple[Row, StoredBatch]]:
-    database, _ = _opened(path)
+    database = _readable(path)
     if database is not None:
         with closing(_Abandoned(database)):
             if database.quick_check(math.inf):
@@ -323,25 +327,41 @@ def _log_of(database: Path) -> Path:
 
 
 def _opened(path: Path) -> tuple[Database | None, str | None]:
-    """Return the database at *path*, if it can be opened without a change to it, or why it cannot."""
+    """
+    Return the database at *path*, if it can be opened without a change to it, or how it is damaged.
+
+    Raises:
+        _Closed: it cannot be opened as things are, such as for its rights, which says nothing of it.
+    """
     if not path.is_file() or path.stat().st_size < PAGE:
         return None, "the database is missing or empty"
     if gone := lost_commits(_log_of(path)):
         return None, f"its log is damaged in front of {gone} transactions"
+    database = None
     try:
         database = Database(path, math.inf, new=False)
-    except sqlite3.Error as error:
-        return None, str(error)
-    try:
         database.positions()
     except sqlite3.Error as error:
-        database.abandon()
+        if database is not None:
+            database.abandon()
+        if fault_of(error) is Fault.UNUSABLE:
+            raise _Closed(
+                f"{path} cannot be opened: {error}; see its rights and its folder's, and who else uses it"
+            ) from error
         return None, str(error)
     return database, None
 
 
+def _readable(path: Path) -> Database | None:
+    """Return the database at *path*, if it can be opened; else its pages can still be read as they are."""
+    try:
+        return _opened(path)[0]
+    except _Closed:
+        return None
+
+
 def _positions_in(path: Path) -> dict[str, Position]:
-    database, _ = _opened(path)
+    database = _readable(path)
     if database is None:
         return {} if path.name != "spool.db" else read_state(path.parent / "state").positions
     with closing(_Abandoned(database)):
