@@ -11,7 +11,7 @@ import click
 from producer_pool.cli.dead_letters_choice import NUMBERS, choice_options, chosen, opened
 from producer_pool.cli.dead_letters_replay import replay
 from producer_pool.cli.exits import FAILED, explained, leave
-from producer_pool.cli.output import print_json, print_table, write_all
+from producer_pool.cli.output import print_json, print_table, printable, write_all
 from producer_pool.model.text import format_count
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def list_(folder: Path, as_json: bool, **given: Any) -> None:
     if as_json:
         print_json([_in_json(letter) for letter in letters])
         return
-    from producer_pool.cli.dead_letters_text import printable
     from producer_pool.storage.dead_letters_document import iso_time
 
     headings = ("id", "given up", "producer", "messages", "bytes", "attempts", "reason", "error")

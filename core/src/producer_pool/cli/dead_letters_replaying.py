@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from producer_pool.aio import AsyncProducerPool
 from producer_pool.cli.exits import DONE, FAILED, complain
-from producer_pool.cli.output import print_json
+from producer_pool.cli.output import print_json, printable
 from producer_pool.cli.signals import Stop
 from producer_pool.model.errors import DeliveryError, StorageError
 from producer_pool.model.outcomes import ForwardResult
@@ -181,8 +181,6 @@ class Replaying:
         )
 
     def _sum_up(self, chosen: Counter[str]) -> int:
-        from producer_pool.cli.dead_letters_text import printable
-
         for producer_id, left in self._left.items():
             if left:
                 why = f": {why}" if (why := self._why.get(producer_id)) else ""

@@ -5,27 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from producer_pool.cli.output import printable
 from producer_pool.storage.dead_letters_document import iso_time
 
 if TYPE_CHECKING:
     from producer_pool.storage.dead_letters_values import Letter
 
-__all__ = ["printable", "shown"]
+__all__ = ["shown"]
 
 _LONGEST: Final = 1000
 """Characters that are shown of a message."""
 _MOST: Final = 100
 """Messages that are shown of a letter."""
-
-
-def printable(text: str) -> str:
-    """Return *text* with all that would be more than text to a terminal spelt out."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def shown(letter: Letter, messages: Sequence[bytes]) -> Iterator[str]:

@@ -14,7 +14,15 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Final
 
-__all__ = ["JsonPrinter", "LinePrinter", "log_through", "print_json", "print_table", "write_all"]
+__all__ = [
+    "JsonPrinter",
+    "LinePrinter",
+    "log_through",
+    "print_json",
+    "print_table",
+    "printable",
+    "write_all",
+]
 
 
 _BEHIND: Final = 1000
@@ -44,6 +52,16 @@ def write_all(data: bytes, fd: int = 1) -> None:
         except BlockingIOError:
             # Somebody shares the other side of our stdout and made it non-blocking.
             select.select((), (fd,), ())
+
+
+def printable(text: str) -> str:
+    """Return *text* with all that would be more than text to a terminal spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def print_json(value: Any) -> None:

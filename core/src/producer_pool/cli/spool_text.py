@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from producer_pool.cli.dead_letters_text import printable
+from producer_pool.cli.output import printable
 from producer_pool.model.text import format_count
 from producer_pool.storage.dead_letters_document import iso_time, written
 
