@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.stored import stored_size
-from producer_pool.storage.backlogs import Lost, backlog_of, read_batches, skipped
+from producer_pool.storage.backlogs import Missing, backlog_of, read_batches, skipped
 from producer_pool.storage.database import Database
 from producer_pool.storage.positions import Position
 from producer_pool.storage.record import Pending, Row, grouped, row_of, targets_text
@@ -67,7 +67,7 @@ def test_counted_as_read(
     batches, _, lost, _ = read_batches(
         database.rows(position.number, name), position, position.number, 1 << 30, None, age
     )
-    assert lost == Lost(0, 0)
+    assert lost == Missing(0, 0)
     assert backlog.messages == sum(len(one.batch) for one in batches)
     assert backlog.nbytes == sum(stored_size(one.batch) for one in batches)
     assert [one.number for one in batches] == sorted({one.number for one in batches})
@@ -98,8 +98,8 @@ def test_gaps_are_counted(database: Database) -> None:
     batches, upto, lost, _ = read_batches([first, last], Position(0), 0, 1 << 30, (0, 0), age)
 
     assert upto is None
-    assert lost == Lost(*(sum(int(str(row[at])) for row in gone) for at in (2, 3)))
+    assert lost == Missing(*(sum(int(str(row[at])) for row in gone) for at in (2, 3)))
     assert batches
     # Where something was skipped, what is not there need not be lost.
     position = Position(0, [(int(str(first[0])), int(str(last[1])) - 1)])
-    assert read_batches([first, last], position, 0, 1 << 30, (0, 0), age)[2] == Lost(0, 0)
+    assert read_batches([first, last], position, 0, 1 << 30, (0, 0), age)[2] == Missing(0, 0)

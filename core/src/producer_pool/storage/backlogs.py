@@ -15,20 +15,20 @@ from producer_pool.storage.database import Database, Totals
 from producer_pool.storage.positions import NEVER, Position, Span, free
 from producer_pool.storage.record import Row, checked, part_nbytes, parts_in, stored, targets_of
 
-__all__ = ["Lost", "backlog_of", "oldest_age", "passed", "read_batches", "shown_of", "skipped"]
+__all__ = ["Missing", "backlog_of", "oldest_age", "passed", "read_batches", "shown_of", "skipped"]
 
 
-class Lost(NamedTuple):
+class Missing(NamedTuple):
     """Messages and bytes that were stored and cannot be read any more."""
 
     messages: int
     nbytes: int
 
-    def up_to(self, expected: Totals | None, found: Totals) -> Lost:
+    def up_to(self, expected: Totals | None, found: Totals) -> Missing:
         """Return this and what is missing between *expected* and *found*."""
         if expected is None or found[0] <= expected[0]:
             return self
-        return Lost(self.messages + found[0] - expected[0], self.nbytes + max(0, found[1] - expected[1]))
+        return Missing(self.messages + found[0] - expected[0], self.nbytes + max(0, found[1] - expected[1]))
 
 
 def backlog_of(database: Database, producer_id: str, position: Position, totals: Totals) -> Backlog:
@@ -39,7 +39,8 @@ def backlog_of(database: Database, producer_id: str, position: Position, totals:
     last = position.number
     for span in _open_spans(position, until):
         begins = database.totals_at(span[0])
-        ends = end if span[1] >= until else database.totals_at(span[1])
+        # Where a span ends because the next one was skipped, the totals of what follows hold that, too.
+        ends = end if span[1] >= until else database.totals_up_to(span[1]) or begins
         some, size, number = database.targeted(producer_id, span)
         messages += max(0, ends[0] - begins[0]) + some
         nbytes += max(0, ends[1] - begins[1]) + size
@@ -106,14 +107,14 @@ def read_batches(
     most: int,
     expected: Totals | None,
     age: Callable[[Row], float],
-) -> tuple[list[StoredBatch], int | None, Lost, Totals | None]:
+) -> tuple[list[StoredBatch], int | None, Missing, Totals | None]:
     """
     Return batches behind *after*, how far that is, what is missing between them, and the totals there.
 
     About *most* bytes are read, one row at the least. None for how far: there is nothing behind it.
     """
     batches: list[StoredBatch] = []
-    lost = Lost(0, 0)
+    lost = Missing(0, 0)
     size = 0
     at = after
     for columns in rows:
@@ -129,12 +130,13 @@ def read_batches(
         size += row.nbytes
         if size >= most and batches:
             return batches, at, lost, expected
-    return batches, None, lost, expected
+    return batches, None, lost, None if _skips(position, at, NEVER) else expected
 
 
 def _skips(position: Position, after: int, upto: int) -> bool:
     """Return whether something between these numbers was skipped: then totals do not say what is lost."""
-    return any(begin < upto and end > after for begin, end in position.skipped)
+    # What was skipped is joined to what is settled in front of it as soon as all up to there is.
+    return any(begin < upto and end > after for begin, end in position.settled())
 
 
 def skipped(

@@ -11,7 +11,7 @@ from typing import Final
 
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import Backlog, StoredBatch
-from producer_pool.storage.backlogs import Lost, backlog_of, passed, read_batches, shown_of, skipped
+from producer_pool.storage.backlogs import Missing, backlog_of, passed, read_batches, shown_of, skipped
 from producer_pool.storage.boot import boot_id, since_boot
 from producer_pool.storage.database import PAGE, Database, Totals
 from producer_pool.storage.folder import Folder
@@ -237,13 +237,13 @@ class Keeper:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def read(self, producer_id: str, after: int, most: int) -> tuple[list[StoredBatch], int, Lost] | None:
+    def read(self, producer_id: str, after: int, most: int) -> tuple[list[StoredBatch], int, Missing] | None:
         """Return batches, how far was looked, and what turned out to be gone; None: it cannot be read now."""
         position = self.positions.get(producer_id)
         if position is None:
-            return [], after, Lost(0, 0)
+            return [], after, Missing(0, 0)
 
-        def work(database: Database) -> tuple[list[StoredBatch], int, Lost]:
+        def work(database: Database) -> tuple[list[StoredBatch], int, Missing]:
             known = self._expected.get(producer_id)
             expected = known[1] if known is not None and known[0] == after else database.totals_before(after)
             with closing(database.rows(after, producer_id)) as rows:
