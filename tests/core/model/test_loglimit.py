@@ -1,6 +1,6 @@
 """Log lines: one a second for each cause, and none is left out uncounted."""
 
-from producer_pool.model.loglimit import LogLimit
+from producer_pool.model.loglimit import LogLimit, and_more
 
 
 def test_many_lines_of_one_cause() -> None:
@@ -55,3 +55,10 @@ def test_what_was_left_out_at_the_end() -> None:
     assert limit.left_out() == [("lost", 320)]
     assert limit.left_out() == []
     assert limit.allow("lost", 0.5) is None
+
+
+def test_what_was_left_out_is_said() -> None:
+    """Behind the line that stands for it, if there is anything."""
+    assert f"down{and_more(3)}" == "down (3 such lines left out)"
+    assert f"2 messages failed{and_more(5, 'messages')}" == "2 messages failed (5 such messages left out)"
+    assert and_more(0) == ""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from producer_pool.delivery.health import Condition
 from producer_pool.model.errors import DeliveryError
-from producer_pool.model.loglimit import LogLimit
+from producer_pool.model.loglimit import LogLimit, and_more
 from producer_pool.model.outcomes import Outcome
 from producer_pool.model.stats import State
 
@@ -141,7 +141,7 @@ class Standing:
 
     def _log_lost(self, outcome: Outcome, count: int, error: DeliveryError | None, left_out: int) -> None:
         level = logging.INFO if outcome is Outcome.CANCELLED else logging.WARNING
-        more = f" ({left_out} such messages left out)" if left_out else ""
+        more = and_more(left_out, "messages")
         log.log(
             level,
             "%s: %d message %s: %s%s" if count == 1 else "%s: %d messages %s: %s%s",

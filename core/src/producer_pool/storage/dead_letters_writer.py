@@ -18,7 +18,7 @@ from typing import Final
 from producer_pool.model.errors import StorageError
 from producer_pool.model.framing import LENGTH4
 from producer_pool.model.given_up import GivenUp
-from producer_pool.model.loglimit import LogLimit
+from producer_pool.model.loglimit import LogLimit, and_more
 from producer_pool.model.policies import BATCH_OVERHEAD
 from producer_pool.storage.dead_letters import DEFAULT_SIZE, LetterFile
 from producer_pool.storage.dead_letters_values import Letter, reason_of, storable
@@ -211,7 +211,7 @@ class LetterWriter:
                 self.folder,
                 error,
                 messages,
-                _more(left_out),
+                and_more(left_out),
             )
 
     def _tell(self, dropped: int) -> None:
@@ -224,7 +224,7 @@ class LetterWriter:
                 "dead letters in %s take all the room that they may: the oldest %d messages gave way%s",
                 self.folder,
                 dropped,
-                _more(left_out),
+                and_more(left_out),
             )
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
@@ -267,10 +267,6 @@ def letter_of(
 
 def _is_full(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-
-
-def _more(left_out: int) -> str:
-    return f" ({left_out} such lines left out)" if left_out else ""
 
 
 def _runs(waiting: Sequence[_Waiting]) -> list[tuple[Letter, bytes]]:

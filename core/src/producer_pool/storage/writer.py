@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from producer_pool.model.loglimit import LogLimit
+from producer_pool.model.loglimit import LogLimit, and_more
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import Backlog, StoredBatch
 from producer_pool.storage.folder import Folder
@@ -254,14 +254,13 @@ class Writer:
             return False
         batches, upto, lost = found
         if lost.messages:
-            if (more := self._limit.allow(request.producer_id, time.monotonic())) is not None:
-                also = f" ({more} such lines were left out)" if more else ""
+            if (left_out := self._limit.allow(request.producer_id, time.monotonic())) is not None:
                 _log.error(
                     "%s: %d messages are damaged or gone from the spool %s%s",
                     request.producer_id,
                     lost.messages,
                     self._folder,
-                    also,
+                    and_more(left_out),
                 )
             answers.add(_bound(self.lost, request.producer_id, *lost))
         answers.add(_bound(request.done, batches, upto))
