@@ -310,6 +310,28 @@ def test_damage_without_end(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, clo
     assert put(keeper, 3)
 
 
+@pytest.mark.parametrize("rows, left", [(2, [1, 2, 5, 6]), (4, [1, 2])], ids=["in between", "to the end"])
+def test_what_was_skipped_is_not_lost(tmp_path: Path, rows: int, left: list[int]) -> None:
+    """After a restart, neither what lies there nor what was read counts it once more."""
+    folder = Folder(tmp_path)
+    keeper = Keeper(folder, Spool(tmp_path))
+    keeper.join("a", 0)
+    for number in range(1, 7):
+        put(keeper, number)
+    assert keeper.skip("a", 2, rows * 76) == (2 + rows, rows, rows * 76)
+    keeper.close()
+
+    keeper = Keeper(folder, Spool(tmp_path))
+    assert keeper.backlog("a").messages == len(left)
+    keeper.join("a", 6)
+    assert numbers(keeper) == left
+    # All in front of it is settled before what is behind is read.
+    assert [one.number for one in (keeper.read("a", 0, 2 * 76) or ([],))[0]] == [1, 2]
+    keeper.move("a", 2)
+    assert numbers(keeper, after=2) == left[2:]
+    keeper.close()
+
+
 def test_log_does_not_grow(keeper: Keeper) -> None:
     """It is moved into the database from time to time, and begins anew."""
     for number in range(1, 60):

@@ -286,6 +286,15 @@ class Database:
         ).fetchone()
         return (int(row[0]), int(row[1])) if row else None
 
+    def totals_up_to(self, number: int) -> Totals | None:
+        """Return the totals of all up to *number*, as far as what is stored up to there tells."""
+        first = self._one(
+            "SELECT first FROM batch WHERE targets IS NULL AND number > ? ORDER BY number LIMIT 1", number
+        )
+        if isinstance(first, int) and first <= number:
+            return self.totals_at(number)  # It lies within a row.
+        return self.totals_before(number)
+
     def targeted(self, producer_id: str, span: Span) -> tuple[int, int, int]:
         """Return messages, bytes and the last number of what is for *producer_id* and not for all."""
         row = self._connection.execute(
