@@ -40,7 +40,9 @@ def private_file(path: Path) -> None:
     try:
         fd = os.open(path, flags, 0o600)
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}; see its rights, or name another folder"
+        ) from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise StorageError(f"{path} is no file; remove it, or name another folder")
