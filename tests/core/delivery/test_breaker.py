@@ -75,3 +75,13 @@ def test_connection_that_was_closed_when_it_was_idle() -> None:
     failed(breaker, useful=True)
 
     assert breaker.failures == 1
+
+
+def test_connection_that_lasted_and_got_nowhere() -> None:
+    """A consumer that takes messages and never acknowledges one is not stable for that long."""
+    breaker = Breaker(HOLDS)
+    for _ in range(6):
+        breaker.learn(1, 0)
+        failed(breaker, lasted=10, useful=True)
+
+    assert breaker.failures == 6

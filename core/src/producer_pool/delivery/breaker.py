@@ -45,7 +45,8 @@ class Breaker:
         do nothing but connect.
         """
         retry = self._retry
-        if lasted >= retry.stable:
+        # One that took messages and settled none may last as long as it likes: it ran into its timeout.
+        if lasted >= retry.stable and not self.careful:
             self.failures = 0
         self.failures += 1
         good = useful is not None and (useful or lasted >= retry.ceiling(self.failures))
