@@ -332,6 +332,21 @@ def test_what_was_skipped_is_not_lost(tmp_path: Path, rows: int, left: list[int]
     keeper.close()
 
 
+def test_what_all_are_done_with_is_not_lost(tmp_path: Path) -> None:
+    """One producer goes on behind what another one, which still waits for what is older, has skipped."""
+    keeper = Keeper(Folder(tmp_path), Spool(tmp_path))
+    keeper.join("a", 0)
+    keeper.join("b", 0)
+    for number in range(1, 7):
+        put(keeper, number)
+    assert keeper.skip("b", 1, 2 * 76) == (3, 2, 2 * 76)
+    assert keeper.skip("a", 0, 3 * 76) == (3, 3, 3 * 76)
+    keeper.move_on()
+
+    assert numbers(keeper, after=3) == [4, 5, 6]
+    keeper.close()
+
+
 def test_log_does_not_grow(keeper: Keeper) -> None:
     """It is moved into the database from time to time, and begins anew."""
     for number in range(1, 60):

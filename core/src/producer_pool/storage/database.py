@@ -286,6 +286,15 @@ class Database:
         ).fetchone()
         return (int(row[0]), int(row[1])) if row else None
 
+    def totals_behind(self, number: int) -> Totals | None:
+        """Return the totals behind the row for all that ends at *number*, if there is one."""
+        # One in front of that tells nothing: what lay in between may have been skipped by all, and removed.
+        row = self._connection.execute(
+            "SELECT total + messages, total_nbytes + nbytes FROM batch WHERE number = ? AND targets IS NULL",
+            (number,),
+        ).fetchone()
+        return (int(row[0]), int(row[1])) if row else None
+
     def totals_up_to(self, number: int) -> Totals | None:
         """Return the totals of all up to *number*, as far as what is stored up to there tells."""
         first = self._one(

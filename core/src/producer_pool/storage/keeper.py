@@ -245,7 +245,7 @@ class Keeper:
 
         def work(database: Database) -> tuple[list[StoredBatch], int, Missing]:
             known = self._expected.get(producer_id)
-            expected = known[1] if known is not None and known[0] == after else database.totals_before(after)
+            expected = known[1] if known is not None and known[0] == after else database.totals_behind(after)
             with closing(database.rows(after, producer_id)) as rows:
                 found = read_batches(rows, position, after, most, expected, self._age)
             batches, upto, lost, totals = found
