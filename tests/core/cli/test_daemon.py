@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -250,3 +251,46 @@ def test_stderr_that_nobody_reads_makes_nobody_wait() -> None:
             process.kill()
             process.communicate()
             os.close(reading)
+
+
+SLEEPY = """
+import sys, time
+from producer_pool.plugin import Client, Transport, hookimpl
+
+def sleep(endpoint, options):
+    print("asleep", file=sys.stderr, flush=True)
+    time.sleep(600)
+
+@hookimpl
+def producer_pool_transports():
+    yield Transport(schemes=("sleepy",), client=sleep)
+"""
+
+
+def test_asked_to_end_before_it_has_begun(tmp_path: Path) -> None:
+    """It ends within its bound all the same, and says that it had not begun."""
+    plugin = tmp_path / "sleepy.py"
+    plugin.write_text(SLEEPY)
+    options = [
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--drain",
+        "0s",
+        "--to",
+        "sleepy://x",
+        "--plugin",
+        str(plugin),
+    ]
+    with subprocess.Popen(
+        command("run", *options), stderr=subprocess.PIPE, text=True, env=clean_environment()
+    ) as process:
+        assert process.stderr is not None
+        try:
+            assert process.stderr.readline() == "asleep\n"
+            process.terminate()
+            said = process.stderr.read()
+
+            assert process.wait(BOUND) == 1
+        finally:
+            process.kill()
+    assert "not begun yet, and asked to end" in said

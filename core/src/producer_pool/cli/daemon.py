@@ -27,6 +27,7 @@ from producer_pool.model.stats import Health, PoolStats
 from producer_pool.model.text import format_duration
 
 if TYPE_CHECKING:
+    from producer_pool.delivery.engine import Engine
     from producer_pool.discovery.config import Settings
     from producer_pool.discovery.factory import ClientFactory
 
@@ -60,6 +61,8 @@ class Daemon:
         """Listeners that listen, each with its real address."""
         self._spool = os.fspath(settings.spool.path) if settings.spool is not None else ""
         self._statuses: set[asyncio.Task[None]] = set()
+        self._engine: Engine | None = None
+        """None: it has not begun."""
         self._code: int | None = None
         """The exit code, once it is known, and all is said."""
 
@@ -194,7 +197,10 @@ class Daemon:
 
     def _leave(self) -> int:
         """Say what remained, if that is not done yet: the process ends, though something does not let go."""
-        if self._code is None:
+        if self._engine is None:
+            log.warning("not begun yet, and asked to end: a plugin is being loaded, or a spool repaired")
+            self._talk.finish(_LAST_WORDS)
+        elif self._code is None:
             log.warning("code of a plugin does not let go: leaving without it")
             # The pool itself may be half closed, and is asked by coroutines only.
             self._conclude(self._compose(self._engine.stats(), self._engine.health()))
