@@ -204,8 +204,8 @@ def exit_codes() -> str:
         (str(exits.DONE), "done; nothing failed, nothing remained"),
         (
             str(exits.FAILED),
-            "something failed or remained: a delivery, a listener that could not be started, a folder that "
-            "could not be used, such as one that another process has",
+            "something failed or remained: a delivery, a listener that could not be started, a spool that "
+            "another process uses, a full disk; of `spool` and `dead-letters`, any folder of no use",
         ),
         (str(exits.USAGE), "the command line cannot be understood"),
         (
@@ -214,7 +214,8 @@ def exit_codes() -> str:
         ),
         (
             str(exits.CONFIGURATION),
-            "the configuration cannot be used: a URL, an option, a variable, a file, a plugin; `EX_CONFIG`",
+            "the configuration cannot be used: a URL, an option, a variable, a file, a plugin; of `run` and "
+            "`check`, the folder of a spool or of dead letters, too; `EX_CONFIG`",
         ),
     ]
     return _table(("code", "meaning"), rows)

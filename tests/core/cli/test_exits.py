@@ -9,9 +9,10 @@ from producer_pool import (
     PluginLoadError,
     ProducerPoolError,
     SendError,
+    StorageError,
     UnknownScheme,
 )
-from producer_pool.cli.exits import code_for, explained
+from producer_pool.cli.exits import code_for, explained, start_code_for
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,23 @@ def test_code_tells_whose_fault_it_is(
 
     assert end.value.code == code
     assert capsys.readouterr().err == "producer-pool: x\n"
+
+
+@pytest.mark.parametrize(
+    "error,code",
+    [
+        (StorageError("x"), 78),
+        (StorageError("x", passing=True), 1),
+        (ConfigurationError("x"), 78),
+        (ListenError("x"), 1),
+    ],
+)
+def test_code_tells_whether_to_start_again(error: ProducerPoolError, code: int) -> None:
+    """A daemon that never starts before somebody changes something is not to be restarted for ever."""
+    with pytest.raises(SystemExit) as end, explained(start_code_for):
+        raise error
+
+    assert end.value.code == code
 
 
 def test_interrupted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,15 @@
 """``producer-pool run``: what it is told, and what it says when it cannot."""
 
 import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 from producer_pool.cli.options import NO_PRODUCERS
+from producer_pool.storage.database import FORMAT, Database
+from producer_pool.storage.folder import Folder
 from support.consumers import RecordingConsumer
 from support.processes import daemon, run_command
 from support.producers import send_lines
@@ -83,6 +86,54 @@ def test_what_cannot_work(arguments: list[str], text: str, code: int) -> None:
     assert text in said
     assert "Traceback" not in said
     assert said.count("\n") == 1 or code == 2
+
+
+@pytest.mark.parametrize("option", ["--spool", "--dead-letters", "dead-letters="])
+@pytest.mark.parametrize("place,text", [("file", "is no folder"), ("file/below", "cannot be made")])
+def test_folder_that_cannot_be(option: str, place: str, text: str, tmp_path: Path) -> None:
+    """Only a person can change that: whoever restarts the daemon is told to leave it."""
+    (tmp_path / "file").touch()
+    path = tmp_path / place
+    to, asked = ("null:", [option, str(path)])
+    if option.endswith("="):
+        to, asked = (f"null:?{option}{path}", [])
+
+    done = run_command("run", "--listen", FREE, "--to", to, *asked)
+
+    said = done.stderr.decode()
+    assert done.returncode == 78
+    assert said.startswith(f"producer-pool: {path} {text}")
+    assert said.count("\n") == 1
+
+
+def test_spool_of_a_newer_version(tmp_path: Path) -> None:
+    """It stays so at the next start."""
+    database = Database(tmp_path / "spool.db", 0.0)
+    database._connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    database.set_meta("format", FORMAT + 1)
+    database.close()
+
+    done = run_command("run", "--listen", FREE, "--to", "null:", "--spool", str(tmp_path))
+
+    said = done.stderr.decode()
+    assert done.returncode == 78
+    assert f"has format version {FORMAT + 1}, and this Producer Pool knows {FORMAT}" in said
+    assert said.count("\n") == 1
+
+
+def test_spool_in_use(tmp_path: Path) -> None:
+    """Who has it may end by itself: the exit code says that a retry may help."""
+    folder = Folder(tmp_path)
+    folder.lock()
+    try:
+        done = run_command("run", "--listen", FREE, "--to", "null:", "--spool", str(tmp_path))
+    finally:
+        folder.unlock()
+
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert f"{tmp_path} is in use by process {os.getpid()}; stop that first" in said
+    assert said.count("\n") == 1
 
 
 def test_port_that_is_taken() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producer_pool.storage.faults import Fault, fault_of, words
+from producer_pool.storage.faults import Fault, fault_of, passes, words
 
 
 def failure(code: int) -> sqlite3.OperationalError:
@@ -39,6 +39,27 @@ def failure(code: int) -> sqlite3.OperationalError:
 def test_meaning(error: sqlite3.Error | OSError, fault: Fault) -> None:
     """A file is replaced only where it is damaged, or where nobody knows what is on the disk."""
     assert fault_of(error) is fault
+
+
+@pytest.mark.parametrize(
+    "error,yes",
+    [
+        (failure(sqlite3.SQLITE_FULL), True),
+        (failure(sqlite3.SQLITE_BUSY), True),
+        (failure(sqlite3.SQLITE_IOERR_WRITE), True),
+        (failure(sqlite3.SQLITE_CANTOPEN), False),
+        (failure(sqlite3.SQLITE_READONLY), False),
+        (sqlite3.DatabaseError("no such table"), False),
+        (OSError(errno.ENOSPC, "no"), True),
+        (OSError(errno.EMFILE, "no"), True),
+        (OSError(errno.EACCES, "no"), False),
+        (OSError(errno.EROFS, "no"), False),
+    ],
+    ids=str,
+)
+def test_what_may_pass(error: sqlite3.Error | OSError, yes: bool) -> None:
+    """A disk may have room again; nobody gets a right by waiting."""
+    assert passes(error) is yes
 
 
 def test_own_sync() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
-from producer_pool.model.errors import ConfigurationError, PluginError, ProducerPoolError
+from producer_pool.model.errors import ConfigurationError, PluginError, ProducerPoolError, StorageError
 
 __all__ = [
     "CONFIGURATION",
@@ -19,6 +19,7 @@ __all__ = [
     "complain",
     "explained",
     "leave",
+    "start_code_for",
 ]
 
 DONE: Final = 0
@@ -37,6 +38,13 @@ def code_for(error: ProducerPoolError) -> int:
     return CONFIGURATION if isinstance(error, ConfigurationError | PluginError) else FAILED
 
 
+def start_code_for(error: ProducerPoolError) -> int:
+    """Return the same for a daemon that does not start: 78 if it never will until somebody acts."""
+    if isinstance(error, StorageError) and not error.passing:
+        return CONFIGURATION
+    return code_for(error)
+
+
 def complain(*texts: object) -> None:
     """Write each text as one line to stderr."""
     for text in texts:
@@ -50,7 +58,7 @@ def leave(code: int, texts: Iterable[object]) -> NoReturn:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(code: Callable[[ProducerPoolError], int] = code_for) -> Iterator[None]:
     """
     End the process with one line and the right code where the body raises an error made for people.
 
@@ -59,6 +67,6 @@ def explained() -> Iterator[None]:
     try:
         yield
     except ProducerPoolError as error:
-        leave(code_for(error), [error])
+        leave(code(error), [error])
     except KeyboardInterrupt:
         leave(FAILED, ["interrupted"])

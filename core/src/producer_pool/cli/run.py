@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from producer_pool.cli.exits import CONFIGURATION, explained, leave
+from producer_pool.cli.exits import CONFIGURATION, explained, leave, start_code_for
 from producer_pool.cli.options import (
     NO_PRODUCERS,
     PoolCommand,
@@ -42,9 +42,11 @@ Signals:
 \b
 Exit codes:
   0   ended as asked; nothing remained
-  1   messages remained undelivered, or a listener could not be started, or a folder not be used
+  1   messages remained undelivered; or a listener could not be started, a spool is in use by another
+      process, or its disk is full: what may have passed at the next start
   2   the command line cannot be understood
-  78  the configuration cannot be used, or names no producer""",
+  78  the configuration cannot be used, names no producer, or a folder in it cannot be used: what
+      only a person can change""",
 )
 @pool_options()
 def run(**given: Any) -> None:
@@ -54,7 +56,7 @@ def run(**given: Any) -> None:
     Consumers that are down get what was queued for them when they come back, oldest first. The command
     line comes before the environment, that before a file, and that before the defaults.
     """
-    with explained():
+    with explained(start_code_for):
         log_to_stderr("warning")  # for what is found out while the level is not known yet
         problems = Problems()
         settings = read_settings(given, problems)

@@ -170,6 +170,13 @@ class ListenError(ProducerPoolError, OSError):
 class StorageError(ProducerPoolError, OSError):
     """A spool, or a folder of dead letters, cannot be used: its path, its rights, or another process."""
 
+    passing: bool
+    """Whether it may end by itself, such as that another process uses it; else somebody has to act."""
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        self.passing = passing
+        super().__init__(text)
+
 
 class FramingError(ProducerPoolError):
     """Bytes on a wire break the rules of their framing; that connection cannot be read further."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SENSELESS", "Fault", "fault_of", "sensible", "words"]
+__all__ = ["SENSELESS", "Fault", "fault_of", "passes", "sensible", "words"]
 
 SENSELESS: Final = (TypeError, ValueError, OverflowError, struct.error)
 """What comes of values in a damaged database that are of another kind than was ever written, and of an
@@ -40,6 +40,11 @@ _READING = {
 }
 _SYNCING = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_PASSING = {
+    *_NO_ROOM,
+    errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
+_BUSY = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 @contextmanager
@@ -65,6 +70,17 @@ def fault_of(error: sqlite3.Error | OSError, *, syncing: bool = False) -> Fault:
     if code in _READING or code & 0xFF in _DAMAGE or (code == sqlite3.SQLITE_ERROR):
         return Fault.DAMAGED
     return Fault.FULL if code == sqlite3.SQLITE_FULL else Fault.UNUSABLE
+
+
+def passes(error: sqlite3.Error | OSError) -> bool:
+    """Return whether *error* may end by itself: no room on a disk does, and no right to it does not."""
+    if isinstance(error, OSError):
+        return error.errno in _PASSING
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return False
+    # A database that cannot be opened is one without rights; a busy one is another process's.
+    return code & 0xFF in _BUSY or code & 0xFF == sqlite3.SQLITE_IOERR
 
 
 def words(fault: Fault, error: sqlite3.Error | OSError, folder: Path) -> str:

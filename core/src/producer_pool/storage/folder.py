@@ -78,7 +78,8 @@ class Folder:
             if isinstance(error, BlockingIOError):
                 raise StorageError(
                     f"{self.path} is in use by process {self.holder() or 'unknown'}; "
-                    "stop that first, or name another folder"
+                    "stop that first, or name another folder",
+                    passing=True,
                 ) from None
             raise StorageError(f"{self.path} cannot be locked: {error.strerror}") from error
         self._lock = fd

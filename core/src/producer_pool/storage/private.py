@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from producer_pool.model.errors import StorageError
+from producer_pool.storage.faults import passes
 
 __all__ = ["private_file", "private_folder"]
 
@@ -24,7 +25,9 @@ def private_folder(path: str | os.PathLike[str]) -> Path:
     except FileExistsError:
         raise StorageError(f"{folder} is no folder; name one that is, or one that can be made") from None
     except OSError as error:
-        raise StorageError(f"{folder} cannot be made: {error.strerror}; name one that can") from error
+        raise StorageError(
+            f"{folder} cannot be made: {error.strerror}; name one that can", passing=passes(error)
+        ) from error
     return folder
 
 
@@ -41,7 +44,8 @@ def private_file(path: Path) -> None:
         fd = os.open(path, flags, 0o600)
     except OSError as error:
         raise StorageError(
-            f"{path} cannot be written: {error.strerror}; see its rights, or name another folder"
+            f"{path} cannot be written: {error.strerror}; see its rights, or name another folder",
+            passing=passes(error),
         ) from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

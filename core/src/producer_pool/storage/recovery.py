@@ -13,7 +13,7 @@ from typing import Final
 
 from producer_pool.model.errors import StorageError
 from producer_pool.storage.database import PAGE, Database
-from producer_pool.storage.faults import Fault, fault_of, sensible
+from producer_pool.storage.faults import Fault, fault_of, passes, sensible
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.log import lost_commits
 from producer_pool.storage.positions import Position
@@ -72,7 +72,8 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
         fault = fault_of(error)
         if fault is Fault.UNUSABLE:
             raise StorageError(
-                f"{folder.database} cannot be opened: {error}; see its rights, and who else uses it"
+                f"{folder.database} cannot be opened: {error}; see its rights, and who else uses it",
+                passing=passes(error),
             ) from error
         if fault is Fault.FULL:
             raise

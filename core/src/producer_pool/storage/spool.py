@@ -16,6 +16,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ForkedPool, StorageError
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import Backlog, StoredBatch, stored_size
+from producer_pool.storage.faults import passes
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.record import Pending, targets_text
 from producer_pool.storage.writer import Append, Close, Join, Leave, Moves, Read, Skip, Writer
@@ -77,7 +78,8 @@ class SpoolStore:
             self._folder.unlock()
             if isinstance(error, OSError | sqlite3.Error) and not isinstance(error, StorageError):
                 raise StorageError(
-                    f"{self._folder} cannot be used: {error}; see its rights and the disk"
+                    f"{self._folder} cannot be used: {error}; see its rights and the disk",
+                    passing=passes(error),
                 ) from error
             raise
         self._number = found.last
