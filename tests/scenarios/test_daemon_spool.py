@@ -62,7 +62,7 @@ def test_consumer_that_is_configured_no_more(tmp_path: Path) -> None:
             assert "100 messages, " in line
             assert line.endswith(f"producer-pool spool forget {spool} gone")
             assert running.terminate() == 0
-        forgotten = run_command("spool", "forget", spool, "gone")
+        forgotten = run_command("spool", "forget", spool, "gone", "--yes")
 
         assert forgotten.returncode == 0, forgotten.stderr
         with daemon("--to", f"well={well.url}", "--spool", spool) as running:

@@ -15,8 +15,8 @@ from support.spools import Desk, flip, scribble
 from support.waiting import eventually
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["spool", *map(str, arguments)])
+def run(*arguments: object, typed: str | None = None) -> Result:
+    return CliRunner().invoke(cli, ["spool", *map(str, arguments)], input=typed)
 
 
 def exported(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -153,11 +153,28 @@ def test_salvage(folder: Path, tmp_path: Path) -> None:
 
 
 def test_forget(folder: Path) -> None:
-    """It says how much that was."""
-    done = run("forget", folder, "audit")
+    """It asks, with how much that is, and drops nothing until it is told to."""
+    asked = run("forget", folder, "audit", typed="n\n")
+
+    assert asked.exit_code == 1
+    assert "Drop 5 messages kept for audit for good?" in asked.stderr
+    assert "nothing was dropped" in asked.stderr
+    assert run("forget", folder, "audit").exit_code == 1
+    assert exported(folder).stdout.startswith(b"one\ntwo\n")
+
+    done = run("forget", folder, "audit", typed="y\n")
+
+    assert done.exit_code == 0
+    assert done.stderr.endswith("5 messages dropped for audit\n")
+    assert exported(folder).stdout == b""
+
+
+def test_forget_without_a_question(folder: Path) -> None:
+    """For scripts, and where there is nothing to lose."""
+    done = run("forget", folder, "audit", "--yes")
 
     assert (done.exit_code, done.stderr) == (0, "5 messages dropped for audit\n")
-    assert exported(folder).stdout == b""
+    assert run("forget", folder, "bill\x1b[2Jing").stderr == "0 messages dropped for bill\\x1b[2Jing\n"
 
 
 def test_no_spool(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
-from producer_pool.cli.exits import DONE, FAILED, complain, explained
-from producer_pool.cli.output import print_json, print_table, write_all
+from producer_pool.cli.exits import DONE, FAILED, complain, explained, leave
+from producer_pool.cli.output import print_json, print_table, printable, write_all
 from producer_pool.model.text import format_count
 
 __all__ = ["spool"]
@@ -187,13 +187,15 @@ def salvage(source: Path, folder: Path) -> None:
     epilog="""\b
 Examples:
   producer-pool spool forget spool audit
+  producer-pool spool forget spool audit --yes
 
 \b
-Exit codes: 0 done, 1 there is no spool, it is in use, or it knows no such producer, 2 usage."""
+Exit codes: 0 done, 1 not confirmed, no spool, in use, or no such producer in it, 2 usage."""
 )
 @_FOLDER
 @click.argument("producer")
-def forget(folder: Path, producer: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(folder: Path, producer: str, yes: bool) -> None:
     """
     Drop what is kept in FOLDER for PRODUCER, which will not come back.
 
@@ -201,9 +203,17 @@ def forget(folder: Path, producer: str) -> None:
     """
     from producer_pool.storage.inspecting import forget as drop
 
+    def agreed(messages: int) -> bool:
+        if yes or not messages:
+            return True
+        kept = format_count(messages, "message")
+        return click.confirm(f"Drop {kept} kept for {printable(producer)} for good?", err=True)
+
     with explained(), _disk(folder):
-        messages = drop(folder, producer)
-    print(f"{format_count(messages, 'message')} dropped for {producer}", file=sys.stderr)
+        messages = drop(folder, producer, agreed)
+    if messages is None:
+        leave(FAILED, ["nothing was dropped"])
+    print(f"{format_count(messages, 'message')} dropped for {printable(producer)}", file=sys.stderr)
 
 
 class _disk:

@@ -8,7 +8,7 @@ import math
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,9 +273,12 @@ def _salvage(path: Path, target: Folder) -> tuple[int, int]:
         target.unlock()
 
 
-def forget(path: Path, producer_id: str) -> int:
+def forget(path: Path, producer_id: str, agreed: Callable[[int], bool] = lambda messages: True) -> int | None:
     """
     Drop what is kept at *path* for *producer_id*, and return how many messages that were.
+
+    *agreed* is asked first, with their number, while nobody else can use the spool. If it says no, nothing
+    is dropped, and None returned.
 
     Raises:
         StorageError: there is no spool, a process uses it, or it knows no such producer.
@@ -288,6 +291,8 @@ def forget(path: Path, producer_id: str) -> int:
                 known = ", ".join(sorted(keeper.positions)) or "none"
                 raise StorageError(f"nothing is kept in {path} for {producer_id!r}; known: {known}")
             messages = keeper.backlog(producer_id).messages
+            if not agreed(messages):
+                return None
             keeper.leave(producer_id)
             keeper.move_on()
             if keeper.trouble is not None:
