@@ -195,6 +195,30 @@ def test_drop(folder: Path) -> None:
     assert messages_in(folder) == [b"three"]
 
 
+@pytest.mark.parametrize("command", ["drop", "replay"])
+def test_ids_that_are_not_there(folder: Path, command: str) -> None:
+    """All of them are named, and nothing is done to those that are there."""
+    more = {"drop": ["--yes"], "replay": ["--to", "audit=null:"]}[command]
+    done = run(command, folder, "1", "5", "3-9", "7-8", *more)
+
+    assert done.exit_code == 1
+    assert f"{folder} holds no letter 5, 7-8; see: producer-pool dead-letters list {folder}" in done.stderr
+    assert len(messages_in(folder)) == 5
+
+
+@pytest.mark.parametrize("command", ["list", "drop", "replay"])
+def test_filters_that_fit_nothing(folder: Path, command: str) -> None:
+    """What is known is said. It is no error: that producer may have given nothing up."""
+    more = {"list": [], "drop": ["--yes"], "replay": ["--to", "audit=null:"]}[command]
+    done = run(command, folder, "--producer", "zz", "--reason", "Foo", *more)
+
+    assert done.exit_code == 0
+    assert "no letter has the producer 'zz'; known: audit, billing\n" in done.stderr
+    assert "no letter has the reason 'Foo'; known: DeadlineExceeded, Rejected\n" in done.stderr
+    fits = run(command, folder, "--producer", "audit", "--reason", "DeadlineExceeded", *more)
+    assert "known" not in fits.stderr
+
+
 def test_drop_what_filters_fit(folder: Path) -> None:
     """Ids and filters go together."""
     assert run("drop", folder, "1-2", "--reason", "Rejected", "--yes").exit_code == 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producer_pool.cli.dead_letters_choice import NUMBERS, choice_options, chosen, opened
+from producer_pool.cli.dead_letters_choice import NUMBERS, check_known, choice_options, chosen, opened
 from producer_pool.cli.dead_letters_replay import replay
 from producer_pool.cli.exits import FAILED, explained, leave
 from producer_pool.cli.output import print_json, print_table, printable, write_all
@@ -60,7 +60,9 @@ Exit codes: 0 done, 1 the folder cannot be read, 2 usage.""",
 def list_(folder: Path, as_json: bool, **given: Any) -> None:
     """List the letters in FOLDER, the oldest first. Times are in UTC."""
     with explained(), opened(folder) as file:
-        letters = list(file.letters(chosen(given)))
+        choice = chosen(given)
+        check_known(file, choice)
+        letters = list(file.letters(choice))
     if as_json:
         print_json([_in_json(letter) for letter in letters])
         return
@@ -143,7 +145,7 @@ Examples:
   producer-pool dead-letters drop letters --all
 
 \b
-Exit codes: 0 done, 1 not confirmed, or the folder cannot be changed, 2 usage.""",
+Exit codes: 0 done, 1 not confirmed, no letter of an id, or the folder cannot be changed, 2 usage.""",
 )
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("numbers", metavar="[ID|FROM-TO]...", nargs=-1, type=NUMBERS)
@@ -154,6 +156,7 @@ def drop(folder: Path, yes: bool, **given: Any) -> None:
     """Drop letters for good: those named, those that all filters fit, or all."""
     choice = chosen(given, must_choose="drop")
     with explained(), opened(folder, change=True) as file:
+        check_known(file, choice)
         letters = list(file.letters(choice, latest=file.latest()))
         messages = sum(letter.count for letter in letters)
         text = f"{format_count(messages, 'message')} in {format_count(len(letters), 'letter')}"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from producer_pool.cli.exits import complain
+from producer_pool.cli.exits import FAILED, complain, leave
+from producer_pool.cli.output import printable
 from producer_pool.model.errors import ConfigurationError, StorageError
 from producer_pool.model.text import parse_duration
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from producer_pool.storage.dead_letters import LetterFile
     from producer_pool.storage.dead_letters_values import Choice
 
-__all__ = ["MOMENT", "NUMBERS", "choice_options", "chosen", "opened"]
+__all__ = ["MOMENT", "NUMBERS", "check_known", "choice_options", "chosen", "opened"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,6 +98,38 @@ def chosen(given: Mapping[str, Any], *, must_choose: str = "") -> Choice:
         )
     choice = Choice(producer_id=filters["producer"], reason=filters["reason"], numbers=tuple(numbers) or None)
     return choice.between(filters["since"], filters["before"])
+
+
+def check_known(file: LetterFile, choice: Choice) -> None:
+    """
+    End the process if *choice* names an id that no letter has, before anything is done.
+
+    Where no letter has its producer or its reason, say which there are: that may be as it should.
+    """
+    if choice.numbers is None and choice.producer_id is None and choice.reason is None:
+        return
+    producers: set[str] = set()
+    reasons: set[str] = set()
+    unseen = list(choice.numbers or ())
+    for letter in file.letters():
+        producers.add(letter.producer_id)
+        reasons.add(letter.reason)
+        unseen = [numbers for numbers in unseen if letter.number not in numbers]
+    folder = file.path.parent
+    if unseen:
+        names = ", ".join(_named(numbers) for numbers in unseen)
+        leave(FAILED, [f"{folder} holds no letter {names}; see: producer-pool dead-letters list {folder}"])
+    for what, name, known in (
+        ("the producer", choice.producer_id, producers),
+        ("the reason", choice.reason, reasons),
+    ):
+        if name is not None and name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            complain(printable(f"no letter has {what} {name!r}; known: {names}"))
+
+
+def _named(numbers: range) -> str:
+    return str(numbers.start) if len(numbers) == 1 else f"{numbers.start}-{numbers.stop - 1}"
 
 
 @contextmanager

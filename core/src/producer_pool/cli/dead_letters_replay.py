@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from producer_pool.cli.dead_letters_choice import NUMBERS, choice_options, chosen, opened
+from producer_pool.cli.dead_letters_choice import NUMBERS, check_known, choice_options, chosen, opened
 from producer_pool.cli.exits import explained
 from producer_pool.cli.kinds import DURATION
 from producer_pool.cli.options import Problems, factory_for, pool_options, settings_of
@@ -40,7 +40,7 @@ Examples:
 \b
 Exit codes:
   0   all that was chosen is delivered
-  1   something was not, and stays; or the folder cannot be used
+  1   something was not, and stays; or an id is no letter's, or the folder cannot be used
   2   the command line cannot be understood
   78  the configuration cannot be used"""
 )
@@ -76,4 +76,5 @@ def replay(folder: Path, wait: float, **given: Any) -> None:
         from producer_pool.cli.dead_letters_replaying import Replaying
 
         with opened(folder, change=True) as file:
+            check_known(file, choice)
             sys.exit(Replaying(file, choice, settings, factory, wait=wait).run())
