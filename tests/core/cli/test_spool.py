@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from producer_pool.cli.group import cli
 from support.processes import daemon, run_command
 from support.producers import send_lines
 from support.spools import Desk, flip, scribble
+from support.tree import ROOT
 from support.waiting import eventually
 
 
@@ -61,6 +63,31 @@ def test_status_in_json(folder: Path) -> None:
     assert found["folder"] == str(folder)
     assert found["producers"]["audit"]["messages"] == 5
     assert found["damaged"] is None
+    assert found["sync"] == "interval:50ms"
+
+
+@pytest.mark.parametrize("sync,word", [(0.0, "always"), (math.inf, "os"), (1.0, "interval:1000ms")])
+def test_how_it_syncs_in_json(tmp_path: Path, sync: float, word: str) -> None:
+    """As the setting is written."""
+
+    async def make() -> None:
+        async with Desk(tmp_path / "spool", sync=sync) as desk:
+            desk.join("audit")
+            await desk.stored(b"one")
+
+    asyncio.run(make())
+
+    assert json.loads(run("status", tmp_path / "spool", "--json").stdout)["sync"] == word
+
+
+def test_fields_of_the_status_are_on_its_page(folder: Path) -> None:
+    """Each of them, and those of a producer."""
+    page = (ROOT / "docs" / "reference" / "spool.md").read_text()
+    section = page.partition("## What `spool status --json` writes")[2].partition("\n## ")[0]
+    found = json.loads(run("status", folder, "--json").stdout)
+    names = {*found, *found["producers"]["audit"]}
+
+    assert {name for name in names if f"`{name}`" not in section} == set()
 
 
 def test_status_of_a_damaged_one(folder: Path) -> None:

@@ -49,15 +49,14 @@ Exit codes: 0 done, 1 there is no spool, or it is damaged or in trouble, 2 usage
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
 def status(folder: Path, as_json: bool) -> None:
     """Show what lies in FOLDER, and for whom. Of one that is in use, as it was a second ago."""
+    from producer_pool.cli.spool_text import facts, rows, sync_in_words
     from producer_pool.storage.inspecting import status as look
 
     with explained():
         found = look(folder)
     if as_json:
-        print_json(found)
+        print_json({**found, "sync": sync_in_words(found["sync"])})
     else:
-        from producer_pool.cli.spool_text import facts, rows
-
         print("\n".join(facts(found)))
         if found["producers"]:
             print()

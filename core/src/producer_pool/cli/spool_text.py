@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from producer_pool.storage.inspecting import Found
     from producer_pool.storage.record import Row
 
-__all__ = ["facts", "in_json", "rows", "verdict"]
+__all__ = ["facts", "in_json", "rows", "sync_in_words", "verdict"]
 
 
 def facts(found: Mapping[str, Any]) -> Iterator[str]:
@@ -29,7 +29,7 @@ def facts(found: Mapping[str, Any]) -> Iterator[str]:
     if found["messages"] is not None:
         yield f"messages  {found['messages']:,}"
         yield f"size      {_mib(found['bytes'])} of {_mib(found['size'])}"
-        yield f"sync      {_sync(found['sync'])}"
+        yield f"sync      {sync_in_words(found['sync']) or '?'}"
     if found["trouble"]:
         yield f"trouble   {printable(found['trouble'])}"
     if found["damaged"]:
@@ -42,10 +42,13 @@ def _mib(nbytes: int | None) -> str:
     return "?" if nbytes is None else f"{nbytes / 1024 / 1024:,.1f} MiB"
 
 
-def _sync(sync: object) -> str:
+def sync_in_words(sync: object) -> str | None:
+    """Return how a spool syncs, as its setting is written; None: it is not known."""
     if sync == 0:
         return "always"
-    return f"interval:{sync * 1000:g}ms" if isinstance(sync, int | float) else str(sync or "?")
+    if isinstance(sync, int | float):
+        return f"interval:{sync * 1000:g}ms"
+    return None if sync is None else str(sync)
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
