@@ -1,6 +1,7 @@
 """``producer-pool check``."""
 
 import json
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from producer_pool.cli.group import cli
+from producer_pool.storage.folder import Folder
 from support.consumers import reserved_port
 
 
@@ -144,6 +146,49 @@ def test_dead_letters(place: str, fault: str) -> None:
         lines = done.stderr.splitlines()
         assert [line for line in lines if fault not in line] == []
         assert [line.split(": ")[1] for line in lines] == ([origin] if fault else [])
+
+
+def test_folders(tmp_path: Path) -> None:
+    """A row each says where messages are kept; nothing is made, though it could be."""
+    spool, letters, own = (str(tmp_path / name / "below") for name in ("spool", "letters", "own"))
+    done = check(
+        *("--to=a=null:", f"--to=b=null:?dead-letters={own}", f"--to=c=null:?dead-letters={letters}"),
+        *(f"--spool={spool}", f"--dead-letters={letters}", "--json"),
+    )
+
+    rows = [row for row in json.loads(done.stdout)["rows"] if row["kind"] in ("spool", "dead-letters")]
+    assert done.exit_code == 0
+    assert [(row["kind"], row["url"], row["origin"], row["state"], row["detail"]) for row in rows] == [
+        ("spool", spool, "--spool", "ok", None),
+        ("dead-letters", letters, "--dead-letters", "ok", None),
+        ("dead-letters", own, "--to", "ok", None),
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--spool", "--dead-letters"])
+def test_folder_that_cannot_be(option: str, tmp_path: Path) -> None:
+    """What `run` would refuse is a fault here, too, at a row of its own."""
+    file = tmp_path / "file"
+    file.touch()
+    done = check("--to=null:", f"{option}={file}")
+
+    assert done.exit_code == 78
+    assert done.stderr.startswith(f"producer-pool: {option}: {file} is no folder; name one that is")
+    assert f"error: {file} is no folder" in done.stdout
+
+
+def test_spool_in_use(tmp_path: Path) -> None:
+    """A daemon that runs is no fault of the configuration; who it is is told."""
+    folder = Folder(tmp_path)
+    folder.lock()
+    try:
+        done = check("--to=null:", f"--spool={tmp_path}")
+    finally:
+        folder.unlock()
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"ok: in use by process {os.getpid()}" in done.stdout
 
 
 def test_connect_in_no_time() -> None:

@@ -39,8 +39,8 @@ def check(connect: bool, **given: Any) -> None:
     """
     Check the configuration that `run` would use, and print what it comes to.
 
-    Each URL and each setting that cannot be used is named with its first fault. Listeners are not opened: a
-    daemon may be using them.
+    Each URL, folder and setting that cannot be used is named with its first fault. Listeners are not opened:
+    a daemon may be using them. Folders of a spool and of dead letters are looked at, and not made.
     """
     log_to_stderr("warning", "producer-pool: %(message)s")
     from producer_pool.cli.checking import Checked, connected, show

@@ -1,18 +1,22 @@
-"""What `check` does: resolve each URL to what would serve it, and perhaps connect."""
+"""What `check` does: resolve each URL to what would serve it, look at folders, and perhaps connect."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from producer_pool.cli.output import print_json, print_table
 from producer_pool.dead_letter_office import plan_for_letters
-from producer_pool.model.endpoint import Endpoint, is_url
-from producer_pool.model.errors import ConfigurationError, DeliveryError, PluginError
-from producer_pool.model.policies import Role
+from producer_pool.model.endpoint import Endpoint, is_url, redact
+from producer_pool.model.errors import ConfigurationError, DeliveryError, PluginError, StorageError
+from producer_pool.model.policies import Role, Spool
 from producer_pool.model.text import format_duration
+from producer_pool.storage.looking import look_at_letters, look_at_spool
 
 if TYPE_CHECKING:
     from producer_pool.cli.options import Problems
@@ -25,7 +29,7 @@ __all__ = ["Checked", "Row", "connected", "show"]
 
 @dataclass
 class Row:
-    """What one URL comes to."""
+    """What one URL, or one folder, comes to."""
 
     kind: str
     id: str
@@ -47,12 +51,25 @@ class Row:
 
 
 class Checked:
-    """The listeners and consumers of *settings*, each resolved. What is wrong is noted in *problems*."""
+    """
+    The listeners and consumers of *settings*, each resolved, and where messages are kept.
+
+    What is wrong is noted in *problems*. No folder is made.
+    """
 
     def __init__(self, settings: Settings, factory: ClientFactory, problems: Problems) -> None:
         self.errors = problems.errors
+        self._factory = factory
+        self._problems = problems
         self.listeners = []
         self.consumers = []
+        self.places: list[Row] = []
+        """Of the spool, and of dead letters."""
+        self._letters: set[str] = set()
+        if settings.spool is not None:
+            self._spool(settings.spool, settings.origins["spool"])
+        if settings.dead_letters is not None:
+            self._dead_letters(settings.dead_letters, settings.origins["dead-letters"])
         for listener in settings.listeners:
             row = Row("listener", "listen", listener.shown, listener.origin)
             self.listeners.append(row)
@@ -74,12 +91,39 @@ class Checked:
                 row.plugin = plan.provided.title
                 row.ack = plan.policy.ack.label if plan.policy.ack else ""
                 row.role = plan.policy.role.value
-                letters = plan.policy.dead_letters
-                if letters is not None and letters != settings.dead_letters and is_url(letters):
-                    plan_for_letters(factory, letters)
-        if settings.dead_letters is not None and is_url(settings.dead_letters):
-            with problems.collected(settings.origins["dead-letters"]):
-                plan_for_letters(factory, settings.dead_letters)
+                if plan.policy.dead_letters is not None:
+                    self._dead_letters(plan.policy.dead_letters, producer.origin)
+
+    def _spool(self, spool: Spool, origin: str) -> None:
+        row = Row("spool", "spool", os.fspath(spool.path), origin)
+        self.places.append(row)
+        with self._problems.collected(origin), _marked(row), _told():
+            user = look_at_spool(spool.path)
+            if user is not None:
+                row.detail = f"in use by process {user or 'unknown'}"
+
+    def _dead_letters(self, place: str, origin: str) -> None:
+        if place in self._letters:
+            return
+        self._letters.add(place)
+        row = Row("dead-letters", "dead-letters", redact(place) if is_url(place) else place, origin)
+        self.places.append(row)
+        with self._problems.collected(origin), _marked(row), _told():
+            if not is_url(place):
+                look_at_letters(place)
+                return
+            plan = plan_for_letters(self._factory, place)
+            row.plugin = plan.provided.title
+            row.ack = plan.policy.ack.label if plan.policy.ack else ""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Have a folder that cannot be used be an error of who named it."""
+    try:
+        yield
+    except StorageError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 class _marked:
@@ -129,7 +173,7 @@ async def _connect(row: Row, client: Client) -> None:
 
 def show(checked: Checked, *, as_json: bool) -> None:
     """Print what was found."""
-    rows = [*checked.listeners, *checked.consumers]
+    rows = [*checked.listeners, *checked.consumers, *checked.places]
     if as_json:
         print_json({"rows": [row.as_json() for row in rows], "errors": checked.errors})
         return

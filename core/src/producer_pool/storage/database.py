@@ -94,12 +94,7 @@ class Database:
         if self._one("PRAGMA application_id") != APPLICATION:
             raise sqlite3.DatabaseError("it is no spool")
         versions = self._one("PRAGMA user_version"), self.meta("format")
-        # Two places, so that one damaged byte is not taken for the future.
-        if versions[0] == versions[1] and isinstance(versions[1], int) and versions[1] > FORMAT:
-            raise StorageError(
-                f"{self.path} has format version {versions[1]}, and this Producer Pool knows {FORMAT}; "
-                "use the version that wrote it, or name another folder"
-            )
+        refuse_newer(self.path, *versions)
         if versions != (FORMAT, FORMAT):
             raise sqlite3.DatabaseError(f"it is no spool of any version: {versions}")
         for path in (str(self.path), f"{self.path}-wal"):
@@ -394,3 +389,18 @@ class Database:
         ]
         if kept:
             self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", kept)
+
+
+def refuse_newer(path: Path, version: object, again: object) -> None:
+    """
+    Return if a database that says its *version* in two places is of none that is to come.
+
+    Raises:
+        StorageError: a newer Producer Pool made it.
+    """
+    # Two places, so that one damaged byte is not taken for the future.
+    if version == again and isinstance(again, int) and again > FORMAT:
+        raise StorageError(
+            f"{path} has format version {again}, and this Producer Pool knows {FORMAT}; "
+            "use the version that wrote it, or name another folder"
+        )

@@ -48,6 +48,11 @@ class Folder:
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return what may lie in it, and is written to: the lock comes first."""
+        return (self.path / LOCK, self.database, self.wal, self.state, self.reserve, self.new)
+
     # -- the lock ----------------------------------------------------------------------------------
 
     def make(self) -> None:
@@ -67,7 +72,7 @@ class Folder:
             StorageError: another process is in, or there is no right to; a file of it is none or a link.
         """
         path = self.path / LOCK
-        for file in (path, self.database, self.wal, self.state, self.reserve, self.new):
+        for file in self.files:
             if file == path or file.is_symlink() or file.exists():
                 private_file(file)
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
