@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producer_pool.cli.dead_letters_choice import NUMBERS, check_known, choice_options, chosen, opened
+from producer_pool.cli.dead_letters_choice import FOLDER, NUMBERS, check_known, choice_options, chosen, opened
 from producer_pool.cli.dead_letters_replay import replay
 from producer_pool.cli.exits import FAILED, explained, leave
 from producer_pool.cli.output import print_json, print_table, printable, write_all
@@ -54,7 +54,7 @@ Examples:
 \b
 Exit codes: 0 done, 1 the folder cannot be read, 2 usage.""",
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FOLDER)
 @choice_options
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON array.")
 def list_(folder: Path, as_json: bool, **given: Any) -> None:
@@ -104,7 +104,7 @@ Examples:
 \b
 Exit codes: 0 done, 1 there is no such letter, or it is damaged, 2 usage.""",
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FOLDER)
 @click.argument("number", metavar="ID", type=int)
 @click.option("--raw", is_flag=True, help="Write the messages as they are, a line each, and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object for each message, a line each.")
@@ -147,7 +147,7 @@ Examples:
 \b
 Exit codes: 0 done, 1 not confirmed, no letter of an id, or the folder cannot be changed, 2 usage.""",
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FOLDER)
 @click.argument("numbers", metavar="[ID|FROM-TO]...", nargs=-1, type=NUMBERS)
 @choice_options
 @click.option("--all", "everything", is_flag=True, help="Drop all that is there.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from producer_pool.storage.dead_letters import LetterFile
     from producer_pool.storage.dead_letters_values import Choice
 
-__all__ = ["MOMENT", "NUMBERS", "check_known", "choice_options", "chosen", "opened"]
+__all__ = ["FOLDER", "MOMENT", "NUMBERS", "check_known", "choice_options", "chosen", "opened"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +59,8 @@ class _Moment(click.ParamType[float]):
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+FOLDER: Final = click.Path(path_type=Path, readable=False)
+"""Where letters are. Whether they can be read is said by opened(), with the next step."""
 NUMBERS: Final = _Numbers()
 """Ids: ``17`` or ``17-20``."""
 MOMENT: Final = _Moment()
@@ -142,7 +146,13 @@ def opened(folder: Path, *, change: bool = False) -> Iterator[LetterFile]:
     """
     from producer_pool.storage.dead_letters import FILE, LetterFile
 
-    if not (folder / FILE).exists():
+    try:
+        there = (folder / FILE).exists()
+    except OSError as error:
+        raise StorageError(_closed(folder, error.strerror)) from error
+    if there and not os.access(folder / FILE, os.R_OK):
+        raise StorageError(_closed(folder / FILE, os.strerror(errno.EACCES)))
+    if not there:
         raise StorageError(
             f"{folder}: no dead letters there, as there is no {FILE} in it; "
             "name the folder that dead-letters= names"
@@ -152,3 +162,7 @@ def opened(folder: Path, *, change: bool = False) -> Iterator[LetterFile]:
         aside = [path.name for path in folder.glob(f"{FILE}.unreadable-*")]
         if aside := sorted(name for name in aside if not name.endswith("-journal")):
             complain(f"in {folder}, files were set aside that could not be read: {', '.join(aside)}")
+
+
+def _closed(path: Path, why: str | None) -> str:
+    return f"{path} cannot be read: {why}; see its rights, or do this as its owner"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from producer_pool.cli.dead_letters_choice import NUMBERS, check_known, choice_options, chosen, opened
+from producer_pool.cli.dead_letters_choice import FOLDER, NUMBERS, check_known, choice_options, chosen, opened
 from producer_pool.cli.exits import explained
 from producer_pool.cli.kinds import DURATION
 from producer_pool.cli.options import Problems, factory_for, pool_options, settings_of
@@ -44,7 +44,7 @@ Exit codes:
   2   the command line cannot be understood
   78  the configuration cannot be used"""
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FOLDER)
 @click.argument("numbers", metavar="[ID|FROM-TO]...", nargs=-1, type=NUMBERS)
 @choice_options
 @click.option("--all", "everything", is_flag=True, help="Replay all that is there.")

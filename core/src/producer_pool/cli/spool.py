@@ -14,7 +14,9 @@ from producer_pool.model.text import format_count
 
 __all__ = ["spool"]
 
-_FOLDER: Final = click.argument("folder", type=click.Path(path_type=Path))
+# Whether it can be read is found out when it is: click's own word for it names no next step.
+_PATH: Final = click.Path(path_type=Path, readable=False)
+_FOLDER: Final = click.argument("folder", type=_PATH)
 _PIECE: Final = 256 * 1024
 
 
@@ -52,7 +54,7 @@ def status(folder: Path, as_json: bool) -> None:
     from producer_pool.cli.spool_text import facts, rows, sync_in_words
     from producer_pool.storage.inspecting import status as look
 
-    with explained():
+    with explained(), _disk(folder):
         found = look(folder)
     if as_json:
         print_json({**found, "sync": sync_in_words(found["sync"])})
@@ -84,7 +86,7 @@ def verify(folder: Path, as_json: bool) -> None:
     """
     from producer_pool.storage.inspecting import verify as check
 
-    with explained():
+    with explained(), _disk(folder):
         found = check(folder)
     if as_json:
         print_json(
@@ -115,7 +117,7 @@ Examples:
 \b
 Exit codes: 0 done, 1 there is no spool, it is in use, or a message holds the end of a line, 2 usage."""
 )
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=_PATH)
 @click.option("--producer", metavar="ID", help="Only what this producer waits for.")
 @click.option(
     "--framing",
@@ -165,7 +167,7 @@ Examples:
 \b
 Exit codes: 0 done, 1 SOURCE is none or in use, or FOLDER cannot be used, 2 usage."""
 )
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=_PATH)
 @_FOLDER
 def salvage(source: Path, folder: Path) -> None:
     """
@@ -232,4 +234,9 @@ class _disk:
         if isinstance(error, OSError | sqlite3.Error) and not isinstance(error, StorageError):
             if isinstance(error, BrokenPipeError):
                 return  # Who read what was written is gone: that is no matter of this disk.
+            if isinstance(error, PermissionError):
+                path = error.filename or self._folder
+                raise StorageError(
+                    f"{path} cannot be used: {error.strerror}; see its rights, or do this as its owner"
+                ) from error
             raise StorageError(f"{self._folder} cannot be used: {error}; see the disk") from error
