@@ -62,6 +62,11 @@ def test_consumer_without_its_option(command: str) -> None:
         (["--to", "tpc://127.0.0.1:1"], "no installed plugin handles tpc://", 78),
         (["--to", "a=null:", "--to", "a=null:"], "both name the producer a", 78),
         (["--to", "null:", "--listen", "null:"], "only sends; it cannot listen", 78),
+        (
+            ["--to", "null:", "--dead-letters", "foo://x"],
+            "--dead-letters: no installed plugin handles foo",
+            78,
+        ),
         (["--to", "null:?buffer=lots"], "option buffer: 'lots' is not a size", 78),
         (["--to", "null:", "--policy", "realy"], "--policy: 'realy' is none of", 78),
         (["--to", "null:", "--config", "/nowhere/pool.toml"], "/nowhere/pool.toml: cannot be read", 78),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -13,6 +13,7 @@ import click
 from producer_pool.cli.circles import circles
 from producer_pool.cli.exits import CONFIGURATION, leave
 from producer_pool.discovery.config import SETTINGS, Settings
+from producer_pool.model.endpoint import is_url
 from producer_pool.model.errors import ConfigurationError, PluginError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "pool_options",
     "read_settings",
     "settings_of",
+    "without_bad_letters",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -136,3 +138,21 @@ def factory_for(settings: Settings, problems: Problems) -> ClientFactory:
     with problems.collected():
         registry.check_required()
     return ClientFactory(registry, settings.delivery)
+
+
+def without_bad_letters(settings: Settings, factory: ClientFactory, problems: Problems) -> Settings:
+    """
+    Return *settings*; if their URL for dead letters cannot be used, that is noted, and they lack it.
+
+    Each producer would name it otherwise, as if it stood in its own URL.
+    """
+    place = settings.dead_letters
+    if place is not None and is_url(place):
+        from producer_pool.dead_letter_office import plan_for_letters
+
+        known = len(problems.errors)
+        with problems.collected(settings.origins["dead-letters"]):
+            plan_for_letters(factory, place)
+        if len(problems.errors) > known:
+            return replace(settings, dead_letters=None)
+    return settings

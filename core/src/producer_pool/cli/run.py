@@ -16,6 +16,7 @@ from producer_pool.cli.options import (
     factory_for,
     pool_options,
     read_settings,
+    without_bad_letters,
 )
 
 __all__ = ["log_to_stderr", "run"]
@@ -64,6 +65,7 @@ def run(**given: Any) -> None:
         factory = factory_for(settings, problems)
         if not settings.producers and not problems.errors:
             leave(CONFIGURATION, [NO_PRODUCERS])
+        settings = without_bad_letters(settings, factory, problems)
         import asyncio
 
         from producer_pool.cli.daemon import Daemon
