@@ -222,6 +222,18 @@ def test_when_a_spool_is_synced(word: str, seconds: float) -> None:
         ({"spool-sync": "os"}, "--spool-sync: there is no spool; name its folder: --spool DIR"),
         ({"spool": "s", "spool-sync": "now"}, "--spool-sync: 'now' is none of always, interval:DURATION"),
         ({"spool": "s", "spool-sync": "interval:now"}, "--spool-sync: 'now' is not a duration"),
+        (
+            {"spool": "s", "spool-sync": "interval:0"},
+            "--spool-sync: 'interval:0' is no time between two syncs",
+        ),
+        (
+            {"spool": "s", "spool-sync": "interval:0ms"},
+            "--spool-sync: 'interval:0ms' is no time between two syncs; for each one at once: always",
+        ),
+        (
+            {"spool": "s", "spool-sync": "interval:50"},
+            "--spool-sync: 'interval:50' has no unit; write interval:50ms or interval:50s",
+        ),
         ({"spool": "s", "spool-size": "1kB"}, "--spool-size: spool-size must be at least 1MiB"),
         ({"spool": "s", "spool-age": "0"}, "--spool-age: spool-age must be above 0 seconds"),
         ({"spool": ""}, "--spool: it is empty, or holds a zero byte; write the path of a folder"),

@@ -257,7 +257,13 @@ def _sync(text: str) -> float:
         return _SYNCS[text]
     kind, colon, seconds = text.partition(":")
     if kind == "interval" and colon:
-        return Spool("spool", sync=parse_duration(seconds)).sync
+        interval = Spool("spool", sync=parse_duration(seconds)).sync
+        if interval == 0:
+            raise ConfigurationError(f"{text!r} is no time between two syncs; for each one at once: always")
+        # Elsewhere a bare number means seconds; here, who writes 50 has milliseconds in mind.
+        if not seconds.strip()[-1].isalpha():
+            raise ConfigurationError(f"{text!r} has no unit; write {text}ms or {text}s")
+        return interval
     raise ConfigurationError(f"{text!r} is none of always, interval:DURATION such as interval:50ms, os")
 
 
