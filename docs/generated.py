@@ -162,6 +162,14 @@ def defaults() -> str:
         ("one attempt: connecting, and reaching the level", format_duration(DEFAULT_TIMEOUT), "`timeout`"),
         ("all batches of a pool together", format_size(limits.buffer), "`--buffer`, `Limits(buffer=...)`"),
         ("closing waits for what is queued", format_duration(limits.drain), "`--drain`, `Limits(drain=...)`"),
+        *(
+            (what, _code(SETTINGS[name].default), f"`--{name}`, `Spool({name.removeprefix('spool-')}=...)`")
+            for name, what in (
+                ("spool-sync", "a spool: when what was stored is safe from a power cut"),
+                ("spool-size", "a spool: bytes on disk"),
+                ("spool-age", "a spool: how old a message may become"),
+            )
+        ),
         (
             "a call that holds up all is named in the log",
             f"by the daemon after {format_duration(STILL)}, by a program never",

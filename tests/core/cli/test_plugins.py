@@ -61,7 +61,7 @@ def test_show_as_json() -> None:
     assert {"framing", "timeout"} <= {option["name"] for option in told["client_options"]}
     delivery = {option["name"]: option["defaults"] for option in told["delivery_options"]}
     assert delivery["overflow"] == {"relay": "drop-oldest", "direct": "reject"}
-    assert delivery["deadline"] == {"relay": "1d", "direct": "timeout"}
+    assert delivery["deadline"] == {"relay": "24h", "direct": "timeout"}
     assert "tail" in {option["name"] for option in told["listener_options"]}
     assert told["plugin"]["scheme"] == "tcp"
 

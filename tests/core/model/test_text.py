@@ -39,6 +39,8 @@ def test_duration(text: str, seconds: float) -> None:
         ("64KiB", 65536),
         ("10kB", 10_000),
         ("1.5MiB", 1572864),
+        ("2TB", 2 * 10**12),
+        ("1TiB", 2**40),
         ("0", 0),
         ("900719925474099301", 900719925474099301),
     ],
@@ -63,7 +65,7 @@ def test_unknown_unit() -> None:
     """The error lists the units, which are written as they are there."""
     with pytest.raises(ConfigurationError, match=r"24h; units: us, ms, s, m, h, d$"):
         parse_duration("5min")
-    with pytest.raises(ConfigurationError, match=r"64MiB; units: B, kB, MB, GB, KiB, MiB, GiB$"):
+    with pytest.raises(ConfigurationError, match=r"64MiB; units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB$"):
         parse_size("5mib")
 
 
@@ -71,7 +73,8 @@ def test_unknown_unit() -> None:
     "seconds,text",
     [
         (0, "0s"), (0.1, "100ms"), (0.0015, "1500us"), (1, "1s"), (1.5, "1.5s"), (12.345, "12.345s"),
-        (90, "90s"), (120, "2m"), (5400, "90m"), (86400, "1d"), (1 / 3, "0.333333s"), (0.009, "9ms"),
+        (90, "90s"), (120, "2m"), (5400, "90m"), (86400, "24h"), (172800, "2d"),
+        (1 / 3, "0.333333s"), (0.009, "9ms"),
     ],
 )  # fmt: skip
 def test_duration_is_written(seconds: float, text: str) -> None:

@@ -13,7 +13,8 @@ __all__ = ["format_count", "format_duration", "format_size", "parse_duration", "
 
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {
-    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 _NUMBER_UNIT: Final = re.compile(r"([0-9]{1,18})(\.[0-9]+)?\s*([A-Za-z]*)\Z")
 """More digits are no time and no size that anybody means, and a float could not hold them."""
@@ -51,18 +52,22 @@ def _parse(text: str, units: Mapping[str, float], default: str, wanted: str) -> 
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds as parse_duration() reads them, in the largest unit of which they are a whole number."""
+    """
+    Write seconds as parse_duration() reads them, in the largest unit of which they are a whole number.
+
+    One day is 24h, as everybody says.
+    """
     for unit, factor in reversed(_SECONDS.items()):
         number = round(seconds / factor)
         # Not ==: in floats, 9 milliseconds are not 0.009 seconds.
-        if number and math.isclose(number * factor, seconds) and (factor >= 1 or seconds < 1):
+        if number > (unit == "d") and math.isclose(number * factor, seconds) and (factor >= 1 or seconds < 1):
             return f"{number}{unit}"
     return f"{seconds:f}".rstrip("0").rstrip(".") + "s"
 
 
 def format_size(size: int) -> str:
     """Write bytes as parse_size() reads them."""
-    for unit in ("GiB", "MiB", "KiB"):
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
     return f"{size}B"
