@@ -254,6 +254,11 @@ def test_json() -> None:
         (["tcp://127.0.0.1", "x"], "names no port", 78),
         (["tcp://127.0.0.1:1?colour=red", "x"], "no option colour", 78),
         (["tpc://127.0.0.1:1", "x"], "did you mean tcp?", 78),
+        (
+            ["tcp://127.0.0.1:1?role=shadow", "x"],
+            "tcp://127.0.0.1:1: send waits for its consumer, which role=shadow rules out; leave out role=",
+            78,
+        ),
         (["udp://127.0.0.1:1?ack=app", "x"], "ack=app cannot be reached here", 78),
     ],
 )

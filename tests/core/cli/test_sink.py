@@ -188,6 +188,11 @@ def _pending(process: subprocess.Popen[bytes]) -> bool:
         ("nothing://x", "no installed plugin handles nothing://", 78),
         ("null:", "only sends; it cannot listen", 78),
         ("tcp://127.0.0.1:0?frming=nul", "did you mean framing?", 78),
+        (
+            "tcp://127.0.0.1:0?ack-after=stored",
+            "sink stores nothing; use ack-after=received or ack-after=delivered",
+            78,
+        ),
         ("tcp://user:hunter2@127.0.0.1:0", "no users and passwords", 78),
     ],
 )

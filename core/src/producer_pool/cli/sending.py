@@ -18,9 +18,10 @@ from producer_pool.cli.output import print_json
 from producer_pool.cli.run import log_to_stderr
 from producer_pool.discovery.factory import ClientFactory
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import FramingError
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import ConfigurationError, FramingError
 from producer_pool.model.framing import LINES
-from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry
+from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry, Role
 from producer_pool.model.stats import Health, ProducerStats, State
 from producer_pool.pool import ProducerPool
 
@@ -139,6 +140,13 @@ class Sending:
         Raises:
             ConfigurationError, PluginError: the URL cannot be used.
         """
+        endpoint = Endpoint.parse(self._url)
+        waits = endpoint.options.get("overflow", "block") == "block"
+        if waits and endpoint.options.get("role") == Role.SHADOW.value:
+            raise ConfigurationError(
+                f"{endpoint.without(endpoint.options)}: send waits for its consumer, which role=shadow rules "
+                "out; leave out role="
+            )
         plan = self._factory.plan(self._url, _POLICY)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         log_to_stderr("critical")  # Why it is not reached is said below, once.

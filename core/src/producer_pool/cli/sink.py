@@ -11,6 +11,8 @@ from producer_pool.cli.exits import explained
 from producer_pool.cli.kinds import DURATION
 from producer_pool.cli.plugin_files import plugin_files, registry_with
 from producer_pool.cli.run import log_to_stderr
+from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.errors import ConfigurationError
 
 __all__ = ["sink"]
 
@@ -64,5 +66,11 @@ def sink(
         from producer_pool.discovery.factory import ClientFactory
 
         listener = ClientFactory(registry_with(files)).listener(url)
+        endpoint = Endpoint.parse(url)
+        if endpoint.options.get("ack-after") == "stored":
+            raise ConfigurationError(
+                f"{endpoint.without(endpoint.options)}: ack-after=stored cannot be had here, as sink stores "
+                "nothing; use ack-after=received or ack-after=delivered"
+            )
         sinking = Sinking(count=count, quiet=quiet, slow=slow or 0.0, as_json=as_json)
         sys.exit(asyncio.run(sinking.run(listener)))
