@@ -67,6 +67,7 @@ def test_consumer_without_its_option(command: str) -> None:
             "--dead-letters: no installed plugin handles foo",
             78,
         ),
+        (["--to", "a=null:?spool-quota=1GiB"], "--to: a: spool-quota= needs a spool: add --spool DIR", 78),
         (["--to", "null:?buffer=lots"], "option buffer: 'lots' is not a size", 78),
         (["--to", "null:", "--policy", "realy"], "--policy: 'realy' is none of", 78),
         (["--to", "null:", "--config", "/nowhere/pool.toml"], "/nowhere/pool.toml: cannot be read", 78),

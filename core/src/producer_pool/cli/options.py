@@ -12,6 +12,7 @@ import click
 
 from producer_pool.cli.circles import circles
 from producer_pool.cli.exits import CONFIGURATION, leave
+from producer_pool.cli.quotas import quotas
 from producer_pool.discovery.config import SETTINGS, Settings
 from producer_pool.model.endpoint import is_url
 from producer_pool.model.errors import ConfigurationError, PluginError
@@ -114,6 +115,7 @@ def read_settings(given: Mapping[str, Any], problems: Problems) -> Settings:
     """Return the settings that the options in *given*, the environment and a file come to."""
     settings = settings_of(given, problems)
     problems.errors += circles(settings)
+    problems.errors += quotas(settings)
     return settings
 
 
