@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import os
 import subprocess
 from pathlib import Path
 
@@ -24,6 +25,10 @@ def run(*arguments: object, typed: str | None = None) -> Result:
 def exported(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Run ``export``, which writes past what a runner replaces."""
     return run_command("spool", "export", str(folder), *arguments)
+
+
+def salvaged(source: Path, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    return run_command("spool", "salvage", str(source), str(folder))
 
 
 @pytest.fixture
@@ -174,9 +179,65 @@ def test_salvage(folder: Path, tmp_path: Path) -> None:
     scribble(folder / "spool.db")
     done = run("salvage", folder, tmp_path / "rescued")
 
-    assert (done.exit_code, done.stderr) == (0, f"3 batches, 5 messages in {tmp_path / 'rescued'}\n")
+    assert done.exit_code == 0
+    assert "the database is damaged: file is not a database\n" in done.stderr
+    assert done.stderr.endswith(f"3 batches, 5 messages in {tmp_path / 'rescued'}\n")
     assert run("verify", tmp_path / "rescued").exit_code == 0
     assert run("verify", folder).exit_code == 1
+
+
+def test_what_is_no_spool(tmp_path: Path) -> None:
+    """Noise and another file are told from an empty spool, and no new one is made of them."""
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "spool.db").write_bytes(os.urandom(100_000))
+    (tmp_path / "letter.txt").write_text("dear all\n" * 10_000)
+    for name in ("noise", "letter.txt"):
+        for done in (exported(tmp_path / name), salvaged(tmp_path / name, tmp_path / "rescued")):
+            assert done.returncode == 1
+            assert done.stdout == b""
+            assert b"not one batch can be recognised in it" in done.stderr
+    assert not (tmp_path / "rescued").exists()
+
+
+def test_empty_spool(tmp_path: Path) -> None:
+    """It is whole: nothing is said, and nothing failed."""
+
+    async def make() -> None:
+        async with Desk(tmp_path / "spool") as desk:
+            desk.join("audit")
+
+    asyncio.run(make())
+    done = exported(tmp_path / "spool")
+    rescued = salvaged(tmp_path / "spool", tmp_path / "rescued")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert rescued.returncode == 0
+    assert rescued.stderr.decode() == f"0 batches, 0 messages in {tmp_path / 'rescued'}\n"
+
+
+def test_damaged_batch(folder: Path, tmp_path: Path) -> None:
+    """All else comes out, and what does not is said, with an exit code of its own."""
+    path = folder / "spool.db"
+    flip(path, path.read_bytes().index(b"with\nnewline"))
+    done = exported(folder)
+    rescued = salvaged(folder, tmp_path / "rescued")
+
+    assert (done.returncode, done.stdout) == (1, b"one\ntwo\nonly audit\n")
+    assert rescued.returncode == 1
+    for said in (done.stderr, rescued.stderr):
+        assert b"1 batch damaged: 2\n" in said
+    assert rescued.stderr.decode().endswith(f"2 batches, 3 messages in {tmp_path / 'rescued'}\n")
+
+
+def test_export_of_a_damaged_database(folder: Path) -> None:
+    """What can be read is written, and that it may not be all is said."""
+    scribble(folder / "spool.db")
+    done = exported(folder, "--framing", "length4")
+
+    assert done.returncode == 0
+    assert b"only audit" in done.stdout
+    assert b"the database is damaged: file is not a database\n" in done.stderr
+    assert b"5 messages could be read of it\n" in done.stderr
 
 
 def test_forget(folder: Path) -> None:

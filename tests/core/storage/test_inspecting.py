@@ -8,7 +8,7 @@ import pytest
 
 from producer_pool.model.errors import StorageError
 from producer_pool.model.stored import ROW_OVERHEAD
-from producer_pool.storage.inspecting import forget, salvage, status, stored_in, verify
+from producer_pool.storage.inspecting import Found, forget, salvage, status, stored_in, verify
 from support.spools import Desk, flip, scribble
 
 MESSAGES = [b"%04d|" % number * 1000 for number in range(20)]
@@ -160,7 +160,8 @@ async def test_salvage(folder: Path, tmp_path: Path) -> None:
     path = folder / "spool.db"
     flip(path, path.read_bytes().index(MESSAGES[7][:4000]) + 200)
     before = digest(folder)
-    assert salvage(folder, tmp_path / "rescued") == (20, 20)
+    found = salvage(folder, tmp_path / "rescued")
+    assert (found.rows, found.messages, found.damaged, found.missing) == (20, 20, [8], 1)
 
     assert digest(folder) == before
     async with Desk(tmp_path / "rescued") as desk:
@@ -182,3 +183,19 @@ async def test_forget(folder: Path) -> None:
     assert messages(folder) == MESSAGES[5:]
     assert forget(folder, "a") == 15
     assert messages(folder) == []
+
+
+@pytest.mark.parametrize("way", ["export", "salvage"])
+def test_lost_in_a_damaged_one(folder: Path, tmp_path: Path, way: str) -> None:
+    """Where pages are gone, too, what somebody waits for is counted."""
+    scribble(folder / "spool.db")
+    path = folder / "spool.db"
+    flip(path, path.read_bytes().index(MESSAGES[7][:4000]) + 200)
+    found = Found()
+    if way == "export":
+        assert sum(1 for _ in stored_in(folder, found=found)) == 20
+    else:
+        found = salvage(folder, tmp_path / "rescued")
+
+    assert (found.structure, found.messages, found.missing) == ("file is not a database", 20, 1)
+    assert found.lost

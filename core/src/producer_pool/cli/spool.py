@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from producer_pool.cli.exits import DONE, FAILED, complain, explained, leave
 from producer_pool.cli.output import print_json, print_table, printable, write_all
 from producer_pool.model.text import format_count
+
+if TYPE_CHECKING:
+    from producer_pool.storage.inspecting import Found
 
 __all__ = ["spool"]
 
@@ -115,7 +118,7 @@ Examples:
   producer-pool spool export spool/spool.db.damaged-1 --json
 
 \b
-Exit codes: 0 done, 1 there is no spool, it is in use, or a message holds the end of a line, 2 usage."""
+Exit codes: 0 done, 1 no spool, in use, something of it is lost, or a newline in a message, 2 usage."""
 )
 @click.argument("source", type=_PATH)
 @click.option("--producer", metavar="ID", help="Only what this producer waits for.")
@@ -134,13 +137,14 @@ def export(source: Path, producer: str | None, framing: str, as_json: bool) -> N
     """
     from producer_pool.cli.spool_text import in_json
     from producer_pool.model.framing import framing_named
-    from producer_pool.storage.inspecting import stored_in
+    from producer_pool.storage.inspecting import Found, stored_in
 
+    found = Found()
     chosen = framing_named(framing)
     piece = bytearray()
     misfits = 0
     with explained(), _disk(source):
-        for row, stored in stored_in(source, producer):
+        for row, stored in stored_in(source, producer, found):
             messages = list(stored.batch)
             if as_json:
                 piece += b"".join(in_json(row, stored.number, message) for message in messages)
@@ -155,7 +159,8 @@ def export(source: Path, producer: str | None, framing: str, as_json: bool) -> N
     if misfits:
         left_out = format_count(misfits, "message")
         complain(f"{left_out} with a newline inside left out; use --framing length4 or --json")
-    sys.exit(FAILED if misfits else DONE)
+    _tell_faults(source, found)
+    sys.exit(FAILED if misfits or found.lost else DONE)
 
 
 @spool.command(
@@ -165,7 +170,7 @@ Examples:
   producer-pool run --spool rescued --to audit=tcp://127.0.0.1:9000
 
 \b
-Exit codes: 0 done, 1 SOURCE is none or in use, or FOLDER cannot be used, 2 usage."""
+Exit codes: 0 done, 1 SOURCE is none or in use, some of it is lost, or FOLDER cannot be used, 2 usage."""
 )
 @click.argument("source", type=_PATH)
 @_FOLDER
@@ -179,9 +184,11 @@ def salvage(source: Path, folder: Path) -> None:
     from producer_pool.storage.inspecting import salvage as rescue
 
     with explained(), _disk(folder):
-        batches, messages = rescue(source, folder)
-    found = f"{format_count(batches, 'batch', 'batches')}, {format_count(messages, 'message')}"
-    print(f"{found} in {folder}", file=sys.stderr)
+        found = rescue(source, folder)
+    kept = f"{format_count(found.rows, 'batch', 'batches')}, {format_count(found.messages, 'message')}"
+    _tell_faults(source, found)
+    print(f"{kept} in {folder}", file=sys.stderr)
+    sys.exit(FAILED if found.lost else DONE)
 
 
 @spool.command(
@@ -215,6 +222,15 @@ def forget(folder: Path, producer: str, yes: bool) -> None:
     if messages is None:
         leave(FAILED, ["nothing was dropped"])
     print(f"{format_count(messages, 'message')} dropped for {printable(producer)}", file=sys.stderr)
+
+
+def _tell_faults(source: Path, found: Found) -> None:
+    from producer_pool.cli.spool_text import faults
+
+    for fault in faults(found):
+        complain(f"{printable(str(source))}: {fault}")
+    if found.structure:
+        complain(f"{printable(str(source))}: {format_count(found.messages, 'message')} could be read of it")
 
 
 class _disk:

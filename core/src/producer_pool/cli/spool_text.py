@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from producer_pool.storage.inspecting import Found
     from producer_pool.storage.record import Row
 
-__all__ = ["facts", "in_json", "rows", "sync_in_words", "verdict"]
+__all__ = ["facts", "faults", "in_json", "rows", "sync_in_words", "verdict"]
 
 
 def facts(found: Mapping[str, Any]) -> Iterator[str]:
@@ -69,6 +69,11 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def verdict(found: Found) -> Iterator[str]:
     """Yield what verify() found, a line each."""
     yield f"{_batches(found.rows)} and {format_count(found.messages, 'message')} are whole"
+    yield from faults(found)
+
+
+def faults(found: Found) -> Iterator[str]:
+    """Yield what is wrong with a spool, a line each."""
     if found.structure:
         yield f"the database is damaged: {printable(found.structure)}"
     if found.damaged_rows:

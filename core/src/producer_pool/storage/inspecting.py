@@ -8,7 +8,7 @@ import math
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,9 +120,14 @@ class Found:
     """What is wrong with the database as such; None: nothing."""
 
     @property
+    def lost(self) -> bool:
+        """Whether something is not there that was stored."""
+        return bool(self.damaged_rows or self.missing)
+
+    @property
     def whole(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.damaged_rows or self.missing or self.structure)
+        return not (self.lost or self.structure)
 
 
 def verify(path: Path) -> Found:
@@ -154,25 +159,33 @@ def verify(path: Path) -> Found:
 
 
 def _count(database: Database, found: Found) -> None:
-    positions = database.positions()
+    with closing(database.rows(-1)) as rows:
+        for _ in _counted(rows, database.positions().values(), found):
+            pass
+
+
+def _counted(
+    rows: Iterable[tuple[object, ...]], positions: Collection[Position], found: Found
+) -> Iterator[Row]:
+    """Yield the rows that are whole, and note in *found* what is not, and what one of *positions* misses."""
     expected: int | None = None
     after = 0
-    with closing(database.rows(-1)) as rows:
-        for columns in rows:
-            row = checked(columns)
-            if row is None:
-                found.damaged_rows += 1
-                if len(found.damaged) < _MOST and isinstance(columns[0], int):
-                    found.damaged.append(columns[0])
-                continue
-            found.rows += 1
-            found.messages += row.messages
-            if row.targets is None:
-                awaited = any(position.wants(after + 1) for position in positions.values())
-                if expected is not None and row.total > expected and awaited:
-                    found.missing += row.total - expected
-                expected = row.total + row.messages
-                after = row.number
+    for columns in rows:
+        row = checked(columns)
+        if row is None:
+            found.damaged_rows += 1
+            if len(found.damaged) < _MOST and isinstance(columns[0], int):
+                found.damaged.append(columns[0])
+            continue
+        found.rows += 1
+        found.messages += row.messages
+        if row.targets is None:
+            awaited = any(position.wants(after + 1) for position in positions)
+            if expected is not None and row.total > expected and awaited:
+                found.missing += row.total - expected
+            expected = row.total + row.messages
+            after = row.number
+        yield row
 
 
 def _count_raw(database: Path, found: Found) -> None:
@@ -185,39 +198,73 @@ def _count_raw(database: Path, found: Found) -> None:
             found.messages += row.messages
 
 
-def stored_in(path: Path, producer_id: str | None = None) -> Iterator[tuple[Row, StoredBatch]]:
+def stored_in(
+    path: Path, producer_id: str | None = None, found: Found | None = None
+) -> Iterator[tuple[Row, StoredBatch]]:
     """
     Yield the batches in *path* in their order: a folder, or a database that was set aside.
 
-    All that are there, or those that *producer_id* waits for. One that is damaged is left out.
+    All that are there, or those that *producer_id* waits for. One that is damaged is left out; *found* is
+    what is wrong, once all are yielded.
 
     Raises:
-        StorageError: there is no spool, a process uses it, or it knows no such producer.
+        StorageError: there is no spool, a process uses it, it knows no such producer, or nothing of a spool
+            can be recognised in it.
     """
+    found = Found() if found is None else found
     if path.is_dir():
         folder = _folder(path)
         with _locked(folder):
-            yield from _batches(folder.database, producer_id)
+            yield from _batches(folder.database, producer_id, found)
     else:
-        yield from _batches(_file(path), producer_id)
+        yield from _batches(_file(path), producer_id, found)
 
 
-def _batches(path: Path, producer_id: str | None) -> Iterator[tuple[Row, StoredBatch]]:
-    database = _readable(path)
+def _batches(path: Path, producer_id: str | None, found: Found) -> Iterator[tuple[Row, StoredBatch]]:
+    database, found.structure = _examined(path)
     if database is not None:
         with closing(_Abandoned(database)):
-            if database.quick_check(math.inf):
-                yield from _batches_of(database, producer_id)
-                return
+            yield from _batches_of(database, producer_id, found)
+        return
     # Rows in the order of pages are in no order; a new database has them in theirs, in little memory.
     with tempfile.TemporaryDirectory(prefix="producer-pool-") as scratch:
         rescued = Database(Path(scratch) / "spool.db", math.inf)
         with closing(rescued):
             fill(rescued, raw_rows(path, _log_of(path)), _positions_in(path))
-            yield from _batches_of(rescued, producer_id)
+            yield from _batches_of(rescued, producer_id, found)
 
 
-def _batches_of(database: Database, producer_id: str | None) -> Iterator[tuple[Row, StoredBatch]]:
+def _examined(path: Path) -> tuple[Database | None, str | None]:
+    """
+    Return the database at *path* if its pages fit together, or else what is wrong with it.
+
+    Raises:
+        StorageError: it is damaged, and not one batch can be read of it; or it is no spool at all.
+    """
+    try:
+        database, why = _opened(path)
+    except _Closed as error:
+        database, why = None, str(error)
+    if database is not None:
+        try:
+            with sensible():
+                if database.quick_check(math.inf):
+                    return database, None
+            why = "its pages do not fit together"
+        except sqlite3.Error as error:
+            why = str(error)
+        database.abandon()
+    with closing(raw_rows(path, _log_of(path))) as rows:
+        if next(rows, None) is None:
+            raise StorageError(
+                f"{path} is no spool, or is damaged: {why}; not one batch can be recognised in it"
+            )
+    return None, why
+
+
+def _batches_of(
+    database: Database, producer_id: str | None, found: Found
+) -> Iterator[tuple[Row, StoredBatch]]:
     positions = database.positions()
     position = None
     if producer_id is not None:
@@ -225,50 +272,55 @@ def _batches_of(database: Database, producer_id: str | None) -> Iterator[tuple[R
         if position is None:
             known = ", ".join(sorted(positions)) or "none"
             raise StorageError(f"nothing is kept there for {producer_id!r}; known: {known}")
+    waiting = positions.values() if position is None else [position]
     with closing(database.rows(0, producer_id)) as rows:
-        for columns in rows:
-            row = checked(columns)
-            if row is None:
-                continue
+        for row in _counted(rows, waiting, found):
             for batch in stored(row, 0, 0.0):
                 if position is None or position.wants(batch.number):
                     yield row, batch
 
 
-def salvage(source: Path, destination: Path) -> tuple[int, int]:
+def salvage(source: Path, destination: Path) -> Found:
     """
     Read what can be read of *source*, a folder or a database set aside, into a new spool at *destination*.
 
-    Return batches and messages.
+    Return what is in that one, and what was wrong with *source*.
 
     Raises:
-        StorageError: *source* is in use or none, or *destination* has something in it.
+        StorageError: *source* is in use or none, nothing of a spool can be recognised in it, or
+            *destination* has something in it. Nothing is made then.
         sqlite3.Error, OSError: *destination* cannot be written.
     """
-    target = Folder(destination)
-    target.make()
-    if any(target.path.iterdir()):
+    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
         raise StorageError(f"{destination} is not empty; name a folder that can be made")
     if source.is_dir():
         folder = _folder(source)
         with _locked(folder):
-            return _salvage(folder.database, target)
-    return _salvage(_file(source), target)
+            return _salvage(folder.database, Folder(destination))
+    return _salvage(_file(source), Folder(destination))
 
 
-def _salvage(path: Path, target: Folder) -> tuple[int, int]:
+def _salvage(path: Path, target: Folder) -> Found:
+    found = Found()
+    database, found.structure = _examined(path)
+    if database is not None:
+        with closing(_Abandoned(database)):
+            _count(database, found)
+    target.make()
     target.lock()
     try:
         database = Database(target.clear_new(), math.inf)
         try:
-            messages = fill(database, raw_rows(path, _log_of(path)), _positions_in(path))
-            rows = database.count()
+            fill(database, raw_rows(path, _log_of(path)), _positions_in(path))
+            if found.structure is not None:
+                _count(database, found)
+            found.rows, found.messages = database.count(), database.messages()
             database.close()
         except BaseException:
             database.abandon()
             raise
         target.install()
-        return rows, messages
+        return found
     finally:
         target.unlock()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +65,7 @@ class _Pages:
         return self._read(0, (number - 1) * PAGE, PAGE)
 
 
-def raw_rows(database: Path, log: Path) -> Iterator[Row]:
+def raw_rows(database: Path, log: Path) -> Generator[Row, None, None]:
     """
     Yield the rows with a right checksum in *database* and in *log*, its -wal file, in no order.
 
