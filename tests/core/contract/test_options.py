@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 import traceback
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,14 @@ def test_all_delivery_options() -> None:
         role=Role.BEST_EFFORT,
     )
     assert len(DELIVERY_OPTIONS) == 11
+
+
+def test_no_deadline() -> None:
+    """What waits may wait for ever, and a policy that says so is written as it is read."""
+    made = policy(DeliveryPolicy.relay(), deadline="unlimited")
+
+    assert made.deadline == math.inf
+    assert delivery_defaults(made)["deadline"] == "unlimited"
 
 
 @pytest.mark.parametrize("named", [DeliveryPolicy.direct(), DeliveryPolicy.relay()], ids=["direct", "relay"])

@@ -1,5 +1,7 @@
 """Durations, sizes and suggestions, as people write and read them."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +75,7 @@ def test_unknown_unit() -> None:
     "seconds,text",
     [
         (0, "0s"), (0.1, "100ms"), (0.0015, "1500us"), (1, "1s"), (1.5, "1.5s"), (12.345, "12.345s"),
-        (90, "90s"), (120, "2m"), (5400, "90m"), (86400, "24h"), (172800, "2d"),
+        (90, "90s"), (120, "2m"), (5400, "90m"), (86400, "24h"), (172800, "2d"), (math.inf, "unlimited"),
         (1 / 3, "0.333333s"), (0.009, "9ms"),
     ],
 )  # fmt: skip

@@ -250,6 +250,13 @@ def _attempts(text: str) -> int:
 _Attempts = Annotated[int, _Reader(_attempts, str, "number|unlimited")]
 
 
+def _deadline(text: str) -> float:
+    return math.inf if text == "unlimited" else parse_duration(text)
+
+
+_Deadline = Annotated[float, _Reader(_deadline, format_duration, "duration|unlimited")]
+
+
 @dataclasses.dataclass(frozen=True)
 class _DeliveryOptions:
     """The options that every scheme shares, because the producer keeps them and not the client."""
@@ -259,7 +266,7 @@ class _DeliveryOptions:
     ack: _AckWord | None = option(
         None, "the level at which a message counts as delivered; best: the transport's highest below app"
     )
-    deadline: Duration | None = option(None, "from acceptance to a terminal outcome")
+    deadline: _Deadline | None = option(None, "from acceptance to a terminal outcome")
     retry_attempts: _Attempts | None = option(
         None, "how many connections may break at a message before it is given up"
     )

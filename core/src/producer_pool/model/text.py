@@ -55,8 +55,10 @@ def format_duration(seconds: float) -> str:
     """
     Write seconds as parse_duration() reads them, in the largest unit of which they are a whole number.
 
-    One day is 24h, as everybody says.
+    One day is 24h, as everybody says; ``math.inf`` is "unlimited".
     """
+    if seconds == math.inf:
+        return "unlimited"
     for unit, factor in reversed(_SECONDS.items()):
         number = round(seconds / factor)
         # Not ==: in floats, 9 milliseconds are not 0.009 seconds.
