@@ -1,6 +1,7 @@
 """What threads append to and the loop swaps out."""
 
 import gc
+import math
 import os
 import sys
 import threading
@@ -215,6 +216,17 @@ def test_blocked(log: SubmitLog[Receipt]) -> None:
 
     assert results == [None]
     assert not log.held
+
+
+def test_waiting_without_a_limit(log: SubmitLog[Receipt]) -> None:
+    """A producer without a deadline is waited for as long as that takes."""
+    log.blocked = frozenset({"a"})
+    thread, results = in_thread(lambda: log.wait_for_room(ALL, lambda: math.inf))
+    eventually(lambda: bool(log._waiting or results), "it waits")
+    log.blocked = frozenset()
+    thread.join(BOUND)
+
+    assert results == [None]
 
 
 def test_no_room_in_time(log: SubmitLog[Receipt]) -> None:

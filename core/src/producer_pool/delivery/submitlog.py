@@ -235,7 +235,7 @@ class SubmitLog(Generic[R]):
                 if left <= 0:
                     raise self.full(targets, deadline)
                 with suppress(Empty):
-                    woken.get(timeout=left)
+                    woken.get(timeout=min(left, threading.TIMEOUT_MAX))
         finally:
             self._waiting.discard(woken)
 
