@@ -16,18 +16,22 @@ pytestmark = pytest.mark.xdist_group("door")
 BOOM = "raise RuntimeError('this module must not be imported')"
 
 WIRING = """
-import sys
+import os
 import click
 from producer_pool.plugin import hookimpl
 
 NAME = {name!r}
 
+def say(*words):
+    # In one call, so that the log does not come between.
+    os.write(2, (" ".join(map(str, words)) + "\\n").encode())
+
 class Watcher:
     def state_changed(self, health):
-        print("watched by", NAME, health.producer_id, health.state.value, file=sys.stderr, flush=True)
+        say("watched by", NAME, health.producer_id, health.state.value)
 
     def settled(self, producer_id, outcome, count):
-        print("settled by", NAME, producer_id, outcome.value, count, file=sys.stderr, flush=True)
+        say("settled by", NAME, producer_id, outcome.value, count)
 
 @hookimpl
 def producer_pool_stage(producer_id):
@@ -43,7 +47,7 @@ def producer_pool_observer():
 @hookimpl(wrapper=True)
 def producer_pool_make_client(endpoint):
     client = yield
-    print("wrapped by", NAME, endpoint, file=sys.stderr, flush=True)
+    say("wrapped by", NAME, endpoint)
     return client
 
 @hookimpl

@@ -35,9 +35,8 @@ atexit.register(signal.setitimer, signal.ITIMER_REAL, 0, 0)  # At its end, Pytho
 
 def stormy(folder: Path) -> Mapping[str, str]:
     """Return variables for a Python in which it storms from the beginning; how often, it says at its end."""
-    ending = (
-        "import atexit\natexit.register(lambda: print(f'{storms} signals', file=__import__('sys').stderr))\n"
-    )
+    # In one call, so that nothing else that is said comes between.
+    ending = "import atexit, os\natexit.register(lambda: os.write(2, f'\\n{storms} signals\\n'.encode()))\n"
     (folder / "sitecustomize.py").write_text(STORM + ending)
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 

@@ -469,7 +469,7 @@ def test_daemon_serves(stack: ExitStack) -> None:
     send_lines(running.port, [b"got"])
     got = running.settled("them", 2)
 
-    assert (missed["failed"], missed["state"], missed["peers"]) == (1, "up", 0)
+    assert (missed["failed"], missed["state"], missed["peers"]) == (1, "degraded", 0)
     assert "nobody is connected" in running.wait_for_line("nobody is connected")
     assert consumer.read(1) == [b"got"]
     assert (got["delivered"], got["failed"]) == (1, 1)
