@@ -33,7 +33,7 @@ def test_prints_a_line_a_message(tmp_path: Path) -> None:
 
     first, last = sink.said.splitlines()
     assert first.startswith("listening at tcp://127.0.0.1:")
-    assert last.startswith("4 messages, 15 bytes, 1 connections, ")
+    assert last.startswith("4 messages, 15 bytes, 1 connection, ")
 
 
 def test_ends_after_count(tmp_path: Path) -> None:
@@ -283,4 +283,4 @@ def test_has_nothing_to_store_in() -> None:
     done = run_command("sink", "tcp://127.0.0.1:0?ack-after=stored")
 
     assert done.returncode == 78
-    assert b"ack-after=stored needs a spool" in done.stderr
+    assert b"ack-after=stored cannot be had here, as sink stores nothing" in done.stderr

@@ -108,7 +108,7 @@ async def test_not_asked_for(consumer: Consumer, ack: Ack) -> None:
         (b"2\n1\n", "acknowledged 2 messages, and then 1"),
         (b"thanks\n", "answers something else than how many messages it has"),
         (b"x" * 70_000, "answers something else"),
-        (b"99999999999999999999\n", "acknowledged 99999999999999999999 messages, and 3 were sent"),
+        (b"99999999999999999999\n", "acknowledged 99,999,999,999,999,999,999 messages, and 3 were sent"),
     ],
 )
 async def test_what_cannot_be_true(consumer: Consumer, said: bytes, wrong: str) -> None:
@@ -121,6 +121,17 @@ async def test_what_cannot_be_true(consumer: Consumer, said: bytes, wrong: str) 
     assert wrong in str(link.signals.errors[0])
     assert isinstance(link.signals.errors[0], SendError)
     assert link.client.settled().confirmed in (0, 2)
+    await link.client.aclose()
+
+
+async def test_one_more_than_one(consumer: Consumer) -> None:
+    """One is one in words, too."""
+    link = await connected(consumer)
+    link.start([Batch.of([b"one"])])
+    await send(link.peer, b"2\n")
+    await until(lambda: link.signals.errors)
+
+    assert "acknowledged 2 messages, and 1 was sent; " in str(link.signals.errors[0])
     await link.client.aclose()
 
 
@@ -137,7 +148,7 @@ async def test_more_than_the_kernel_has(small: Consumer) -> None:
     await send(link.peer, b"%d\n" % taken)
     await until(lambda: link.signals.errors)
 
-    assert f"acknowledged {taken} messages, and {written} were sent" in str(link.signals.errors[0])
+    assert f"acknowledged {taken:,} messages, and {written:,} were sent" in str(link.signals.errors[0])
     assert link.client.settled().confirmed == written
     await link.client.aclose()
 

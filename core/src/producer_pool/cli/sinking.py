@@ -16,6 +16,7 @@ from producer_pool.cli.signals import Stop
 from producer_pool.contract.ports import Listener
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES
+from producer_pool.model.text import format_count
 
 __all__ = ["Sinking", "harmless"]
 
@@ -182,8 +183,8 @@ class Sinking:
             complain(f"cannot print: {self._failure.strerror}")
         summary = {"messages": self._messages, "bytes": self._bytes, "connections": connections}
         print(
-            f"{self._messages:,} messages, {self._bytes:,} bytes, {connections:,} connections, "
-            f"{seconds:.2f} s",
+            f"{format_count(self._messages, 'message')}, {format_count(self._bytes, 'byte')}, "
+            f"{format_count(connections, 'connection')}, {seconds:.2f} s",
             file=sys.stderr,
             flush=True,
         )

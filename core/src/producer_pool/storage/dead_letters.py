@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from producer_pool.model.errors import StorageError
 from producer_pool.model.framing import LENGTH4
+from producer_pool.model.text import format_count
 from producer_pool.storage.dead_letters_damage import (
     FAULTS,
     HEAD,
@@ -364,7 +365,7 @@ class LetterFile:
         except (*FAULTS, OSError) as fault:
             log.error("%s: what it still holds stays there: %s", aside, fault)
         if saved:
-            log.warning("%s: %d messages could be read, and are in the new file", aside, saved)
+            log.warning("%s: %s could be read, now in the new file", aside, format_count(saved, "message"))
         return True
 
 

@@ -20,6 +20,7 @@ from producer_pool.model.framing import LENGTH4
 from producer_pool.model.given_up import GivenUp
 from producer_pool.model.loglimit import LogLimit, and_more
 from producer_pool.model.policies import BATCH_OVERHEAD
+from producer_pool.model.text import format_count
 from producer_pool.storage.dead_letters import DEFAULT_SIZE, LetterFile
 from producer_pool.storage.dead_letters_values import Letter, reason_of, storable
 
@@ -136,7 +137,9 @@ class LetterWriter:
             self._queue.clear()
             messages = sum(one.letter.count for one in left)
             log.error(
-                "dead letters in %s: %d messages could not be written and are lost", self.folder, messages
+                "dead letters in %s: %s lost: not written in time",
+                self.folder,
+                format_count(messages, "message"),
             )
             self._settle(left, False)
 
@@ -207,10 +210,10 @@ class LetterWriter:
         if left_out is not None:
             messages = sum(one.letter.count for one in tuple(self._queue))
             log.error(
-                "dead letters in %s cannot be written: %s; %d messages wait for it%s",
+                "dead letters in %s cannot be written: %s; %s left to write%s",
                 self.folder,
                 error,
-                messages,
+                format_count(messages, "message"),
                 and_more(left_out),
             )
 
@@ -221,9 +224,9 @@ class LetterWriter:
             log.info("dead letters in %s are written again", self.folder)
         if dropped and (left_out := self._limit.allow("dropped", now)) is not None:
             log.warning(
-                "dead letters in %s take all the room that they may: the oldest %d messages gave way%s",
+                "dead letters in %s take all the room that they may: the oldest %s gave way%s",
                 self.folder,
-                dropped,
+                format_count(dropped, "message"),
                 and_more(left_out),
             )
 

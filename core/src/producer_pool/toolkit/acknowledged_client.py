@@ -10,6 +10,7 @@ from typing import Final
 from producer_pool.contract.ports import Settled
 from producer_pool.model.errors import DeliveryError, FramingError, SendError
 from producer_pool.model.outcomes import Ack
+from producer_pool.model.text import format_count
 from producer_pool.toolkit.answers import AnswerReader
 from producer_pool.toolkit.progress import Progress
 from producer_pool.toolkit.stream_client import StreamClient
@@ -75,9 +76,10 @@ class AcknowledgedClient(StreamClient):
     def _take(self, answers: AnswerReader, data: bytes) -> None:
         count = answers.feed(data)
         if count > self._ledger.written and count > self._sent():
+            sent = self._sent()
             raise FramingError(
-                f"the consumer acknowledged {count} messages, and {self._sent()} were sent; it has to count "
-                "those of this connection, each once"
+                f"the consumer acknowledged {format_count(count, 'message')}, and {sent:,} "
+                f"{'was' if sent == 1 else 'were'} sent; it has to count those of this connection, each once"
             )
         self._answered = count
 
@@ -116,4 +118,5 @@ class AcknowledgedClient(StreamClient):
         if self._heard_at is None:
             return f"takes messages and acknowledges none ({hint})"
         written = super().settled().written
-        return f"has acknowledged {self._answered} of {written} messages, and says nothing more"
+        given = format_count(written, "message")
+        return f"has acknowledged {self._answered:,} of {given}, and says nothing more"
