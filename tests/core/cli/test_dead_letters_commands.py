@@ -219,6 +219,16 @@ def test_filters_that_fit_nothing(folder: Path, command: str) -> None:
     assert "known" not in fits.stderr
 
 
+def test_filters_where_nothing_is(tmp_path: Path) -> None:
+    """Of no letters at all, the sum says enough."""
+    with LetterFile(tmp_path) as file:
+        file.add([letter(b"one")])
+        file.remove([1])
+    done = run("drop", tmp_path, "--reason", "Rejected", "--yes")
+
+    assert (done.exit_code, done.stderr) == (0, "dropped 0 messages in 0 letters\n")
+
+
 def test_drop_what_filters_fit(folder: Path) -> None:
     """Ids and filters go together."""
     assert run("drop", folder, "1-2", "--reason", "Rejected", "--yes").exit_code == 0

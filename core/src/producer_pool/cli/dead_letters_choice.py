@@ -127,8 +127,9 @@ def check_known(file: LetterFile, choice: Choice) -> None:
         ("the producer", choice.producer_id, producers),
         ("the reason", choice.reason, reasons),
     ):
-        if name is not None and name not in known:
-            names = ", ".join(sorted(known)) or "none"
+        # Where there is none at all, the sum says it.
+        if name is not None and known and name not in known:
+            names = ", ".join(sorted(known))
             complain(printable(f"no letter has {what} {name!r}; known: {names}"))
 
 
