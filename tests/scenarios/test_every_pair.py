@@ -93,25 +93,29 @@ class Bench:
 
     async def _send_to(self, way: Way) -> None:
         consumer = self.consumers[way] = FakeIntake()
-        await self.pool.add_producer(way.id, await self.listen(way, way.id, consumer))
+        await self.pool.add_producer(way.id, await self.listen(way, consumer))
 
     async def _serve(self, way: Way) -> None:
-        folder = self._folder / way.id
-        folder.mkdir()
+        folder = self._next_folder()
         await self.pool.add_producer(way.id, way.listening_url(folder, self._authority))
         await self.pool.check()
         address = (await self.pool.health())[way.id].address
         reader = self.consumers[way] = Reader(way, address, self._authority.file)
         await self._stack.enter_async_context(reader)
 
-    async def listen(self, way: Way, name: str, intake: Intake) -> str:
+    async def listen(self, way: Way, intake: Intake) -> str:
         """Start a listener of *way*, and return the URL that leads there."""
-        folder = self._folder / name
-        folder.mkdir()
+        folder = self._next_folder()
         listener = ClientFactory().listener(way.listening_url(folder, self._authority))
         await self._stack.enter_async_context(listener)
         endpoint = await listener.start(intake)
         return way.client_url(endpoint.raw, self._authority)
+
+    def _next_folder(self) -> Path:
+        """Make a folder with a short name: the path of a socket has 107 bytes at the most."""
+        folder = self._folder / str(len(list(self._folder.iterdir())))
+        folder.mkdir()
+        return folder
 
 
 async def send_all(way: Way, url: str, relay: Relay) -> list[bytes]:
@@ -144,7 +148,7 @@ async def test_one_source_and_every_consumer(source: Way, tmp_path: Path, author
     """
     async with Bench.opened(tmp_path, authority) as bench:
         relay = Relay(bench.pool)
-        sent = await send_all(source, await bench.listen(source, "source", relay), relay)
+        sent = await send_all(source, await bench.listen(source, relay), relay)
         assert relay.came == sent
         await until(lambda: relay.settled, "everything is settled")
         stats = await bench.pool.stats()
