@@ -27,7 +27,7 @@ FORMAT: Final = 1
 APPLICATION: Final = 0x50505350
 """Marks the file as a spool: "PPSP"."""
 
-PAGE: Final = 16 * 1024
+PAGE: Final = 32 * 1024
 """Bytes of a page. Larger ones make small commits larger; smaller ones make large batches slower."""
 
 _SCHEMA: Final = """
