@@ -183,8 +183,9 @@ class LetterWriter:
                 self._finish(waiting, False)
             else:
                 self._portion = min(self._portion * 2, self._room)
-                self._finish(waiting, True)
+                # Who is told that a letter is kept may look into the log.
                 self._tell(file.dropped - dropped)
+                self._finish(waiting, True)
         return True
 
     def _leading(self) -> list[_Waiting]:
