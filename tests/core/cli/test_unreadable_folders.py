@@ -1,6 +1,5 @@
 """``producer-pool`` spool and dead-letters: where there is no right to a folder, and what is said of it."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,23 +7,14 @@ from pathlib import Path
 import pytest
 
 from producer_pool.storage.dead_letters import FILE
-from support.faults import lacks
 from support.processes import clean_environment, command
+from support.rights import without_rights
 from support.waiting import BOUND
-
-# Root may read all, unless it does without these two.
-POWERLESS = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command without more rights than a file gives."""
-    call = command(*map(str, arguments))
-    if os.geteuid() == 0:
-        try:
-            subprocess.run([*POWERLESS, "true"], check=True, capture_output=True, timeout=BOUND)
-        except (OSError, subprocess.CalledProcessError) as error:
-            lacks(f"as root, this needs setpriv, and the right to have fewer: {error}")
-        call = [*POWERLESS, *call]
+    call = without_rights(command(*map(str, arguments)))
     return subprocess.run(call, env=clean_environment(), capture_output=True, text=True, timeout=BOUND)
 
 

@@ -1,6 +1,8 @@
 """Whether a folder could be used, without a change to it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from producer_pool.storage.dead_letters import FILE, LetterFile
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.looking import look_at_letters, look_at_spool
 from producer_pool.storage.spool import SpoolStore
+from support.rights import without_rights
+from support.waiting import BOUND
 
 
 def seen(folder: Path) -> dict[str, bytes]:
@@ -102,13 +106,34 @@ def test_letters_are_refused_alike(kind: str, tmp_path: Path) -> None:
         LetterFile(path).make()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+LOOK = """
+import sys
+from pathlib import Path
+from producer_pool.model.errors import StorageError
+from producer_pool.storage.looking import look_at_spool
+
+for path in sys.argv[1:]:
+    try:
+        print("usable:", look_at_spool(Path(path)))
+    except StorageError as error:
+        print(error)
+"""
+
+
 def test_no_right(tmp_path: Path) -> None:
     """A folder in which nothing can be written is none for messages."""
+    paths = [str(tmp_path), str(tmp_path / "below")]
     tmp_path.chmod(0o500)
     try:
-        for path in (tmp_path, tmp_path / "below"):
-            with pytest.raises(StorageError, match="cannot be written"):
-                look_at_spool(path)
+        call = without_rights([sys.executable, "-c", LOOK, *paths])
+        said = subprocess.run(call, capture_output=True, check=True, text=True, timeout=BOUND).stdout
     finally:
         tmp_path.chmod(0o700)
+
+    assert [
+        (path in line, "cannot be written" in line)
+        for path, line in zip(paths, said.splitlines(), strict=True)
+    ] == [
+        (True, True),
+        (True, True),
+    ]
