@@ -33,7 +33,7 @@ from producer_pool.model.text import format_duration, format_size
 from producer_pool.server import CALLBACK_BYTES
 from producer_pool.testing import rules
 from producer_pool.testing.rules import RULES
-from producer_pool.toolkit.acknowledging import BEAT, WINDOW
+from producer_pool.toolkit.acknowledging.answering import BEAT, WINDOW
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from producer_pool import AsyncProducerPool, Batch, DeliveryPolicy, bind_transport_async
-from producer_pool.toolkit import acknowledging
+from producer_pool.toolkit.acknowledging import answering
 from support.consumers import RecordingConsumer
 from support.streams import until
 
@@ -72,7 +72,7 @@ async def test_last_consumer_is_away_for_long(beat: float, monkeypatch: pytest.M
 
     One that says nothing until it can acknowledge is taken for dead, and gets everything again.
     """
-    monkeypatch.setattr(acknowledging, "BEAT", beat)
+    monkeypatch.setattr(answering, "BEAT", beat)
     with RecordingConsumer(listens=False) as consumer:
         async with chain(consumer, timeout="400ms") as pools:
             await pools.first.submit_many([b"%d" % number for number in range(100)])

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from dataclasses import replace
 
-from producer_pool.toolkit.connection import AckAfter
+from producer_pool.toolkit.streams.connection import AckAfter
 from support.listening import PLAIN, Running
 from support.streams import until
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConnectError, Rejected
-from producer_pool.toolkit.datagram_client import DatagramClient, DatagramClientOptions
-from producer_pool.toolkit.datagram_listener import DatagramListener, DatagramListenerOptions
-from producer_pool.toolkit.datagram_sockets import DatagramBinding, DatagramDialer
-from producer_pool.toolkit.datagram_udp import UdpBinding, UdpDialer, UdpListenerOptions, UdpOptions
-from producer_pool.toolkit.sockets import why
+from producer_pool.toolkit.datagrams.client import DatagramClient, DatagramClientOptions
+from producer_pool.toolkit.datagrams.listener import DatagramListener, DatagramListenerOptions
+from producer_pool.toolkit.datagrams.sockets import DatagramBinding, DatagramDialer
+from producer_pool.toolkit.datagrams.udp import UdpBinding, UdpDialer, UdpListenerOptions, UdpOptions
+from producer_pool.toolkit.sockets.tcp import why
 from support.streams import FakeIntake, FakeSignals
 
 HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}

@@ -24,7 +24,7 @@ from producer_pool.discovery.tomlfile import read_file
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import FramingError, ProducerPoolError
 from producer_pool.model.framing import framing_named
-from producer_pool.toolkit.answers import AnswerReader
+from producer_pool.toolkit.acknowledging.answers import AnswerReader
 from producer_pool_websocket.answering import House, Request
 from producer_pool_websocket.asking import Asking, Wish
 from producer_pool_websocket.options import ServerOptions

@@ -7,9 +7,9 @@ from collections import deque
 from typing import Any
 
 from producer_pool.model.outcomes import Ack
-from producer_pool.toolkit.serving_client import ServingClient
-from producer_pool.toolkit.serving_options import ServingOptions
-from producer_pool.toolkit.serving_peer import Peer, ServesPeers
+from producer_pool.toolkit.serving.client import ServingClient
+from producer_pool.toolkit.serving.options import ServingOptions
+from producer_pool.toolkit.serving.peer import Peer, ServesPeers
 from support.serving import serving
 
 __all__ = ["GreetingClient", "GreetingPeer", "greeting"]

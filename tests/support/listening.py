@@ -8,9 +8,9 @@ import socket
 import pytest
 
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.toolkit.binding import TcpBinding
-from producer_pool.toolkit.connection import StreamListenerOptions
-from producer_pool.toolkit.stream_listener import StreamListener
+from producer_pool.toolkit.sockets.binding import TcpBinding
+from producer_pool.toolkit.streams.connection import StreamListenerOptions
+from producer_pool.toolkit.streams.listener import StreamListener
 from support.streams import FakeIntake, connect
 
 PLAIN = StreamListenerOptions()

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 from producer_pool.contract.options import coerce
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.toolkit.sockets import TcpDialer, TcpOptions
-from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
-from producer_pool.toolkit.stream_listener import StreamListener
-from producer_pool.toolkit.tls import ServerTls, TlsClientOptions, TlsListenerOptions, client_tls, server_tls
+from producer_pool.toolkit.sockets.tcp import TcpDialer, TcpOptions
+from producer_pool.toolkit.streams.client import StreamClient, StreamClientOptions
+from producer_pool.toolkit.streams.listener import StreamListener
+from producer_pool.toolkit.streams.tls import (
+    ServerTls,
+    TlsClientOptions,
+    TlsListenerOptions,
+    client_tls,
+    server_tls,
+)
 from support.certificates import Identity
 from support.streams import FakeIntake
 

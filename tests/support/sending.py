@@ -10,9 +10,9 @@ import pytest
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
-from producer_pool.toolkit.progress import TCP_ACKS
-from producer_pool.toolkit.sockets import TcpDialer, TcpOptions
-from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
+from producer_pool.toolkit.sockets.tcp import TcpDialer, TcpOptions
+from producer_pool.toolkit.streams.client import StreamClient, StreamClientOptions
+from producer_pool.toolkit.streams.progress import TCP_ACKS
 from support.streams import Consumer, FakeSignals
 
 LEVELS = sorted(TCP_ACKS)

@@ -12,10 +12,10 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import Rejected
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
-from producer_pool.toolkit.binding import TcpBinding
-from producer_pool.toolkit.serving_client import ServingClient
-from producer_pool.toolkit.serving_options import ServingOptions
-from producer_pool.toolkit.sockets import TcpOptions
+from producer_pool.toolkit.serving.client import ServingClient
+from producer_pool.toolkit.serving.options import ServingOptions
+from producer_pool.toolkit.sockets.binding import TcpBinding
+from producer_pool.toolkit.sockets.tcp import TcpOptions
 from support.streams import FakeSignals, until
 
 

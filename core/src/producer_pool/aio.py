@@ -20,7 +20,7 @@ from producer_pool.model.errors import ForkedPool, PoolClosed, UsageError
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool, checked_limits, checked_spool
 from producer_pool.model.stats import Health, PoolStats
-from producer_pool.toolkit.forks import keep_from_children
+from producer_pool.toolkit.sockets.forks import keep_from_children
 
 if TYPE_CHECKING:
     from producer_pool.discovery.factory import ClientFactory

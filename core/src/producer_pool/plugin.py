@@ -36,37 +36,37 @@ from producer_pool.model.framing import LENGTH4, LINES, NUL, OCTET_COUNTING, Dec
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import Ack, Outcome
 from producer_pool.model.stats import Health, ListenerStats, State
-from producer_pool.toolkit.acceptor import Acceptor
-from producer_pool.toolkit.acknowledged_client import AcknowledgedClient
-from producer_pool.toolkit.binding import Binding, TcpBinding, check_loopback
+from producer_pool.toolkit.acknowledging.client import AcknowledgedClient
 from producer_pool.toolkit.blocking import BlockingClient
-from producer_pool.toolkit.connection import (
-    AckAfter,
-    Connection,
-    FramedConnection,
-    StreamListenerOptions,
-    Tail,
-)
-from producer_pool.toolkit.datagram_client import DatagramClient, DatagramClientOptions
-from producer_pool.toolkit.datagram_listener import DatagramListener, DatagramListenerOptions
-from producer_pool.toolkit.datagram_sockets import DatagramBinding, DatagramDialer
-from producer_pool.toolkit.datagram_udp import (
+from producer_pool.toolkit.datagrams.client import DatagramClient, DatagramClientOptions
+from producer_pool.toolkit.datagrams.listener import DatagramListener, DatagramListenerOptions
+from producer_pool.toolkit.datagrams.sockets import DatagramBinding, DatagramDialer
+from producer_pool.toolkit.datagrams.udp import (
     UDP_MAX_MESSAGE,
     UdpBinding,
     UdpDialer,
     UdpListenerOptions,
     UdpOptions,
 )
-from producer_pool.toolkit.handshake import Dialogue
-from producer_pool.toolkit.progress import TCP_ACKS, UNIX_ACKS, Progress, UnixProgress
-from producer_pool.toolkit.resolver import Address, resolve
-from producer_pool.toolkit.serving_client import ServingClient
-from producer_pool.toolkit.serving_options import PeerOverflow, ServingOptions, ServingStats
-from producer_pool.toolkit.serving_peer import Peer
-from producer_pool.toolkit.sockets import Dialer, TcpDialer, TcpOptions, why
-from producer_pool.toolkit.stream_client import StreamClient, StreamClientOptions
-from producer_pool.toolkit.stream_listener import StreamListener
-from producer_pool.toolkit.tls import (
+from producer_pool.toolkit.serving.client import ServingClient
+from producer_pool.toolkit.serving.options import PeerOverflow, ServingOptions, ServingStats
+from producer_pool.toolkit.serving.peer import Peer
+from producer_pool.toolkit.sockets.binding import Binding, TcpBinding, check_loopback
+from producer_pool.toolkit.sockets.resolver import Address, resolve
+from producer_pool.toolkit.sockets.tcp import Dialer, TcpDialer, TcpOptions, why
+from producer_pool.toolkit.streams.acceptor import Acceptor
+from producer_pool.toolkit.streams.client import StreamClient, StreamClientOptions
+from producer_pool.toolkit.streams.connection import (
+    AckAfter,
+    Connection,
+    FramedConnection,
+    StreamListenerOptions,
+    Tail,
+)
+from producer_pool.toolkit.streams.handshake import Dialogue
+from producer_pool.toolkit.streams.listener import StreamListener
+from producer_pool.toolkit.streams.progress import TCP_ACKS, UNIX_ACKS, Progress, UnixProgress
+from producer_pool.toolkit.streams.tls import (
     ClientTls,
     ServerTls,
     TlsClientOptions,

@@ -9,7 +9,7 @@ import selectors
 import threading
 from typing import Any
 
-from producer_pool.toolkit.forks import keep_from_children
+from producer_pool.toolkit.sockets.forks import keep_from_children
 
 __all__ = ["SturdyLoop"]
 

@@ -12,42 +12,42 @@ PROTOCOLS: Final = (
     # -- datagrams ---------------------------------------------------------------------------------
     Sabotage(
         "datagrams that came back count as sent",
-        f"{CORE}/toolkit/datagram_client.py",
+        f"{CORE}/toolkit/datagrams/client.py",
         "        self._withheld = lost\n        self._doubtful",
         "        self._withheld = 0\n        self._doubtful",
         "test_udp.py::test_client_alone_without_a_consumer",
     ),
     Sabotage(
         "a datagram that is too long for the system ends the connection",
-        f"{CORE}/toolkit/datagram_client.py",
+        f"{CORE}/toolkit/datagrams/client.py",
         "            if stop == errno.EMSGSIZE and not returned:",
         "            if False:",
         "test_datagram_client.py::test_message_that_the_system_does_not_take",
     ),
     Sabotage(
         "what the kernel had no room for is not counted",
-        f"{CORE}/toolkit/datagram_listener.py",
+        f"{CORE}/toolkit/datagrams/listener.py",
         "        lost = (port.lost - before) % 2**32",
         "        lost = 0",
         "test_datagram_listener.py::test_kernel_without_room",
     ),
     Sabotage(
         "a part of joined datagrams is passed on",
-        f"{CORE}/toolkit/datagram_listener.py",
+        f"{CORE}/toolkit/datagrams/listener.py",
         "                    self._too_long(1)\n                    continue\n",
         "                    pass\n",
         "test_datagram_listener.py::test_joined_datagrams_that_the_buffer_does_not_hold",
     ),
     Sabotage(
         "what stops at a full socket is read while the intake is paused",
-        f"{CORE}/toolkit/datagram_listener.py",
+        f"{CORE}/toolkit/datagrams/listener.py",
         "        if not self._intake.paused or not self._binding.holds_back:",
         "        if True:",
         "test_datagram_listener_waits.py::test_paused_intake_makes_senders_wait",
     ),
     Sabotage(
         "a client that is bound to the port it sends to sends to itself",
-        f"{CORE}/toolkit/datagram_udp.py",
+        f"{CORE}/toolkit/datagrams/udp.py",
         "                if self._port and sock.getsockname() == sock.getpeername():",
         "                if False:",
         "test_datagram_udp.py::test_socket_that_found_itself",
@@ -106,21 +106,21 @@ PROTOCOLS: Final = (
     # -- consumers that connect to us --------------------------------------------------------------
     Sabotage(
         "messages that nobody is there for are delivered",
-        f"{CORE}/toolkit/serving_client.py",
+        f"{CORE}/toolkit/serving/client.py",
         "                self._refuse(sum(map(len, batches)) - offset)\n                return",
         "                audience.skip(sum(map(len, batches)) - offset)\n                return",
         "test_serving_client.py::test_nobody_is_connected",
     ),
     Sabotage(
         "a consumer that leaves without its messages had them",
-        f"{CORE}/toolkit/serving_audience.py",
+        f"{CORE}/toolkit/serving/audience.py",
         "self._coverage.leave(peer, reached, self.sent):\n            self._events.lost(messages)\n",
         "self._coverage.leave(peer, reached, self.sent):\n            pass\n",
         "test_serving_peer.py::test_only_peer_leaves_inside_of_a_message",
     ),
     Sabotage(
         "whoever connects and says nothing keeps the others out",
-        f"{CORE}/toolkit/serving_audience.py",
+        f"{CORE}/toolkit/serving/audience.py",
         "            if not peer.ready:\n                if peer.parting is None:\n",
         "            if False:\n                if peer.parting is None:\n",
         "test_serving_protocol.py::test_silent_peers_keep_nobody_out",
@@ -128,7 +128,7 @@ PROTOCOLS: Final = (
     # -- names -------------------------------------------------------------------------------------
     Sabotage(
         "names that hang take as many threads as there are",
-        f"{CORE}/toolkit/resolver.py",
+        f"{CORE}/toolkit/sockets/resolver.py",
         "        if len(_waiting) >= MOST_LOOKUPS:",
         "        if False:",
         "test_resolver.py::test_too_many_hang",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.toolkit import acknowledging
-from producer_pool.toolkit.binding import TcpBinding
-from producer_pool.toolkit.connection import StreamListenerOptions
-from producer_pool.toolkit.stream_listener import StreamListener
-from producer_pool.toolkit.tls import ServerTls
+from producer_pool.toolkit.acknowledging import answering
+from producer_pool.toolkit.sockets.binding import TcpBinding
+from producer_pool.toolkit.streams.connection import StreamListenerOptions
+from producer_pool.toolkit.streams.listener import StreamListener
+from producer_pool.toolkit.streams.tls import ServerTls
 from support.acknowledged import DELIVERED, STORED
 from support.certificates import Authority
 from support.listening import Running
@@ -101,11 +101,11 @@ async def stored() -> AsyncIterator[Running]:
 @pytest.fixture
 def window(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let little be owed to a connection; return how many bytes."""
-    monkeypatch.setattr(acknowledging, "WINDOW", 100_000)
+    monkeypatch.setattr(answering, "WINDOW", 100_000)
     return 100_000
 
 
 @pytest.fixture
 def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a listener often say that it is there."""
-    monkeypatch.setattr(acknowledging, "BEAT", 0.01)
+    monkeypatch.setattr(answering, "BEAT", 0.01)

@@ -13,7 +13,7 @@ from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConfigurationError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
-from producer_pool.toolkit.progress import TCP_ACKS
+from producer_pool.toolkit.streams.progress import TCP_ACKS
 from support.certificates import Authority, Identity
 from support.ends import make_client, make_listener, many_talk, said_by
 from support.streams import FakeIntake, FakeSignals, until

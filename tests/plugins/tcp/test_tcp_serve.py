@@ -26,7 +26,7 @@ from producer_pool.model.errors import (
     InvalidOption,
     Rejected,
 )
-from producer_pool.toolkit.serving_client import ServingClient
+from producer_pool.toolkit.serving.client import ServingClient
 from support.certificates import Authority
 from support.processes import daemon, run_command
 from support.producers import send_lines

@@ -18,8 +18,8 @@ from producer_pool.contract.options import coerce
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConnectError, Rejected
-from producer_pool.toolkit.datagram_client import DatagramClient, DatagramClientOptions
-from producer_pool.toolkit.datagram_listener import DatagramListener
+from producer_pool.toolkit.datagrams.client import DatagramClient, DatagramClientOptions
+from producer_pool.toolkit.datagrams.listener import DatagramListener
 from producer_pool_unix.datagrams import UnixDatagramBinding, UnixDatagramDialer, longest_datagram
 from support.listening import lines_of
 from support.streams import BOUND, FakeIntake, FakeSignals, until

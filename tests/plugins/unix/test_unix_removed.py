@@ -14,7 +14,7 @@ import pytest
 from producer_pool.contract.ports import Listener
 from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import Ack
-from producer_pool.toolkit import renewal
+from producer_pool.toolkit.sockets import renewal
 from support.ends import make_client, make_listener
 from support.listening import lines_of
 from support.streams import FakeIntake, FakeSignals, until

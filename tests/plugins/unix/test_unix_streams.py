@@ -16,7 +16,7 @@ import pytest
 from producer_pool.contract.options import coerce
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConnectError
-from producer_pool.toolkit.progress import UNIX_ACKS
+from producer_pool.toolkit.streams.progress import UNIX_ACKS
 from producer_pool_unix.place import PlaceOptions
 from producer_pool_unix.streams import UnixBinding, UnixDialer
 from support.listening import lines_of

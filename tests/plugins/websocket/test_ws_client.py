@@ -12,7 +12,7 @@ import pytest
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, Rejected, SendError
 from producer_pool.model.outcomes import Ack
-from producer_pool.toolkit.progress import TCP_ACKS
+from producer_pool.toolkit.streams.progress import TCP_ACKS
 from producer_pool_websocket.answering import House
 from producer_pool_websocket.frames import BINARY, CLOSE, PING, PONG, TEXT
 from producer_pool_websocket.options import ServerOptions

@@ -22,7 +22,7 @@ from producer_pool.plugin import (
     TcpOptions,
     resolve,
 )
-from producer_pool.toolkit.sockets import reset, wait_writable, why
+from producer_pool.toolkit.sockets.tcp import reset, wait_writable, why
 
 __all__ = ["AcknowledgedClient", "PipelinedClient", "PlainClient", "ZooListener", "ZooOptions"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from producer_pool.testing.proxy_faults import Faults, Traffic
 from producer_pool.testing.proxy_pipe import Pipe
-from producer_pool.toolkit.sockets import reset
+from producer_pool.toolkit.sockets.tcp import reset
 
 if TYPE_CHECKING:
     from producer_pool.testing.proxy import FaultProxy

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from producer_pool.model.outcomes import Ack
 from producer_pool.testing.proxy_faults import Faults, Traffic
-from producer_pool.toolkit.progress import TCP_ACKS, TcpProgress
+from producer_pool.toolkit.streams.progress import TCP_ACKS, TcpProgress
 
 __all__ = ["BUFFER", "Pipe", "PipeEvents"]
 

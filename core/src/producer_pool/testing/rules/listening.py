@@ -17,7 +17,7 @@ from producer_pool.testing.leftovers import COUNTED, CYCLES, descriptors, requir
 from producer_pool.testing.messages import numbered, shown
 from producer_pool.testing.rule import CLIENT, LISTENER, RuleBroken, not_applicable, require, rule
 from producer_pool.testing.trial import Trial
-from producer_pool.toolkit.sockets import reset
+from producer_pool.toolkit.sockets.tcp import reset
 
 __all__ = [
     "listener_closes_its_connections",

@@ -1,0 +1,482 @@
+"""A client for protocols over stream sockets: one send a batch, and a count of how far the messages got."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from producer_pool.contract.options import Size, option
+from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
+from producer_pool.model.batch import Batch
+from producer_pool.model.errors import ConnectError, DeliveryError, InvalidOption, Rejected, SendError
+from producer_pool.model.framing import LINES, Framing
+from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.sockets.forks import keep_from_children
+from producer_pool.toolkit.sockets.tcp import Dialer, Ending, part, reset, why
+from producer_pool.toolkit.streams.grouping import group
+from producer_pool.toolkit.streams.handshake import Dialogue, shake_hands
+from producer_pool.toolkit.streams.ledger import Ledger, same_plaintext
+from producer_pool.toolkit.streams.misfits import stream_misfits
+from producer_pool.toolkit.streams.progress import Progress
+from producer_pool.toolkit.streams.tls import ClientTls, why_tls
+from producer_pool.toolkit.streams.tls_layer import TlsLayer, whole_plaintext
+
+__all__ = ["StreamClient", "StreamClientOptions"]
+
+_log = logging.getLogger(__name__)
+
+_READS: Final = 4
+"""Reads of what a consumer says, in one turn of the loop."""
+_LINGER: Final = 0.5
+"""Seconds that closing waits for the end of a consumer, if that talks, or may have something unread."""
+_GONE: Final = getattr(select, "POLLRDHUP", select.POLLIN) | select.POLLHUP | select.POLLERR
+_OF_TIMEOUT: Final = 0.95
+"""Of the time for an attempt: so that this client says what took too long, before its Producer does."""
+_SCRATCH: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class StreamClientOptions:
+    """The options of every client that writes framed messages into a stream."""
+
+    framing: Framing = option(LINES, "how messages are marked off")
+    max_message: Size = option(1024 * 1024, "longer messages are rejected; most listeners have a limit, too")
+
+
+class StreamClient(PipelinedClient):
+    """
+    Sends framed messages over one stream socket, as many in flight as the kernel takes.
+
+    Counts whole batches as long as they move on, and messages inside one when they do not, or when
+    the connection broke: so a slow consumer is seen to read, and little is sent twice.
+
+    What a consumer says is read and thrown away. One that ends its side of the connection has closed
+    it, as far as we are concerned.
+    """
+
+    notes: bool = False
+    """Whether started() wants to be called."""
+    bite: int = 0
+    """Bytes that are read in a turn, where a little of what a consumer says may make much work; 0: all."""
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        options: StreamClientOptions,
+        *,
+        protocol_name: str,
+        tls: ClientTls | None = None,
+    ) -> None:
+        if options.max_message < 1:
+            raise InvalidOption(f"{dialer.address}: max-message must be at least 1 byte")
+        self.protocol_name = protocol_name
+        self.address = dialer.address
+        self.max_message = options.max_message
+        self._dialer = dialer
+        self._tls = tls
+        self._layer: TlsLayer | None = None
+        self._framing = options.framing
+        self._signals: ClientSignals | None = None
+        self._socket: socket.socket | None = None
+        self._open = False
+        """Whether start() may send: connected, not broken, nothing partly written."""
+        self._lost: DeliveryError | None = None
+        self._heard = False
+        self._tail = memoryview(b"")
+        self._ledger = Ledger(options.framing, keeps=False)
+        self._progress: Progress | None = None
+        self._noting: Progress | None = None
+        """The same, if it has to be told of each send."""
+        self._last_settled = Settled(0, 0)
+
+    @property
+    def acks(self) -> frozenset[Ack]:
+        return self._dialer.acks
+
+    # -- what is asked before anything is sent -----------------------------------------------------
+
+    def misfits(self, batch: Batch) -> Mapping[int, Rejected]:
+        return stream_misfits(batch, self._framing, self.max_message, self.protocol_name)
+
+    # -- connecting --------------------------------------------------------------------------------
+
+    def attach(self, signals: ClientSignals) -> None:
+        self._signals = signals
+
+    async def connect(self) -> None:
+        await self.aclose()
+        self._last_settled = Settled(0, 0)
+        self._loop = asyncio.get_running_loop()
+        timeout = self.timeout * _OF_TIMEOUT
+        end = self._loop.time() + timeout
+        try:
+            sock = await self._dialer.dial(timeout)
+            keep_from_children(sock)
+        except OSError as error:
+            raise ConnectError(f"{self.address}: {why(error)}") from None
+        try:
+            layer = None
+            if self._tls is not None:
+                left = end - self._loop.time()
+                layer = await shake_hands(sock, self._tls, address=self.address, timeout=left)
+            dialogue = Dialogue(sock, layer, address=self.address)
+            early = await self.greet(dialogue, end - self._loop.time())
+        except BaseException:
+            sock.close()
+            raise
+        self._begin(sock, layer)
+        self._heard = dialogue.heard
+        if early:
+            self.received(memoryview(early))
+        if layer is not None and self._heard:
+            self._decrypt(layer, _scratch(), 0)
+
+    def _begin(self, sock: socket.socket, layer: TlsLayer | None) -> None:
+        self._socket = sock
+        self._layer = layer
+        self._send = sock.send
+        poller = select.poll()
+        poller.register(sock, _GONE)
+        self._gone = poller.poll
+        confirms = self._signals is not None and self._signals.ack > Ack.WRITTEN
+        self._progress = progress = self.progress(sock) if confirms else None
+        self._noting = progress if progress is not None and progress.note else None
+        inside = same_plaintext if layer is None else whole_plaintext
+        self._ledger = Ledger(self._framing, keeps=self._progress is not None, inside=inside)
+        self._lost = None
+        self._heard = False
+        self._tail = memoryview(b"")
+        self._watching = False
+        self._open = True
+        self._loop.add_reader(sock, self._readable)
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
+        # The first write after the other side's FIN succeeds, and is lost. So ask before each.
+        if not self._open or (self._gone(0) and self._has_ended()):
+            return 0
+        if len(batches) == 1 and self._layer is None:
+            taken = self._start_one(batches[0], offset)
+            if taken and self.notes:
+                self.started()
+            return taken
+        started = 0
+        while started < len(batches) and self._open:
+            together = group(batches, started)
+            if self._layer is not None:
+                taken = self._start_encrypted(together, offset, self._layer)
+            elif len(together) == 1:
+                taken = self._start_one(together[0], offset)
+            else:
+                taken = self._start_joined(together, offset)
+            started += taken
+            offset = 0
+            if taken and self.notes:
+                self.started()
+            if taken < len(together):
+                break
+        return started
+
+    def _start_one(self, batch: Batch, offset: int) -> int:
+        wire = batch.wire(self._framing, offset)
+        size = len(wire)
+        sent = self._push(wire)
+        if sent == size:
+            self._ledger.take(batch, offset, size, 0)
+            return 1
+        if sent <= 0:
+            return 0
+        self._ledger.take(batch, offset, size, size - sent)
+        self._keep(memoryview(wire)[sent:])
+        return 1
+
+    def _start_joined(self, batches: Sequence[Batch], offset: int) -> int:
+        framing = self._framing
+        wires = [batch.wire(framing) for batch in batches]
+        if offset:
+            wires[0] = batches[0].wire(framing, offset)
+        sent = self._push(b"".join(wires))
+        if sent < 0:
+            return 0
+        for index, (batch, wire) in enumerate(zip(batches, wires, strict=True)):
+            size = len(wire)
+            if size > sent:
+                if not sent:
+                    return index
+                self._ledger.take(batch, offset, size, size - sent)
+                self._keep(memoryview(wire)[sent:])
+                return index + 1
+            self._ledger.take(batch, offset, size, 0)
+            sent -= size
+            offset = 0
+        return len(batches)
+
+    def _start_encrypted(self, batches: Sequence[Batch], offset: int, layer: TlsLayer) -> int:
+        """Take all of *batches*: once encrypted, they have their place in the stream, sent or not."""
+        framing = self._framing
+        data = [layer.outgoing()]
+        for batch in batches:
+            data.append(layer.encrypt(batch.wire(framing, 0 if len(data) > 1 else offset)))
+        stream = b"".join(data)
+        sent = self._push(stream)
+        if sent < 0:
+            return 0
+        position = len(data[0])
+        self._ledger.skip(position)
+        for batch, encrypted in zip(batches, data[1:], strict=True):
+            position += len(encrypted)
+            self._ledger.take(batch, offset, len(encrypted), max(0, position - sent))
+            offset = 0
+        if sent < len(stream):
+            self._keep(memoryview(stream)[sent:])
+        return len(batches)
+
+    def _push(self, wire: bytes | memoryview) -> int:
+        """Give the kernel as much of *wire* as it takes, and return how much; -1: the connection broke."""
+        noting = self._noting
+        if noting is not None:
+            noting.sending()
+        try:
+            sent = self._send(wire)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._open = False
+            self._note_failure()
+            self._loop.call_soon(self._break_with, self._socket, error)
+            return -1
+        if noting is not None:
+            noting.sent(self._ledger.position - len(self._tail) + sent)
+        if sent < len(wire) and not self._watching and self._socket is not None:
+            self._watching = True
+            self._loop.add_writer(self._socket, self._writable)
+        return sent
+
+    def _keep(self, rest: memoryview) -> None:
+        self._tail = rest
+        self._open = False
+
+    def _writable(self) -> None:
+        if self._socket is None or self._lost is not None:
+            return
+        if self._tail:
+            sent = self._push(self._tail)
+            if sent < 0:
+                return
+            self._tail = self._tail[sent:]
+            if self._tail:
+                return
+            self._ledger.flushed()
+            self._open = True
+        self._watching = False
+        self._loop.remove_writer(self._socket)
+        self.flushed()
+        if self._signals is not None:
+            self._signals.writable()
+
+    def settled(self) -> Settled:
+        ledger = self._ledger
+        progress = self._progress
+        if self._socket is None:
+            return self._last_settled
+        sent = ledger.position - len(self._tail)
+        written = ledger.within(sent) if self._tail else ledger.written
+        if progress is None:
+            return Settled(written, written)
+        if ledger.waits:
+            acknowledged = progress.acknowledged(sent)
+            if not ledger.advance(acknowledged) or self._lost is not None:
+                return Settled(written, ledger.within(acknowledged))
+        return Settled(written, ledger.confirmed)
+
+    # -- for protocols in which both sides talk ----------------------------------------------------
+
+    async def greet(self, dialogue: Dialogue, timeout: float) -> bytes:
+        """
+        Agree with the consumer on what there is to agree on before the first message.
+
+        To be overridden, and to be done within *timeout* seconds. What the consumer said beyond that is
+        returned, and will be received().
+
+        Raises:
+            ConnectError: it does not agree.
+        """
+        return b""
+
+    def progress(self, sock: socket.socket) -> Progress | None:
+        """Return what tells how far this connection gets. Called if more than WRITTEN is asked for."""
+        return self._dialer.progress(sock)
+
+    def started(self) -> None:
+        """Be told, if `notes`, that 64 KiB of batches, or a larger one, were taken. say() may follow."""
+
+    def flushed(self) -> None:
+        """Be told that the kernel takes bytes again, and has all that was taken or said. say() may follow."""
+
+    @property
+    def position(self) -> int:
+        """Bytes of its stream up to now: all that was taken or said, whether the kernel has it or not."""
+        return self._ledger.position
+
+    @property
+    def pending(self) -> bool:
+        """Whether the kernel has not taken all of that."""
+        return bool(self._tail)
+
+    def farewell(self) -> bytes:
+        """Return what tells the consumer that nothing follows. Asked between two frames, for a good end."""
+        return b""
+
+    def received(self, data: memoryview) -> None:
+        """Take what the consumer said; valid during the call only. To be overridden: here it is ignored."""
+
+    def say(self, data: bytes) -> None:
+        """Send *data*, which belongs to no message, after the last batch that was taken."""
+        if self._socket is not None and self._lost is None:
+            self._interject(
+                data if self._layer is None else self._layer.outgoing() + self._layer.encrypt(data)
+            )
+
+    # -- listening to the other side, and ending ---------------------------------------------------
+
+    def _has_ended(self) -> bool:
+        """Whether poll() really means an end. Without POLLRDHUP it may just be something to read."""
+        if hasattr(select, "POLLRDHUP") or self._socket is None:
+            return True
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EINTR)
+
+    def _readable(self) -> None:
+        sock = self._socket
+        scratch = _scratch()
+        for _ in range(_READS):
+            if sock is None or sock is not self._socket or self._lost is not None:
+                return
+            try:
+                size = sock.recv_into(scratch, self.bite)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._note_failure()
+                self._break_with(sock, error)
+                return
+            if not size:
+                self.fail(SendError(f"{self.address}: the consumer closed the connection"))
+                return
+            self._heard = True
+            if self._layer is None:
+                self.received(scratch[:size])
+            else:
+                self._decrypt(self._layer, scratch, size)
+            if size < _SCRATCH:
+                return
+
+    def _decrypt(self, layer: TlsLayer, scratch: memoryview, size: int) -> None:
+        layer.receive(scratch[:size])
+        try:
+            while size := layer.decrypt_into(scratch):
+                self.received(scratch[:size])
+        except ssl.SSLError as error:
+            self.fail(SendError(f"{self.address}: TLS: {why_tls(error)}"))
+            return
+        if layer.ended:
+            self.fail(SendError(f"{self.address}: the consumer closed the connection"))
+            return
+        self._interject(layer.outgoing())
+
+    def _interject(self, data: bytes) -> None:
+        """Send bytes that belong to no message, after all that was taken before."""
+        if not data:
+            return
+        sent = 0 if self._tail else max(0, self._push(data))
+        self._ledger.skip(len(data))
+        if self._tail or sent < len(data):
+            self._keep(memoryview(bytes(self._tail) + data[sent:]))
+
+    def _note_failure(self) -> None:
+        if self._progress is not None:
+            self._progress.failed()
+
+    def _break_with(self, sock: socket.socket | None, error: OSError) -> None:
+        if sock is self._socket:
+            self.fail(SendError(f"{self.address}: {why(error)}"))
+
+    def fail(self, error: DeliveryError) -> None:
+        """Tell that the connection is gone; the socket stays open, so that settled() can still ask it."""
+        if self._socket is None or self._lost is not None:
+            return
+        self._lost = error
+        self._open = False
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        if self._signals is not None:
+            self._signals.broken(error)
+
+    async def aclose(self) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        self._last_settled = self.settled()
+        ledger = self._ledger
+        inside = bool(self._tail) and ledger.splits(ledger.position - len(self._tail))
+        lost = self._lost is not None
+        may_be_unread = not lost and self._may_be_unread()
+        self._loop.remove_reader(sock)
+        self._loop.remove_writer(sock)
+        self._open = False
+        self._socket = None
+        if inside:
+            reset(sock)
+        elif lost:
+            sock.close()
+        else:
+            if not self._tail:
+                self._say_farewell(sock)
+            ending = await part(sock, _LINGER if self._heard or may_be_unread else 0.0)
+            if may_be_unread and ending is Ending.RESET:
+                _log.warning(
+                    "%s: the consumer closed its last connection before it had read everything: what its "
+                    "kernel had acknowledged is lost; use ack=app if it can acknowledge itself",
+                    self.address,
+                )
+
+    def _may_be_unread(self) -> bool:
+        """Whether all messages count as delivered, though only a kernel has spoken for the consumer."""
+        progress = self._progress
+        if progress is None or progress.read or self._signals is None or self._signals.ack is not Ack.KERNEL:
+            return False
+        return 0 < self._ledger.taken == self._last_settled.confirmed
+
+    def _say_farewell(self, sock: socket.socket) -> None:
+        words = self.farewell()
+        layer = self._layer
+        if layer is not None:
+            words = layer.outgoing() + layer.encrypt(words) + layer.close()
+        try:
+            if words:
+                sock.send(words)
+        except OSError:
+            return  # its end will be a surprise; all that it has is whole
+
+
+_threads: Final = threading.local()
+
+
+def _scratch() -> memoryview:
+    """Return this thread's buffer for what consumers say: one for all clients of a loop."""
+    try:
+        return cast("memoryview", _threads.scratch)
+    except AttributeError:
+        _threads.scratch = memoryview(bytearray(_SCRATCH))
+        return cast("memoryview", _threads.scratch)
