@@ -19,6 +19,8 @@ LISTENS = re.compile(
     r"listen.*?(?:(?:tcp|ws|udp)://127\.0\.0\.1:|unix:@producer-pool-bench-)([1-9]\d*)", re.IGNORECASE
 )
 START_WAIT = 20.0
+MIXED = ("ws", "udp", "unix", "tcp")
+"""The wires of a relay that reaches each of its consumers by another protocol."""
 
 
 class UnavailableError(Exception):
@@ -33,6 +35,8 @@ class Relay:
     command: Callable[[Sequence[int]], list[str]]
     wire: str = "tcp"
     """How it is reached, and reaches: see Traffic."""
+    reaches: tuple[str, ...] = ()
+    """How it reaches each consumer in turn, where that is another way."""
 
     def start(self, ports: Sequence[int], *, core: int | None, bound: float) -> tuple[Child, int]:
         """Start it towards *ports*; the process and the port on which it listens."""
@@ -66,6 +70,19 @@ def _over_unix(ports: Sequence[int]) -> list[str]:
     return _run(urls[0], urls[1:])
 
 
+def _across(*wires: str) -> Callable[[Sequence[int]], list[str]]:
+    """Return a relay that takes lines over tcp, and reaches the consumers over *wires*, one each."""
+
+    def command(ports: Sequence[int]) -> list[str]:
+        urls = [
+            f"unix:@producer-pool-bench-{port}" if wire == "unix" else f"{wire}://127.0.0.1:{port}"
+            for wire, port in zip(wires, ports, strict=True)
+        ]
+        return _run("tcp://127.0.0.1:0", urls)
+
+    return command
+
+
 def _run(listen: str, consumers: Sequence[str]) -> list[str]:
     program = Path(sys.executable).parent / "producer-pool"
     if not program.exists():
@@ -93,6 +110,9 @@ RELAYS = {
         Relay("written", _over("tcp", "?ack=written")),
         Relay("spool", _stored("always")),
         Relay("spool-os", _stored("os")),
+        Relay("max-delay", _over("tcp", "?max-delay=1ms")),
+        Relay("to-all", _across(*MIXED), reaches=MIXED),
+        *(Relay(f"to-{wire}", _across(wire), reaches=(wire,)) for wire in MIXED),
         Relay("naive", _naive("naive")),
         Relay("C", _reference),
         Relay("unix", _over_unix, wire="unix"),
