@@ -96,6 +96,15 @@ def _naive(name: str) -> Callable[[Sequence[int]], list[str]]:
     return lambda ports: [*program, *(f"127.0.0.1:{port}" for port in ports)]
 
 
+def _not_here(program: str) -> Callable[[Sequence[int]], list[str]]:
+    """Return a peer that is not set up on this machine."""
+
+    def command(ports: Sequence[int]) -> list[str]:
+        raise UnavailableError(f"{program} is not set up here, for {len(ports)} consumers")
+
+    return command
+
+
 def _reference(ports: Sequence[int]) -> list[str]:
     program = build.binary("relay")
     if program is None:
@@ -120,5 +129,18 @@ RELAYS = {
         Relay("naive-websocket", _naive("naive_websocket"), wire="ws"),
         Relay("udp", _over("udp"), wire="udp"),
         Relay("naive-udp", _naive("naive_udp"), wire="udp"),
+        Relay("nats", _not_here("nats-server")),
+        Relay("rsyslog", _not_here("rsyslogd")),
+        Relay("rsyslog-disk", _not_here("rsyslogd")),
+        Relay("rsyslog-udp", _not_here("rsyslogd"), wire="udp"),
+        Relay("syslog-ng", _not_here("syslog-ng")),
+        Relay("syslog-ng-unix", _not_here("syslog-ng"), wire="unix"),
+        Relay("mosquitto", _not_here("mosquitto")),
+        Relay("picows", _not_here("picows"), wire="ws"),
+        Relay("aiohttp", _not_here("aiohttp"), wire="ws"),
+        Relay("node-ws", _not_here("ws of node"), wire="ws"),
+        Relay("C-udp", _not_here("the C reference"), wire="udp"),
+        Relay("C-unix", _not_here("the C reference"), wire="unix"),
+        Relay("C-websocket", _not_here("the C reference"), wire="ws"),
     )
 }
