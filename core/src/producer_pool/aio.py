@@ -16,6 +16,7 @@ from producer_pool.delivery.store import Store
 from producer_pool.delivery.submitlog import SubmitLog
 from producer_pool.entrance import Entrance, opened
 from producer_pool.loopwatch import LoopWatch
+from producer_pool.model.amounts import check_seconds
 from producer_pool.model.errors import ForkedPool, PoolClosed, UsageError
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool, checked_limits, checked_spool
@@ -163,6 +164,8 @@ class AsyncProducerPool:
 
     async def forward_to_all(self, message: bytes | str, *, wait: float | None = None) -> Results:
         """Forward a message to every producer, return the results: PENDING if *wait* seconds were too few."""
+        if wait is not None:
+            check_seconds("wait", wait)
         return await (await self.submit(message)).results(wait)
 
     async def forward_to(
@@ -174,6 +177,8 @@ class AsyncProducerPool:
         Raises:
             UnknownProducer: there is none of this id.
         """
+        if wait is not None:
+            check_seconds("wait", wait)
         return (await (await self.submit(message, to=producer_id)).results(wait))[producer_id]
 
     async def forward_to_many(
@@ -185,6 +190,8 @@ class AsyncProducerPool:
         Raises:
             UnknownProducer: one of the ids does not exist; nothing was sent to any.
         """
+        if wait is not None:
+            check_seconds("wait", wait)
         targets = self._entrance.roster.many(producer_ids)
         return await (await self.submit(message, to=targets)).results(wait)
 
@@ -243,6 +250,7 @@ class AsyncProducerPool:
 
     async def check(self, *, wait: float = 5.0) -> dict[str, Health]:
         """Try to reach every consumer now; return how each does after at most *wait* seconds."""
+        check_seconds("wait", wait)
         return await self._running().check(wait)
 
     @property
@@ -259,6 +267,7 @@ class AsyncProducerPool:
 
     async def drain(self, *, wait: float | None = None) -> bool:
         """Wait until everything submitted is settled, at most *wait* seconds; say whether it is."""
+        check_seconds("wait", wait)
         engine = self._running()
         self._entrance.process(engine)
         return await engine.drain(wait)
@@ -272,6 +281,7 @@ class AsyncProducerPool:
         Raises:
             ForkedPool: called in a forked child.
         """
+        check_seconds("drain", drain)
         if self._forked:
             self._entrance.log.check_open()
         if self._closed:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from producer_pool.contract.ports import Client
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import Receipt
+from producer_pool.model.amounts import check_seconds
 from producer_pool.model.errors import ForkedPool, PoolClosed
 from producer_pool.model.outcomes import ForwardResult, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool, checked_limits, checked_spool
@@ -172,7 +173,7 @@ class ProducerPool:
         Raises:
             WrongThread: called on the pool's own thread.
         """
-        return self._forward(self._roster.all, message).results(wait)
+        return self._forward(self._roster.all, message, wait).results(wait)
 
     def forward_to(
         self, producer_id: str, message: bytes | str, *, wait: float | None = None
@@ -184,7 +185,7 @@ class ProducerPool:
             UnknownProducer: there is none of this id.
             WrongThread: called on the pool's own thread.
         """
-        return self._forward(self._roster.one(producer_id), message).results(wait)[producer_id]
+        return self._forward(self._roster.one(producer_id), message, wait).results(wait)[producer_id]
 
     def forward_to_many(
         self, producer_ids: Iterable[str], message: bytes | str, *, wait: float | None = None
@@ -196,7 +197,7 @@ class ProducerPool:
             UnknownProducer: one of the ids does not exist; nothing was sent to any.
             WrongThread: called on the pool's own thread.
         """
-        return self._forward(self._roster.many(producer_ids), message).results(wait)
+        return self._forward(self._roster.many(producer_ids), message, wait).results(wait)
 
     def submit(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> Receipt:
         """
@@ -251,6 +252,7 @@ class ProducerPool:
 
     def check(self, *, wait: float = 5.0) -> dict[str, Health]:
         """Try to reach every consumer now; return how each does after at most *wait* seconds."""
+        check_seconds("wait", wait)
 
         async def ask(engine: Engine) -> dict[str, Health]:
             return await engine.check(wait)
@@ -261,6 +263,7 @@ class ProducerPool:
 
     def drain(self, *, wait: float | None = None) -> bool:
         """Wait until everything submitted is settled, at most *wait* seconds; say whether it is."""
+        check_seconds("wait", wait)
 
         async def ask(engine: Engine) -> bool:
             return await engine.drain(wait)
@@ -277,6 +280,7 @@ class ProducerPool:
             WrongThread: called on the pool's own thread.
             ForkedPool: called in a forked child.
         """
+        check_seconds("drain", drain)
         self._log.check_may_wait()
         seconds = self.limits.drain if drain is None else drain
         # Each time: an interrupt may have kept an earlier call from asking.
@@ -316,8 +320,10 @@ class ProducerPool:
 
         return self.worker().run(ask)
 
-    def _forward(self, targets: tuple[str, ...], message: bytes | str) -> Receipt:
+    def _forward(self, targets: tuple[str, ...], message: bytes | str, wait: float | None) -> Receipt:
         """Submit a message whose outcome will be waited for."""
+        if wait is not None:
+            check_seconds("wait", wait)
         self._log.check_may_wait()
         if self._log.held:
             self._room(targets)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from producer_pool.contract.ports import Intake, IntakeReceipt, Listener
 from producer_pool.delivery.containment import CLOSING, let_closing_pass, let_interrupts_pass
 from producer_pool.delivery.engine import Engine
+from producer_pool.model.amounts import check_seconds
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import PoolClosed, UsageError
@@ -336,7 +337,8 @@ class Server:
 
     def wait(self, wait: float | None = None) -> bool:
         """Wait until it is closed, at most *wait* seconds; say whether it is. For a program's main thread."""
-        return self._inner.closed.wait(wait)
+        check_seconds("wait", wait)
+        return self._inner.closed.wait(None if wait is None else min(wait, threading.TIMEOUT_MAX))
 
     def close(self) -> None:
         """Read what has arrived, and close. May be called twice. The pool stays open."""

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,13 @@ from producer_pool.builtin.memory import MemoryClient
 from producer_pool.contract.ports import Settled
 from producer_pool.discovery.factory import ClientFactory
 from producer_pool.model.batch import Batch
-from producer_pool.model.errors import DeliveryError, InvalidEndpoint, InvalidOption, Rejected
+from producer_pool.model.errors import (
+    ConfigurationError,
+    DeliveryError,
+    InvalidEndpoint,
+    InvalidOption,
+    Rejected,
+)
 from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import DeliveryPolicy
@@ -164,3 +171,11 @@ def test_bounds_in_the_url(name: str) -> None:
     """They have units and suggestions as all options."""
     with pytest.raises(InvalidOption, match=r"did you mean max-bytes\?"):
         ClientFactory.create(f"memory:{name}?max-byte=1MiB")
+
+
+def test_text_for_a_number() -> None:
+    """Its bounds are numbers: what would be written so in a URL is refused when it is made."""
+    wrong: Any = "64MiB"
+    for name in ("max_messages", "max_bytes"):
+        with pytest.raises(ConfigurationError, match=f"^{name} is a number here"):
+            MemoryClient("memory", **{name: wrong})

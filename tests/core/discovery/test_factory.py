@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -195,6 +196,7 @@ def test_timeout_for_options_with_such_a_field() -> None:
         ("?timeout=soon", None, "option timeout: 'soon' is not a duration"),
         ("?timeout=0s", None, "timeout must be above 0 seconds"),
         ("", -1, "timeout must be above 0 seconds"),
+        ("", math.nan, "timeout= is a number of seconds, not nan; units go with URLs"),
         ("", "5s", "timeout= is a number of seconds, not '5s'; units go with URLs"),
     ],
 )

@@ -98,7 +98,9 @@ def test_policy_that_cannot_be(arguments: dict[str, Any]) -> None:
         DeliveryPolicy(**arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"buffer": 0}, {"drain": -1}, {"drain": math.nan}])
+@pytest.mark.parametrize(
+    "arguments", [{"buffer": 0}, {"buffer": math.nan}, {"drain": -1}, {"drain": math.nan}]
+)
 def test_limits_that_cannot_be(arguments: dict[str, Any]) -> None:
     """The same for a pool."""
     with pytest.raises(ConfigurationError, match=f"{next(iter(arguments))} must"):

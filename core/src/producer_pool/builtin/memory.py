@@ -12,6 +12,7 @@ from typing import Final
 
 from producer_pool.contract.options import Size, option
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
+from producer_pool.model.amounts import check_numbers
 from producer_pool.model.batch import Batch
 
 __all__ = ["MAX_BYTES", "MAX_MESSAGES", "MemoryClient", "MemoryOptions"]
@@ -60,6 +61,7 @@ class MemoryClient(PipelinedClient):
     protocol_name = "memory"
 
     def __init__(self, name: str, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+        check_numbers(max_messages=max_messages, max_bytes=max_bytes)
         self.address = f"memory:{name}"
         self.max_message = max_bytes
         self._max_messages = max_messages

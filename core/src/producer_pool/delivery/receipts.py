@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from producer_pool.delivery.page import STORED, Page
+from producer_pool.model.amounts import check_seconds
 from producer_pool.model.errors import UsageError
 from producer_pool.model.outcomes import Results
 
@@ -64,6 +65,7 @@ class Receipt(Handle):
 
         Raises:
             WrongThread: it would wait on the pool's own thread.
+            UsageError: *wait* is no number of seconds.
         """
         page, index = self._page, self._index
         _wait_for(page, index, wait)
@@ -79,6 +81,7 @@ class Receipt(Handle):
 
         Raises:
             WrongThread: it would wait on the pool's own thread.
+            UsageError: *wait* is no number of seconds.
         """
         _wait_for(self._page, STORED, wait)
         return self._page.stored
@@ -86,6 +89,8 @@ class Receipt(Handle):
 
 def _wait_for(page: OpenPage, index: int, wait: float | None) -> None:
     """Wait until done(index), at most *wait* seconds."""
+    if wait is not None:
+        check_seconds("wait", wait)
     if wait == 0 or page.done(index):
         return
     page.log.check_may_wait()
@@ -130,6 +135,8 @@ class AsyncReceipt(Handle):
 
 async def _await(page: OpenPage, index: int, wait: float | None) -> None:
     """Wait on the pool's loop until done(index), at most *wait* seconds."""
+    if wait is not None:
+        check_seconds("wait", wait)
     if wait == 0 or page.done(index):
         return
     woken = asyncio.Event()

@@ -213,7 +213,7 @@ def _names(kind: type | None) -> list[str]:
 def _timeout(endpoint: Endpoint, argument: object) -> float | None:
     """Return the seconds that the URL or the call asks for; both may only say the same."""
     where = _bare(endpoint)
-    if not (argument is None or isinstance(argument, int | float)):
+    if not (argument is None or (isinstance(argument, int | float) and argument == argument)):
         raise InvalidOption(f"{where}: timeout= is a number of seconds, not {argument!r}; units go with URLs")
     text = endpoint.options.get("timeout")
     try:

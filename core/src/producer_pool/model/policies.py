@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
+from producer_pool.model.amounts import check_numbers
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.outcomes import Ack
 
@@ -88,7 +89,7 @@ class Retry:
     """Seconds: a connection that lasted this long makes the backoff start anew."""
 
     def __post_init__(self) -> None:
-        _check_numbers(backoff=self.backoff, max_backoff=self.max_backoff, stable=self.stable)
+        check_numbers(backoff=self.backoff, max_backoff=self.max_backoff, stable=self.stable)
         attempts: object = self.attempts
         if not (attempts is None or isinstance(attempts, int)):
             raise ConfigurationError(f"attempts is a whole number, or None for no limit, not {attempts!r}")
@@ -156,12 +157,12 @@ class DeliveryPolicy:
             )
         if not isinstance(self.retry, Retry):
             raise ConfigurationError(f"retry is a Retry, such as Retry(attempts=5), not {self.retry!r}")
-        _check_numbers(buffer=self.buffer, spool_quota=self.spool_quota)
+        check_numbers(buffer=self.buffer, spool_quota=self.spool_quota)
         if self.deadline is not None:
-            _check_numbers(deadline=self.deadline)
-        if self.buffer < 1:
+            check_numbers(deadline=self.deadline)
+        if not self.buffer >= 1:
             raise ConfigurationError("buffer must be at least 1 byte")
-        if self.spool_quota < 1:
+        if not self.spool_quota >= 1:
             raise ConfigurationError("spool-quota must be at least 1 byte")
         dead_letters: object = self.dead_letters
         if not (dead_letters is None or (isinstance(dead_letters, str) and dead_letters)):
@@ -202,8 +203,8 @@ class Limits:
     ``math.inf``: nobody looks."""
 
     def __post_init__(self) -> None:
-        _check_numbers(buffer=self.buffer, drain=self.drain, watchdog=self.watchdog)
-        if self.buffer < 1:
+        check_numbers(buffer=self.buffer, drain=self.drain, watchdog=self.watchdog)
+        if not self.buffer >= 1:
             raise ConfigurationError("the pool's buffer must be at least 1 byte")
         if not self.drain >= 0:
             raise ConfigurationError("drain must not be negative")
@@ -232,10 +233,10 @@ class Spool:
         path: object = self.path
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
             raise ConfigurationError(f"the path of a spool is that of a folder, not {path!r}")
-        _check_numbers(sync=self.sync, size=self.size, age=self.age)
+        check_numbers(sync=self.sync, size=self.size, age=self.age)
         if not self.sync >= 0:
             raise ConfigurationError("spool-sync must not be negative")
-        if self.size < MiB:
+        if not self.size >= MiB:
             raise ConfigurationError("spool-size must be at least 1MiB")
         if not self.age > 0:
             raise ConfigurationError("spool-age must be above 0 seconds")
@@ -279,12 +280,3 @@ def checked_limits(limits: object) -> Limits | None:
     if limits is None or isinstance(limits, Limits):
         return limits
     raise ConfigurationError(f"limits is a Limits, such as Limits(drain=10), not {limits!r}")
-
-
-def _check_numbers(**values: object) -> None:
-    """Refuse what is no number, as it would be written in a URL perhaps."""
-    for name, value in values.items():
-        if not isinstance(value, int | float):
-            raise ConfigurationError(
-                f"{name} is a number here, such as bytes or seconds, not {value!r}; units go with URLs"
-            )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from producer_pool.contract.ports import Client
+from producer_pool.model.amounts import check_seconds
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, SendError, UsageError
 from producer_pool.model.policies import DEFAULT_TIMEOUT
@@ -38,7 +39,7 @@ class BlockingClient(Client):
     another. The object may then be called by two threads, the one that hangs and the new one.
 
     Raises:
-        UsageError: *inner* is no such object.
+        UsageError: *inner* is no such object, or *timeout* no number of seconds.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class BlockingClient(Client):
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         _check(inner)
+        check_seconds("timeout", timeout)
         self.protocol_name = protocol_name
         self.address = address or type(inner).__name__
         self.timeout = timeout
