@@ -119,12 +119,12 @@ def test_database_of_somebody_else(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE precious (x)")
     connection.commit()
     connection.close()
+    before = path.read_bytes()
 
     with pytest.raises(sqlite3.DatabaseError, match="it is no spool"):
         Database(path)
-    connection = sqlite3.connect(path)
-    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("precious",)]
-    connection.close()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_quick_check(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,45 @@ def test_no_spool(tmp_path: Path, look: object) -> None:
     with pytest.raises(StorageError, match="holds no spool; name the folder"):
         look(tmp_path)  # type: ignore[operator]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_database_of_another_program(tmp_path: Path, journal: str) -> None:
+    """It is refused in every way, also while it is in use, and not one byte of it is changed."""
+    folder, target = tmp_path / "theirs", tmp_path / "rescued"
+    folder.mkdir()
+    path = folder / "spool.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+        connection.execute("CREATE TABLE precious (x)")
+        connection.executemany("INSERT INTO precious VALUES (?)", [("x" * 1000,)] * 100)
+        connection.commit()
+        for closed in (False, True):
+            if closed:
+                connection.close()
+            before = digest(folder)
+            for look in (
+                lambda: status(folder),
+                lambda: verify(folder),
+                lambda: messages(folder),
+                lambda: messages(path),
+                lambda: salvage(folder, target),
+                lambda: salvage(path, target),
+            ):
+                with pytest.raises(StorageError, match=r"spool.db is a database of another program"):
+                    look()
+            assert digest(folder) == before
+            assert not target.exists()
+
+
+def test_verify_with_another_mark(folder: Path) -> None:
+    """A spool that does not begin as one is one for all that: its batches are recognised."""
+    flip(folder / "spool.db", 68)
+    before = digest(folder)
+    found = verify(folder)
+
+    assert (found.structure, found.messages) == ("it is no spool", 21)
+    assert digest(folder) == before
 
 
 def test_verify_whole(folder: Path) -> None:

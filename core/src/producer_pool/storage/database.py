@@ -19,13 +19,18 @@ from producer_pool.storage.portable import sync_data
 from producer_pool.storage.positions import Position, Span
 from producer_pool.storage.record import Row, part_nbytes, parts_in, quoted
 
-__all__ = ["FORMAT", "PAGE", "Database", "Totals"]
+__all__ = ["FORMAT", "PAGE", "Database", "Totals", "is_alien"]
 
 FORMAT: Final = 1
 """The version of what is written here. It grows when an older Producer Pool would misread it."""
 
 APPLICATION: Final = 0x50505350
 """Marks the file as a spool: "PPSP"."""
+
+_MAGIC: Final = b"SQLite format 3\0"
+_MARK: Final = 68
+"""Where the file has its mark."""
+_HEAD: Final = 72
 
 PAGE: Final = 32 * 1024
 """Bytes of a page. Larger ones make small commits larger; smaller ones make large batches slower."""
@@ -55,7 +60,7 @@ class Database:
 
     Raises:
         StorageError: a newer Producer Pool made it.
-        sqlite3.Error: it cannot be read.
+        sqlite3.Error: it cannot be read, or is another program's; that one is not changed.
     """
 
     def __init__(self, path: Path, sync: float = 0.0, *, new: bool = True) -> None:
@@ -64,6 +69,8 @@ class Database:
         self._wal: int | None = None
         self._files: dict[str, tuple[int, int]] = {}
         """Which files lay at their paths when it was opened."""
+        if is_alien(path):  # Before SQLite sees it: to open it as below would change it.
+            raise sqlite3.DatabaseError("it is no spool")
         # Statements of our own only: no transaction is begun behind our back.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=True)
         try:
@@ -389,6 +396,16 @@ class Database:
         ]
         if kept:
             self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", kept)
+
+
+def is_alien(path: Path) -> bool:
+    """Return whether it is a database, and does not begin as one of a spool: another program's, or damaged."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False  # SQLite says what is the matter with it.
+    return head.startswith(_MAGIC) and int.from_bytes(head[_MARK:_HEAD], "big") != APPLICATION
 
 
 def refuse_newer(path: Path, version: object, again: object) -> None:

@@ -19,7 +19,7 @@ from producer_pool.model.policies import Spool
 from producer_pool.model.stored import StoredBatch
 from producer_pool.storage.backlogs import shown_of
 from producer_pool.storage.boot import boot_id, since_boot
-from producer_pool.storage.database import PAGE, Database
+from producer_pool.storage.database import PAGE, Database, is_alien
 from producer_pool.storage.faults import Fault, fault_of, sensible
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
@@ -254,11 +254,8 @@ def _examined(path: Path) -> tuple[Database | None, str | None]:
         except sqlite3.Error as error:
             why = str(error)
         database.abandon()
-    with closing(raw_rows(path, _log_of(path))) as rows:
-        if next(rows, None) is None:
-            raise StorageError(
-                f"{path} is no spool, or is damaged: {why}; not one batch can be recognised in it"
-            )
+    if not _has_rows(path):
+        raise StorageError(f"{path} is no spool, or is damaged: {why}; not one batch can be recognised in it")
     return None, why
 
 
@@ -379,6 +376,12 @@ def _locked(folder: Folder) -> Iterator[None]:
         folder.unlock()
 
 
+def _has_rows(database: Path) -> bool:
+    """Return whether a batch can be recognised in it, whatever state it is in."""
+    with closing(raw_rows(database, _log_of(database))) as rows:
+        return next(rows, None) is not None
+
+
 def _log_of(database: Path) -> Path:
     return Path(f"{database}-wal")
 
@@ -389,7 +392,10 @@ def _opened(path: Path) -> tuple[Database | None, str | None]:
 
     Raises:
         _Closed: it cannot be opened as things are, such as for its rights, which says nothing of it.
+        StorageError: it is another program's.
     """
+    if is_alien(path) and not _has_rows(path):
+        raise StorageError(f"{path} is a database of another program; name the folder that spool= names")
     if not path.is_file() or path.stat().st_size < PAGE:
         return None, "the database is missing or empty"
     if gone := lost_commits(_log_of(path)):
