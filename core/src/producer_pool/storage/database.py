@@ -399,7 +399,7 @@ class Database:
 
 
 def is_alien(path: Path) -> bool:
-    """Return whether it is a database, and does not begin as one of a spool: another program's, or damaged."""
+    """Return whether it is a database that does not begin as one of a spool: it is others', or damaged."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
