@@ -110,6 +110,32 @@ def test_same_messages_as_the_library(
 
 
 @given(
+    runs=st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, 125, 126, 130]),
+            st.integers(1, 600),
+            st.sampled_from([TEXT, BINARY, PING]),
+            st.binary(max_size=3),
+        ),
+        max_size=4,
+    ),
+    sizes=cuts,
+    masked=st.booleans(),
+)
+def test_many_of_one_size(runs: list[tuple[int, int, int, bytes]], sizes: list[int], masked: bool) -> None:
+    """What is read together is the same as one by one, up to what is no message, or no text, or not whole."""
+    frames = [
+        (opcode, (b"%d" % number).rjust(size)[:size], True)
+        for size, many, opcode, _ in runs
+        for number in range(1 if opcode == PING else many)
+    ] + [(TEXT, odd, True) for *_, odd in runs]
+    stream = b"".join(frame(opcode, data, fin=fin, masked=masked) for opcode, data, fin in frames)
+    expected, _ = by_the_library(stream, masked=masked)
+
+    assert read(FrameReader(LIMIT, masked=masked), stream, sizes) == expected
+
+
+@given(
     frames=st.lists(
         st.tuples(
             st.sampled_from(ALL_KINDS), payloads, st.booleans(), st.sampled_from([0, 0, 0, 0x40, 0x10])

@@ -47,7 +47,8 @@ FIN: Final = 0x80
 RSV1: Final = 0x40
 _MASK: Final = 0x80
 
-_KEYS: Final = Struct("4s")
+_AT_ONCE: Final = 64
+_KEYS: Final = Struct("4s" * _AT_ONCE)
 _HEAD16: Final = Struct("!BBH")
 _HEAD64: Final = Struct("!BBQ")
 
@@ -114,7 +115,10 @@ class Frames(Framing):
             parts[0::2] = heads
             parts[1::2] = payloads
             return b"".join(parts)
-        keys = [key for (key,) in _KEYS.iter_unpack(os.urandom(4 * count))]
+        keys: list[bytes] = []
+        for some in _KEYS.iter_unpack(os.urandom(_KEYS.size * (-(-count // _AT_ONCE)))):
+            keys += some
+        del keys[count:]
         parts = [b""] * (3 * count)
         parts[0::3] = heads
         parts[1::3] = keys

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Final
 
 from producer_pool.plugin import FramingError, MessageTooLarge
@@ -38,6 +39,10 @@ _WHOLE: Final = frozenset({FIN | TEXT, FIN | BINARY})
 _NOT_TEXT: Final = "a text message that is not UTF-8; frames=binary sends any bytes"
 _MOST_ODD: Final = 1000
 """Control frames and fragments in one call of feed(), of which each takes as long as three messages."""
+_ALIKE: Final = 8
+"""So many messages of one size in a row, and more of them are looked for."""
+_MOST_EQUAL: Final = 256
+"""Frames of one size that are looked for at once; in vain, where the size changes often."""
 _KNOWN: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 
@@ -153,6 +158,7 @@ class FrameReader:
         mask = 0x80 if key else 0
         size = len(data)
         first = data[position]
+        alike = before = 0
         # One pass of this loop is one message, and most of what a message costs: 0.3 us.
         while position + 4 <= size and data[position] == first:
             length = data[position + 1] ^ mask
@@ -167,8 +173,14 @@ class FrameReader:
             end = start + length
             if end > size or length > limit:
                 break
+            alike = alike + 1 if length == before else 0
+            if alike >= _ALIKE:
+                # As from sensors: together they take half the time.
+                position += _read_equal(data, position, start - position, length, key, run)
+                continue
             add(apply_mask(data[start:end], data[start - 4 : start]) if key else data[start:end])
             position = end
+            before = length
         if first == FIN | TEXT and not all_text(run):
             good = next(index for index, message in enumerate(run) if not all_text((message,)))
             del run[good:]
@@ -300,3 +312,23 @@ class FrameReader:
     def _refuse(self, code: int, error: FramingError) -> None:
         self.code = code
         self.error = error
+
+
+def _read_equal(data: bytes, position: int, head: int, length: int, key: int, run: list[bytes]) -> int:
+    """
+    Read the frame at *position* and some after it that begin with the same bytes; return their size.
+
+    Each has *head* bytes, the last *key* of which are its mask, and a message of *length*.
+    """
+    stride = head + length
+    count = min((len(data) - position) // stride, _MOST_EQUAL)
+    for index in range(position, position + head - key):
+        column = data[index : index + count * stride : stride]
+        count = len(column) - len(column.lstrip(column[:1]))
+    end = position + count * stride
+    frames = struct.iter_unpack(f"{head - key}x{key}s{length}s", memoryview(data)[position:end])
+    if key:
+        run += [apply_mask(message, mask) for mask, message in frames]
+    else:
+        run += [message for _, message in frames]
+    return end - position
