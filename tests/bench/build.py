@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".bench-cache"
-FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
+FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-function")
 
 
 def compiler() -> str | None:
@@ -28,14 +28,15 @@ def made_cache() -> Path:
 
 
 def binary(name: str) -> Path | None:
-    """Path of the compiled program `name`.c; None where there is no compiler or it fails."""
+    """Path of the compiled program `name`.c in this folder; None where there is no compiler or it fails."""
     cc = compiler()
     if cc is None:
         return None
     source = HERE / f"{name}.c"
-    content = b"".join(path.read_bytes() for path in (source, *sorted(HERE.glob("*.h"))))
+    headers = {*HERE.glob("*.h"), *source.parent.glob("*.h")}
+    content = b"".join(path.read_bytes() for path in (source, *sorted(headers)))
     digest = hashlib.sha256(content + " ".join((cc, *FLAGS)).encode()).hexdigest()[:16]
-    target = CACHE / f"{name}-{digest}"
+    target = CACHE / f"{source.stem}-{digest}"
     if target.exists():
         return target
     made_cache()

@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +25,18 @@ def cores() -> tuple[int | None, int | None]:
     """One core for what is measured and one for the load; neither where there are not two."""
     usable = sorted(os.sched_getaffinity(0))
     return (usable[0], usable[1]) if len(usable) > 1 else (None, None)
+
+
+@contextmanager
+def placed_on(core: int | None) -> Iterator[None]:
+    """What is started meanwhile runs on *core*, from its first instruction."""
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def busy_time(core: int | None) -> float:
@@ -46,15 +60,20 @@ class Child:
     One process. Leaving the `with` block ends it: SIGTERM if *gentle*, SIGKILL otherwise or 5 s later.
 
     *bound* is the life span in seconds after which it is killed, whatever it does. Without *talks*, its
-    standard input and output lead nowhere.
+    standard input and output lead nowhere. *variables* are added to its environment.
     """
 
-    def __init__(self, command: Sequence[str], *, core: int | None, bound: float, talks: bool = True) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        core: int | None,
+        bound: float,
+        talks: bool = True,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = Path(command[0]).name
-        before = os.sched_getaffinity(0)
-        if core is not None:
-            os.sched_setaffinity(0, {core})  # a child inherits it, before its first instruction
-        try:
+        with placed_on(core):
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
@@ -63,10 +82,8 @@ class Child:
                 text=True,
                 errors="replace",
                 cwd=TESTS,
-                env=environment(),
+                env=environment() | dict(variables or {}),
             )
-        finally:
-            os.sched_setaffinity(0, before)
         self.pid = self._process.pid
         self.gentle = True
         self._errors: deque[str] = deque(maxlen=40)
@@ -100,6 +117,10 @@ class Child:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def line(self) -> str:
         """Read the next line of its standard output."""
         assert self._process.stdout is not None
@@ -123,6 +144,17 @@ class Child:
             when = "before it ended" if self._ended else f"within {wait:g} s"
             raise self.failure(f"no line matched {pattern.pattern} {when}")
         return found[0]
+
+    def wait_until(self, reached: Callable[[], bool], wait: float) -> None:
+        """Look every few milliseconds until *reached* says so."""
+        until = time.monotonic() + wait
+        while not reached():
+            if self._process.poll() is not None:
+                self._reader.join(timeout=1)
+                raise self.failure("ended too early")
+            if time.monotonic() > until:
+                raise self.failure(f"is not there after {wait:g} s")
+            time.sleep(0.005)
 
     def __enter__(self) -> Self:
         return self

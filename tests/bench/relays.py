@@ -1,48 +1,55 @@
-"""What is measured side by side: the product with its defaults, the naive control, the C reference."""
+"""What is measured side by side: the product with its defaults, its peers, and the C references."""
 
 from __future__ import annotations
 
-import atexit
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import build
+from bench.peers.brokers import mosquitto, nats
+from bench.peers.launch import Launch, UnavailableError, free_port, is_bound, scratch
+from bench.peers.libraries import of_node, of_python, plain_python
+from bench.peers.syslog import rsyslog, syslog_ng
+from bench.places import unix_socket
 from bench.process import Child
 
-HERE = Path(__file__).resolve().parent
+__all__ = ["MIXED", "RELAYS", "Relay", "UnavailableError"]
+
 LISTENS = re.compile(
-    r"listen.*?(?:(?:tcp|ws|udp)://127\.0\.0\.1:|unix:@producer-pool-bench-)([1-9]\d*)", re.IGNORECASE
+    r"listen.*?(?:(?:tcp|ws|udp)://127\.0\.0\.1:|unix:\S*/producer-pool-bench-)([1-9]\d*)", re.IGNORECASE
 )
 START_WAIT = 20.0
 MIXED = ("ws", "udp", "unix", "tcp")
 """The wires of a relay that reaches each of its consumers by another protocol."""
 
 
-class UnavailableError(Exception):
-    """This relay cannot run here; its text says what is missing."""
-
-
 @dataclass(frozen=True)
 class Relay:
-    """One contestant. `command` takes the consumers' ports; it prints `listen` and its URL on stderr."""
+    """One contestant. `command` takes the consumers' ports."""
 
     name: str
-    command: Callable[[Sequence[int]], list[str]]
+    command: Callable[[Sequence[int]], Launch | list[str]]
+    """A command alone prints a line with `listen` and its URL on standard error."""
     wire: str = "tcp"
     """How it is reached, and reaches: see Traffic."""
+    tells: bool = False
+    """Whether it writes lines of JSON to its standard output, and a status at SIGUSR1."""
     reaches: tuple[str, ...] = ()
     """How it reaches each consumer in turn, where that is another way."""
 
     def start(self, ports: Sequence[int], *, core: int | None, bound: float) -> tuple[Child, int]:
         """Start it towards *ports*; the process and the port on which it listens."""
-        child = Child(self.command(ports), core=core, bound=bound, talks=False)
+        launch = Launch.of(self.command(ports))
+        child = Child(launch.command, core=core, bound=bound, talks=self.tells, variables=launch.variables)
         try:
-            return child, int(child.wait_for(LISTENS, START_WAIT)[1])
+            port = launch.port
+            if port is None:
+                return child, int(child.wait_for(LISTENS, START_WAIT)[1])
+            child.wait_until(lambda: is_bound(self.wire, port), START_WAIT)
+            return child, port
         except BaseException:
             child.__exit__(None, None, None)
             raise
@@ -58,15 +65,13 @@ def _stored(sync: str) -> Callable[[Sequence[int]], list[str]]:
     """Return a relay that writes all to the disk of this checkout first, in a folder for this bench."""
 
     def command(ports: Sequence[int]) -> list[str]:
-        folder = tempfile.mkdtemp(prefix="spool-", dir=build.made_cache())
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return [*_over("tcp")(ports), "--spool", folder, "--spool-sync", sync]
+        return [*_over("tcp")(ports), "--spool", str(scratch("spool")), "--spool-sync", sync]
 
     return command
 
 
 def _over_unix(ports: Sequence[int]) -> list[str]:
-    urls = [f"unix:@producer-pool-bench-{port}" for port in (2_000_000_000 + ports[0], *ports)]
+    urls = [f"unix:{unix_socket(port)}" for port in (free_port("unix", ports), *ports)]
     return _run(urls[0], urls[1:])
 
 
@@ -75,7 +80,7 @@ def _across(*wires: str) -> Callable[[Sequence[int]], list[str]]:
 
     def command(ports: Sequence[int]) -> list[str]:
         urls = [
-            f"unix:@producer-pool-bench-{port}" if wire == "unix" else f"{wire}://127.0.0.1:{port}"
+            f"unix:{unix_socket(port)}" if wire == "unix" else f"{wire}://127.0.0.1:{port}"
             for wire, port in zip(wires, ports, strict=True)
         ]
         return _run("tcp://127.0.0.1:0", urls)
@@ -91,56 +96,50 @@ def _run(listen: str, consumers: Sequence[str]) -> list[str]:
     return [str(program), "run", "--listen", listen, *targets]
 
 
-def _naive(name: str) -> Callable[[Sequence[int]], list[str]]:
-    program = [sys.executable, str(HERE / f"{name}.py")]
-    return lambda ports: [*program, *(f"127.0.0.1:{port}" for port in ports)]
-
-
-def _not_here(program: str) -> Callable[[Sequence[int]], list[str]]:
-    """Return a peer that is not set up on this machine."""
+def _reference(name: str, wire: str = "tcp") -> Callable[[Sequence[int]], list[str]]:
+    """Return one of the short C loops, which are told places: a port, or a path of a unix socket."""
 
     def command(ports: Sequence[int]) -> list[str]:
-        raise UnavailableError(f"{program} is not set up here, for {len(ports)} consumers")
+        program = build.binary(f"references/{name}")
+        if program is None:
+            raise UnavailableError("no C compiler; install gcc or set CC")
+        if wire == "unix":
+            return [str(program), *(str(unix_socket(port)) for port in (free_port("unix", ports), *ports))]
+        return [str(program), "0", *map(str, ports)]
 
     return command
-
-
-def _reference(ports: Sequence[int]) -> list[str]:
-    program = build.binary("relay")
-    if program is None:
-        raise UnavailableError("no C compiler; install gcc or set CC")
-    return [str(program), *(f"127.0.0.1:{port}" for port in ports)]
 
 
 RELAYS = {
     relay.name: relay
     for relay in (
         Relay("product", _over("tcp")),
+        Relay("told", lambda ports: [*_over("tcp")(ports), "--json"], tells=True),
         Relay("written", _over("tcp", "?ack=written")),
         Relay("spool", _stored("always")),
         Relay("spool-os", _stored("os")),
         Relay("max-delay", _over("tcp", "?max-delay=1ms")),
         Relay("to-all", _across(*MIXED), reaches=MIXED),
         *(Relay(f"to-{wire}", _across(wire), reaches=(wire,)) for wire in MIXED),
-        Relay("naive", _naive("naive")),
-        Relay("C", _reference),
+        Relay("naive", plain_python("naive")),
+        Relay("C", _reference("lines")),
+        Relay("nats", nats, wire="nats"),
+        Relay("rsyslog", rsyslog("tcp")),
+        Relay("rsyslog-disk", rsyslog("tcp", stored=True)),
+        Relay("syslog-ng", syslog_ng("tcp")),
+        Relay("mosquitto", mosquitto, wire="mqtt"),
         Relay("unix", _over_unix, wire="unix"),
+        Relay("syslog-ng-unix", syslog_ng("unix"), wire="unix"),
+        Relay("C-unix", _reference("lines", "unix"), wire="unix"),
         Relay("websocket", _over("ws"), wire="ws"),
-        Relay("naive-websocket", _naive("naive_websocket"), wire="ws"),
+        Relay("naive-websocket", of_python("naive_websocket", "websockets"), wire="ws"),
+        Relay("picows", of_python("with_picows", "picows"), wire="ws"),
+        Relay("aiohttp", of_python("with_aiohttp", "aiohttp"), wire="ws"),
+        Relay("node-ws", of_node("with_ws", "ws"), wire="ws"),
+        Relay("C-websocket", _reference("websocket"), wire="ws"),
         Relay("udp", _over("udp"), wire="udp"),
-        Relay("naive-udp", _naive("naive_udp"), wire="udp"),
-        Relay("nats", _not_here("nats-server")),
-        Relay("rsyslog", _not_here("rsyslogd")),
-        Relay("rsyslog-disk", _not_here("rsyslogd")),
-        Relay("rsyslog-udp", _not_here("rsyslogd"), wire="udp"),
-        Relay("syslog-ng", _not_here("syslog-ng")),
-        Relay("syslog-ng-unix", _not_here("syslog-ng"), wire="unix"),
-        Relay("mosquitto", _not_here("mosquitto")),
-        Relay("picows", _not_here("picows"), wire="ws"),
-        Relay("aiohttp", _not_here("aiohttp"), wire="ws"),
-        Relay("node-ws", _not_here("ws of node"), wire="ws"),
-        Relay("C-udp", _not_here("the C reference"), wire="udp"),
-        Relay("C-unix", _not_here("the C reference"), wire="unix"),
-        Relay("C-websocket", _not_here("the C reference"), wire="ws"),
+        Relay("naive-udp", plain_python("naive_udp"), wire="udp"),
+        Relay("rsyslog-udp", rsyslog("udp"), wire="udp"),
+        Relay("C-udp", _reference("udp"), wire="udp"),
     )
 }

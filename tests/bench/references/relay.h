@@ -1,27 +1,32 @@
 /*
- * The yardstick: what a short C loop does with lines over tcp. It reads 256 KiB, finds the last whole line, and makes
- * one send per consumer. It counts nothing, bounds nothing, and one consumer that does not read stops them all.
+ * What the references over streams share: epoll, reads of 256 KiB, and one send per consumer. They count nothing,
+ * bound nothing, and one consumer that does not read stops them all.
  *
- *   relay HOST:PORT...        prints "listen tcp://127.0.0.1:PORT" on stderr
+ * A place is a port on loopback, or the path of a unix socket.
  */
-#define _GNU_SOURCE
+#ifndef BENCH_RELAY_H
+#define BENCH_RELAY_H
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { READ_SIZE = 256 * 1024, TAIL_MAX = 1024 * 1024, CONSUMERS_MAX = 1024, EVENTS = 256 };
 
 struct source {
     int fd;
+    bool greeted;
     char *tail;
     size_t tail_size;
 };
@@ -37,6 +42,53 @@ static void die(const char *what)
     exit(1);
 }
 
+static socklen_t place_of(struct sockaddr_storage *place, const char *text)
+{
+    memset(place, 0, sizeof *place);
+    if (*text == '/') {
+        struct sockaddr_un *path = (struct sockaddr_un *)place;
+        path->sun_family = AF_UNIX;
+        snprintf(path->sun_path, sizeof path->sun_path, "%s", text);
+        return sizeof *path;
+    }
+    struct sockaddr_in *inet = (struct sockaddr_in *)place;
+    inet->sin_family = AF_INET;
+    inet->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    inet->sin_port = htons((uint16_t)atoi(text));
+    return sizeof *inet;
+}
+
+static int connected_to(const char *text)
+{
+    struct sockaddr_storage place;
+    socklen_t length = place_of(&place, text);
+    int one = 1, fd = socket(place.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&place, length))
+        die("connect");
+    if (place.ss_family == AF_INET)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+/* Listen at *text* (port 0: any), and say where with the name of the protocol. */
+static int listening_at(const char *text, const char *scheme)
+{
+    struct sockaddr_storage place;
+    socklen_t length = place_of(&place, text);
+    int fd = socket(place.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (place.ss_family == AF_UNIX)
+        unlink(text);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&place, length) || listen(fd, 1024) ||
+        getsockname(fd, (struct sockaddr *)&place, &length))
+        die("listen");
+    if (place.ss_family == AF_UNIX)
+        fprintf(stderr, "listen unix:%s\n", text);
+    else
+        fprintf(stderr, "listen %s://127.0.0.1:%d\n", scheme, ntohs(((struct sockaddr_in *)&place)->sin_port));
+    return fd;
+}
+
+/* Send the same bytes to every consumer, and wait until the last of them has them. */
 static void forward(const char *wire, size_t size)
 {
     int waiting = consumer_count;
@@ -64,7 +116,10 @@ static void forward(const char *wire, size_t size)
     }
 }
 
-static void read_from(struct source *source)
+/* Forwards what is whole in the first *have* bytes of the chunk, and returns how many these were. */
+typedef size_t take(struct source *source, size_t have);
+
+static void read_from(struct source *source, take *take_whole)
 {
     size_t kept = source->tail_size;
     memcpy(chunk, source->tail, kept);
@@ -77,51 +132,25 @@ static void read_from(struct source *source)
         free(source);
         return;
     }
-    size_t have = kept + (size_t)got;
-    char *newline = memrchr(chunk, '\n', have);
-    size_t whole = newline ? (size_t)(newline + 1 - chunk) : 0;
-    if (whole)
-        forward(chunk, whole);
+    size_t have = kept + (size_t)got, whole = take_whole(source, have);
     source->tail_size = have - whole;
     if (source->tail_size > TAIL_MAX)
-        die("line too long");
+        die("message too long");
     source->tail = realloc(source->tail, source->tail_size + 1);
     memcpy(source->tail, chunk + whole, source->tail_size);
 }
 
-static struct sockaddr_in address_of(const char *text)
+static void serve(int server, take *take_whole)
 {
-    const char *colon = strrchr(text, ':');
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    address.sin_port = htons((uint16_t)atoi(colon ? colon + 1 : text));
-    return address;
-}
-
-int main(int argc, char **argv)
-{
-    int one = 1, ep = epoll_create1(EPOLL_CLOEXEC), server = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    signal(SIGPIPE, SIG_IGN);
-    for (int i = 1; i < argc && consumer_count < CONSUMERS_MAX; i++) {
-        struct sockaddr_in address = address_of(argv[i]);
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (connect(fd, (struct sockaddr *)&address, sizeof address))
-            die("connect");
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        consumers[consumer_count++] = (struct pollfd){.fd = fd};
-    }
-    struct sockaddr_in address = address_of("0");
-    socklen_t length = sizeof address;
-    if (bind(server, (struct sockaddr *)&address, length) || listen(server, 1024) ||
-        getsockname(server, (struct sockaddr *)&address, &length))
-        die("listen");
+    int ep = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event events[EVENTS] = {{.events = EPOLLIN, .data.ptr = NULL}};
     epoll_ctl(ep, EPOLL_CTL_ADD, server, &events[0]);
-    fprintf(stderr, "listen tcp://127.0.0.1:%d\n", ntohs(address.sin_port));
+    signal(SIGPIPE, SIG_IGN);
     for (;;) {
         int count = epoll_wait(ep, events, EVENTS, -1);
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr) {
-                read_from(events[i].data.ptr);
+                read_from(events[i].data.ptr, take_whole);
                 continue;
             }
             struct source *source = calloc(1, sizeof *source);
@@ -133,3 +162,5 @@ int main(int argc, char **argv)
         }
     }
 }
+
+#endif

@@ -1,0 +1,1 @@
+"""What the relay is measured against: brokers, log daemons, and relays made of libraries."""
