@@ -1,125 +1,78 @@
 """
-A program that embeds the pool: one thread calls, and the time of each call is taken by the block.
+A program that embeds the pool: its threads call, and the time of each call is taken by the block.
 
-`python -m bench.embedded --verbs forward,sendall --block 500 --blocks 12 --size 128 PORT...` prints one JSON
-line. Each verb is one connection id of the numbered messages, so the consumers' ledgers prove each of them.
+`python -m bench.embedded --verbs forward,sendall --block 500 --blocks 12 --size 128 PORT...` prints one line
+of JSON. Each verb and thread is one connection id of the numbered messages: so the consumers prove each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import socket
+import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from bench.messages import Format
-
-if TYPE_CHECKING:
-    from producer_pool import ProducerPool
-
-WAIT = 30.0
+from bench.verbs import VERBS, Verb
 
 
-class Verb(ABC):
-    """A way to send each message to all consumers."""
+def call(verb: Verb, shares: Sequence[Sequence[bytes]]) -> float:
+    """Call for each share on a thread of its own, a single one on this thread; return the seconds taken."""
+    if len(shares) == 1:
+        began = time.perf_counter()
+        verb.call(shares[0])
+        return time.perf_counter() - began
+    failed: list[BaseException] = []
 
-    @abstractmethod
-    def call(self, messages: Sequence[bytes]) -> None:
-        """Send them one call after another. The time of this is taken."""
+    def run(share: Sequence[bytes]) -> None:
+        try:
+            verb.call(share)
+        except BaseException as error:
+            failed.append(error)
 
-    def settle(self) -> bool:
-        """Wait until the messages are with the kernel; true if all calls were successes."""
-        return True
-
-
-class Pooled(Verb):
-    """Opens its own pool with default settings."""
-
-    def __init__(self, ports: Sequence[int]) -> None:
-        from producer_pool import ProducerPool
-
-        self.pool: ProducerPool = ProducerPool()
-        for port in ports:
-            self.pool.add_producer(f"consumer-{port}", f"tcp://127.0.0.1:{port}")
-        self.pool.check(wait=WAIT)
-
-
-class Submit(Pooled):
-    """`submit()`: hands over and goes on. All receipts but the last are dropped, as most programs do."""
-
-    def call(self, messages: Sequence[bytes]) -> None:
-        submit = self.pool.submit
-        for message in messages:
-            self.receipt = submit(message)
-
-    def settle(self) -> bool:
-        return self.receipt.results(wait=WAIT).ok
-
-
-class Forward(Pooled):
-    """`forward_to_all()`: waits for the result of every consumer, and looks at it."""
-
-    def call(self, messages: Sequence[bytes]) -> None:
-        forward = self.pool.forward_to_all
-        self.succeeded = True
-        for message in messages:
-            if not forward(message).ok:
-                self.succeeded = False
-
-    def settle(self) -> bool:
-        return self.succeeded
-
-
-class Sendall(Verb):
-    """What one writes without a pool: blocking sockets, one `sendall` after another."""
-
-    def __init__(self, ports: Sequence[int]) -> None:
-        self.sockets = [socket.create_connection(("127.0.0.1", port), timeout=WAIT) for port in ports]
-        for sock in self.sockets:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setblocking(True)
-
-    def call(self, messages: Sequence[bytes]) -> None:
-        sockets = self.sockets
-        for message in messages:
-            line = message + b"\n"
-            for sock in sockets:
-                sock.sendall(line)
-
-
-VERBS: dict[str, Callable[[Sequence[int]], Verb]] = {"submit": Submit, "forward": Forward, "sendall": Sendall}
+    threads = [threading.Thread(target=run, args=(share,)) for share in shares]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - began
+    if failed:
+        raise failed[0]
+    return took
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--verbs", required=True)
-    parser.add_argument("--block", type=int, required=True)
+    parser.add_argument("--block", type=int, required=True, help="calls of each thread, before it is settled")
     parser.add_argument("--blocks", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("ports", type=int, nargs="+")
     options = parser.parse_args()
-    form = Format(options.size)
-    verbs = {name: VERBS[name](options.ports) for name in options.verbs.split(",")}
-    calls: dict[str, list[float]] = {name: [] for name in verbs}
-    settled: dict[str, list[float]] = {name: [] for name in verbs}
-    cpu: dict[str, list[float]] = {name: [] for name in verbs}
+    form, calls = Format(options.size), options.block * options.threads
+    # Those whose messages the load looks at come first: they have the connection ids that it knows.
+    names = sorted(options.verbs.split(","), key=lambda name: not VERBS[name].lines)
+    verbs = {name: VERBS[name](options.ports) for name in names}
+    times: dict[str, dict[str, list[float]]] = {
+        unit: {name: [] for name in verbs} for unit in ("call_us", "settled_us", "cpu_us")
+    }
     failed: list[str] = []
     for block in range(options.blocks):
-        for conn, (name, verb) in enumerate(verbs.items()):
-            first = block * options.block
-            messages = [form.encode(conn, seq) for seq in range(first, first + options.block)]
+        numbers = range(block * options.block, (block + 1) * options.block)
+        for place, (name, verb) in enumerate(verbs.items()):
+            conns = range(place * options.threads, (place + 1) * options.threads)
+            shares = [[form.encode(conn, seq) for seq in numbers] for conn in conns]
             began, cpu_began = time.perf_counter(), time.process_time()
-            verb.call(messages)
-            called = time.perf_counter()
+            took = call(verb, shares)
             if not verb.settle():
                 failed.append(name)
-            calls[name].append((called - began) / options.block * 1e6)
-            settled[name].append((time.perf_counter() - began) / options.block * 1e6)
-            cpu[name].append((time.process_time() - cpu_began) / options.block * 1e6)
-    print(json.dumps({"call_us": calls, "settled_us": settled, "cpu_us": cpu, "failed": failed}), flush=True)
+            times["call_us"][name].append(took / calls * 1e6)
+            times["settled_us"][name].append((time.perf_counter() - began) / calls * 1e6)
+            times["cpu_us"][name].append((time.process_time() - cpu_began) / calls * 1e6)
+    print(json.dumps({**times, "failed": failed}), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,11 @@
  * only consumes what some other process sends.
  *
  * --wire says what messages are on the wire: tcp and unix are lines, ws a websocket text frame each, udp a datagram
- * each. With unix, port N is the abstract unix socket @producer-pool-bench-N.
+ * each. With unix, port N is the socket producer-pool-bench-N in the folder for temporary files. --reach tcp,ws,... names the wires of the
+ * consumers in turn, where they are not the producers'.
+ *
+ * --quiet opens so many more connections that never say anything. --thaw reads what stalled consumers have left once
+ * all others are through, so that their ledgers tell what never reached them.
  */
 #define _GNU_SOURCE
 #include "message.h"
@@ -24,17 +28,17 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { READ_SIZE = 256 * 1024, EVENTS = 256, BUCKETS = 64 * 32, DATAGRAMS = 64 };
+enum { READ_SIZE = 256 * 1024, EVENTS = 256, BUCKETS = 64 * 32, DATAGRAMS = 64, REACH_MOST = 16 };
 
 enum wire { TCP, UNIX, WS, UDP };
 
@@ -43,14 +47,17 @@ static struct {
     size_t size;
     uint64_t count, window;
     double rate, duration, bound, idle, linger;
-    bool ceiling, consume;
-    enum wire wire;
+    bool ceiling, consume, thaw;
+    unsigned quiet;
+    enum wire wire, reach[REACH_MOST];
+    unsigned reach_count;
 } options = {.producers = 1, .consumers = 1, .batch = 1, .size = 128, .bound = 60, .idle = 5, .linger = 0.1};
 
 enum kind { LISTENER, RECEIVER, CONNECTION, PRODUCER, TIMER, STDIN };
 
 struct consumer {
     enum kind kind;
+    enum wire wire;
     int listening;
     unsigned connections;
     uint64_t lines, torn;
@@ -67,6 +74,7 @@ struct connection {
     size_t tail_size;
     bool overlong; /* inside a line that is too long already: drop it up to its newline */
     bool greeted;  /* the handshake of a websocket is done */
+    struct connection *next_frozen;
     uint64_t skip; /* bytes to come of a frame that is wrong already */
 };
 
@@ -100,6 +108,8 @@ static uint64_t made, batches, latencies[BUCKETS];
 static double started, last_progress;
 static bool stopped;                /* the duration is over: what was made must still arrive */
 static unsigned resets;
+static struct connection *frozen;   /* those of stalled consumers, not read so far */
+static const double THAWED = 0.5;   /* seconds without anything from a consumer that did not read: it has all */
 
 static void die(const char *what)
 {
@@ -261,8 +271,8 @@ static void consume(struct connection *connection)
     if (!connection->greeted)
         at = take_request(connection, at, end);
     if (connection->greeted)
-        at = options.wire == WS ? take_frames(connection, at, end, since_start)
-                                : take_lines(connection, at, end, since_start);
+        at = consumer->wire == WS ? take_frames(connection, at, end, since_start)
+                                  : take_lines(connection, at, end, since_start);
     connection->tail_size = (size_t)(end - at);
     memcpy(connection->tail, at, connection->tail_size);
     consumer->last = last_progress = now;
@@ -292,13 +302,16 @@ static void take_connection(struct consumer *consumer)
     if (fd < 0)
         return;
     consumer->connections++;
-    if (consumer->stalled)
-        return; /* open, and never read */
     struct connection *connection = calloc(1, sizeof *connection);
     *connection = (struct connection){.kind = CONNECTION, .fd = fd, .consumer = consumer};
-    connection->greeted = options.wire != WS;
+    connection->greeted = consumer->wire != WS;
     connection->tail = malloc(tail_room);
-    watch(fd, EPOLLIN, connection);
+    if (consumer->stalled) { /* open, and not read */
+        connection->next_frozen = frozen;
+        frozen = connection;
+    } else {
+        watch(fd, EPOLLIN, connection);
+    }
 }
 
 union place {
@@ -307,31 +320,34 @@ union place {
     struct sockaddr_un unix_socket;
 };
 
-static socklen_t place_of(union place *place, int port)
+static socklen_t place_of(union place *place, enum wire wire, int port)
 {
-    if (options.wire == UNIX) {
+    if (wire == UNIX) {
+        const char *folder = getenv("TMPDIR");
         place->unix_socket = (struct sockaddr_un){.sun_family = AF_UNIX};
-        char *name = place->unix_socket.sun_path + 1; /* behind the zero that makes it abstract */
-        int length = snprintf(name, sizeof place->unix_socket.sun_path - 1, "producer-pool-bench-%d", port);
-        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+        snprintf(place->unix_socket.sun_path, sizeof place->unix_socket.sun_path, "%s/producer-pool-bench-%d",
+                 folder && *folder ? folder : "/tmp", port);
+        return sizeof place->unix_socket;
     }
     place->inet = (struct sockaddr_in){
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     return sizeof place->inet;
 }
 
-static int socket_type(void) { return options.wire == UDP ? SOCK_DGRAM : SOCK_STREAM; }
+static int socket_type(enum wire wire) { return wire == UDP ? SOCK_DGRAM : SOCK_STREAM; }
 
-static int listen_anywhere(int *port, unsigned index)
+static int listen_anywhere(enum wire wire, int *port, unsigned index)
 {
     union place place;
-    int wanted = options.wire == UNIX ? (int)(getpid() + ((pid_t)index << 22)) : 0; /* a pid has 22 bits */
-    socklen_t length = place_of(&place, wanted);
-    int fd = socket(place.any.sa_family, socket_type() | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int wanted = wire == UNIX ? (int)(getpid() + ((pid_t)index << 22)) : 0; /* a pid has 22 bits */
+    socklen_t length = place_of(&place, wire, wanted);
+    if (wire == UNIX)
+        unlink(place.unix_socket.sun_path); /* of a process that had this id before */
+    int fd = socket(place.any.sa_family, socket_type(wire) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, &place.any, length) || getsockname(fd, &place.any, &length) ||
-        (options.wire != UDP && listen(fd, 128)))
+        (wire != UDP && listen(fd, 128)))
         die("listen");
-    *port = options.wire == UNIX ? wanted : ntohs(place.inet.sin_port);
+    *port = wire == UNIX ? wanted : ntohs(place.inet.sin_port);
     return fd;
 }
 
@@ -361,11 +377,11 @@ static void shake_hands(int fd)
     }
 }
 
-static void open_producer(struct producer *producer, unsigned conn, int port, uint64_t limit)
+static int reach(int port)
 {
     union place place;
-    socklen_t length = place_of(&place, port);
-    int one = 1, fd = socket(place.any.sa_family, socket_type() | SOCK_CLOEXEC, 0);
+    socklen_t length = place_of(&place, options.wire, port);
+    int one = 1, fd = socket(place.any.sa_family, socket_type(options.wire) | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, &place.any, length))
         die("connect to the relay");
     if (options.wire == TCP || options.wire == WS)
@@ -373,6 +389,12 @@ static void open_producer(struct producer *producer, unsigned conn, int port, ui
     fcntl(fd, F_SETFL, O_NONBLOCK);
     if (options.wire == WS)
         shake_hands(fd);
+    return fd;
+}
+
+static void open_producer(struct producer *producer, unsigned conn, int port, uint64_t limit)
+{
+    int fd = reach(port);
     *producer = (struct producer){.kind = PRODUCER, .fd = fd, .conn = conn, .writable = true, .limit = limit};
     producer->out = malloc(options.batch * stride);
     watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, producer);
@@ -530,7 +552,7 @@ static void serve(int timeout)
 static bool all_connected(void)
 {
     for (unsigned i = 0; i < options.consumers; i++)
-        if (!consumers[i].connections && options.wire != UDP)
+        if (!consumers[i].connections && consumers[i].wire != UDP)
             return false;
     return true;
 }
@@ -598,16 +620,20 @@ static void report(const char *end, double elapsed, uint64_t relay_cpu, uint64_t
     fflush(stdout);
 }
 
-static void set_wire(const char *name)
+static enum wire wire_of(const char *name)
 {
     static const char *const names[] = {[TCP] = "tcp", [UNIX] = "unix", [WS] = "ws", [UDP] = "udp"};
     for (enum wire wire = TCP; wire <= UDP; wire++)
-        if (!strcmp(name, names[wire])) {
-            options.wire = wire;
-            return;
-        }
-    fprintf(stderr, "--wire is one of tcp, unix, ws, udp\n");
+        if (!strcmp(name, names[wire]))
+            return wire;
+    fprintf(stderr, "a wire is one of tcp, unix, ws, udp\n");
     exit(2);
+}
+
+static void set_reach(char *names)
+{
+    for (char *name = strtok(names, ","); name && options.reach_count < REACH_MOST; name = strtok(NULL, ","))
+        options.reach[options.reach_count++] = wire_of(name);
 }
 
 static void read_options(int argc, char **argv)
@@ -616,7 +642,8 @@ static void read_options(int argc, char **argv)
         {"producers", 1, 0, 'p'}, {"consumers", 1, 0, 'c'}, {"stall", 1, 0, 's'},    {"batch", 1, 0, 'b'},
         {"size", 1, 0, 'z'},      {"count", 1, 0, 'n'},     {"window", 1, 0, 'w'},   {"rate", 1, 0, 'r'},
         {"duration", 1, 0, 'd'},  {"bound", 1, 0, 'B'},     {"idle", 1, 0, 'i'},     {"linger", 1, 0, 'l'},
-        {"ceiling", 0, 0, 'C'},   {"consume", 0, 0, 'K'},   {"wire", 1, 0, 'W'},     {0, 0, 0, 0}};
+        {"ceiling", 0, 0, 'C'},   {"consume", 0, 0, 'K'},   {"wire", 1, 0, 'W'},     {"reach", 1, 0, 'R'},
+        {"quiet", 1, 0, 'q'},     {"thaw", 0, 0, 'T'},      {0, 0, 0, 0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
         case 'p': options.producers = (unsigned)atoi(optarg); break;
@@ -633,16 +660,19 @@ static void read_options(int argc, char **argv)
         case 'l': options.linger = atof(optarg); break;
         case 'C': options.ceiling = true; break;
         case 'K': options.consume = true; break;
-        case 'W': set_wire(optarg); break;
+        case 'W': options.wire = wire_of(optarg); break;
+        case 'R': set_reach(optarg); break;
+        case 'q': options.quiet = (unsigned)atoi(optarg); break;
+        case 'T': options.thaw = true; break;
         default: exit(2);
         }
     }
     if (options.size < UNTIMED_HEAD || !options.consumers || options.consumers <= options.stall ||
         !options.producers || options.producers > CONNECTIONS_MAX || !options.batch ||
-        (!options.count && (options.consume || options.duration <= 0)) || (options.ceiling && options.stall) ||
+        (!options.count && (options.consume || options.duration <= 0)) || (options.ceiling && (options.stall || options.reach_count)) ||
         (options.ceiling && options.wire == UDP && options.consumers > 1)) {
         fprintf(stderr, "size >= 10, consumers > stall, 1..4096 producers, and a count or a duration, please; "
-                        "one consumer for --ceiling over udp\n");
+                        "no --reach for --ceiling, and one consumer over udp\n");
         exit(2);
     }
 }
@@ -653,11 +683,12 @@ static void open_consumers(int *ports)
     printf("{\"event\": \"listening\", \"ports\": [");
     for (unsigned i = 0; i < options.consumers; i++) {
         struct consumer *consumer = &consumers[i];
-        consumer->kind = options.wire == UDP ? RECEIVER : LISTENER;
-        consumer->listening = listen_anywhere(&ports[i], i);
+        consumer->wire = options.reach_count ? options.reach[i % options.reach_count] : options.wire;
+        consumer->kind = consumer->wire == UDP ? RECEIVER : LISTENER;
+        consumer->listening = listen_anywhere(consumer->wire, &ports[i], i);
         consumer->stalled = i >= options.consumers - options.stall;
         ledger_open(&consumer->ledger, options.producers);
-        if (!consumer->stalled || options.wire != UDP) /* one without connections is just never read */
+        if (!consumer->stalled || consumer->wire != UDP) /* one without connections is just never read */
             watch(consumer->listening, EPOLLIN, consumer);
         printf("%s%d", i ? ", " : "", ports[i]);
     }
@@ -678,6 +709,26 @@ static void open_producers(const int *ports, int relay)
     }
     if (options.ceiling && options.wire != UDP)
         options.window = 0; /* the sockets bound it */
+}
+
+/* Connections that say nothing. They stay open to the end of this process. */
+static void open_quiet(int relay)
+{
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    for (unsigned i = 0; i < options.quiet; i++)
+        reach(relay);
+}
+
+/* Read what stalled consumers left, until nothing comes any more. */
+static void thaw(void)
+{
+    for (; frozen; frozen = frozen->next_frozen)
+        watch(frozen->fd, EPOLLIN, frozen);
+    for (last_progress = seconds(); seconds() - last_progress < THAWED;)
+        serve(10);
 }
 
 static void set_sizes(void)
@@ -714,6 +765,7 @@ int main(int argc, char **argv)
     if (options.rate > 0)
         watch(timer.fd, EPOLLIN, &timer);
     open_producers(ports, relay);
+    open_quiet(relay);
     double wait_until = seconds() + 1; /* a relay may also connect with the first message */
     while (!options.consume && !all_connected() && seconds() < wait_until)
         serve(20);
@@ -733,6 +785,8 @@ int main(int argc, char **argv)
     fflush(stdout);
     for (double until = seconds() + options.linger; seconds() < until;)
         serve(10); /* what arrives now is doubled */
+    if (options.thaw)
+        thaw();
     resets = cut_off; /* what the relay does after the end is its own affair */
     report(end, elapsed, relay_cpu, own_cpu);
     return 0;

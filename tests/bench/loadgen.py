@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import selectors
 import socket
 import sys
@@ -23,11 +24,14 @@ from typing import Any, Protocol
 
 from bench import websocket
 from bench.messages import Format, Ledger
+from bench.places import unix_socket
 from bench.websocket import FrameReader
 
 READ_SIZE = 256 * 1024
 DATAGRAMS = 64
-UNIX = "\0producer-pool-bench-{}"
+THAWED = 0.5
+"""Seconds without anything from a consumer that did not read: it has all."""
+WIRES = ("tcp", "unix", "ws", "udp")
 
 
 class Reader(Protocol):
@@ -59,6 +63,7 @@ class LineReader:
 @dataclass(slots=True, eq=False)
 class Consumer:
     listening: socket.socket
+    wire: str
     ledger: Ledger
     stalled: bool
     connections: list[Connection] = field(default_factory=list)
@@ -114,13 +119,16 @@ class Load:
         self.latencies: list[float] = []
         self.started = self.progress = 0.0
         self.stopped = self.told = False
-        self.consumers = [self._listen(i) for i in range(options.consumers)]
+        self.quiet: list[socket.socket] = []
+        reach = options.reach or (options.wire,)
+        self.consumers = [self._listen(i, reach[i % len(reach)]) for i in range(options.consumers)]
 
-    def _listen(self, index: int) -> Consumer:
-        wire = self.options.wire
+    def _listen(self, index: int, wire: str) -> Consumer:
         if wire == "unix":
             listening = socket.socket(socket.AF_UNIX)
-            listening.bind(UNIX.format(os.getpid() + (index << 22)))  # a pid has 22 bits
+            path = unix_socket(os.getpid() + (index << 22))  # a pid has 22 bits
+            path.unlink(missing_ok=True)  # of a process that had this id before
+            listening.bind(str(path))
             listening.listen(128)
         elif wire == "udp":
             listening = socket.socket(type=socket.SOCK_DGRAM)
@@ -129,14 +137,14 @@ class Load:
             listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         listening.setblocking(False)
         stalled = index >= self.options.consumers - self.options.stall
-        consumer = Consumer(listening, Ledger(self.format, self.options.producers), stalled)
+        consumer = Consumer(listening, wire, Ledger(self.format, self.options.producers), stalled)
         if not stalled or wire != "udp":  # one without connections is just never read
             self.selector.register(listening, selectors.EVENT_READ, consumer)
         return consumer
 
     def ports(self) -> list[int]:
         names = [consumer.listening.getsockname() for consumer in self.consumers]
-        return [name[1] if isinstance(name, tuple) else int(name.rpartition(b"-")[2]) for name in names]
+        return [name[1] if isinstance(name, tuple) else int(name.rpartition("-")[2]) for name in names]
 
     def connect(self, relay: int) -> None:
         options = self.options
@@ -147,12 +155,16 @@ class Load:
                 sock = self._reach(port)
                 sock.setblocking(False)
                 self.sources.append(Source(sock, conn, share if options.count else None))
+        if options.quiet:
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self.quiet = [self._reach(relay) for _ in range(options.quiet)]
 
     def _reach(self, port: int) -> socket.socket:
         wire = self.options.wire
         if wire == "unix":
             sock = socket.socket(socket.AF_UNIX)
-            sock.connect(UNIX.format(port))
+            sock.connect(str(unix_socket(port)))
         elif wire == "udp":
             sock = socket.socket(type=socket.SOCK_DGRAM)
             sock.connect(("127.0.0.1", port))
@@ -187,7 +199,7 @@ class Load:
 
     def reached(self) -> bool:
         """Whether the relay has connected to each consumer, where there are connections."""
-        return self.options.wire == "udp" or all(consumer.connections for consumer in self.consumers)
+        return all(consumer.connections or consumer.wire == "udp" for consumer in self.consumers)
 
     def slowest(self) -> int:
         return min(consumer.ledger.unique for consumer in self.consumers if not consumer.stalled)
@@ -205,7 +217,7 @@ class Load:
                 self.told = True
             elif isinstance(key.data, Connection):
                 self._consume(key.data)
-            elif self.options.wire == "udp":
+            elif key.data.wire == "udp":
                 self._consume_datagrams(key.data)
             else:
                 self._accept(key.data)
@@ -213,10 +225,10 @@ class Load:
     def _accept(self, consumer: Consumer) -> None:
         sock, _ = consumer.listening.accept()
         sock.setblocking(False)
-        reader = FrameReader(self.options.size) if self.options.wire == "ws" else LineReader()
+        reader = FrameReader(self.options.size) if consumer.wire == "ws" else LineReader()
         connection = Connection(sock, consumer, reader)
         consumer.connections.append(connection)
-        if not consumer.stalled:  # a stalled one stays open, and is never read
+        if not consumer.stalled:  # a stalled one stays open, and is not read
             self.selector.register(sock, selectors.EVENT_READ, connection)
 
     def _consume(self, connection: Connection) -> None:
@@ -323,6 +335,16 @@ class Load:
             if now - self.started > options.bound:
                 return "bound"
 
+    def thaw(self) -> None:
+        """Read what stalled consumers left, until nothing comes any more."""
+        for consumer in self.consumers:
+            for connection in consumer.connections if consumer.stalled else ():
+                self.selector.register(connection.sock, selectors.EVENT_READ, connection)
+        ended, self.progress = self.progress, time.monotonic()
+        while time.monotonic() - self.progress < THAWED:
+            self.serve(0.01)
+        self.progress = ended
+
     def result(self, end: str) -> dict[str, Any]:
         consumers = [consumer.state(self.wanted(), self.started) for consumer in self.consumers]
         faults = ("lost", "doubled", "reordered", "corrupt", "torn")
@@ -356,23 +378,34 @@ def say(event: dict[str, Any]) -> None:
     print(json.dumps(event), flush=True)
 
 
+def wires_of(names: str) -> tuple[str, ...]:
+    """Read the argument of --reach."""
+    wires = tuple(names.split(","))
+    if not set(wires) <= set(WIRES):
+        raise argparse.ArgumentTypeError(f"a wire is one of {', '.join(WIRES)}")
+    return wires
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    counts = {"producers": 1, "consumers": 1, "stall": 0, "batch": 1, "size": 128, "count": 0, "window": 0}
+    counts = {"producers": 1, "consumers": 1, "stall": 0, "quiet": 0, "batch": 1}
+    counts |= {"size": 128, "count": 0, "window": 0}
     for name, count in counts.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     for name, seconds in {"rate": 0.0, "duration": 0.0, "bound": 60.0, "idle": 5.0, "linger": 0.1}.items():
         parser.add_argument(f"--{name}", type=float, default=seconds)
     parser.add_argument("--ceiling", action="store_true")
     parser.add_argument("--consume", action="store_true")
-    parser.add_argument("--wire", choices=("tcp", "unix", "ws", "udp"), default="tcp")
+    parser.add_argument("--thaw", action="store_true")
+    parser.add_argument("--wire", choices=WIRES, default="tcp")
+    parser.add_argument("--reach", type=wires_of, default=())
     return parser
 
 
 def main() -> None:
     options = parser().parse_args()
-    if options.ceiling and options.wire == "udp" and options.consumers > 1:
-        sys.exit("one consumer for --ceiling over udp, please")
+    if options.ceiling and (options.reach or (options.wire == "udp" and options.consumers > 1)):
+        sys.exit("no --reach for --ceiling, and one consumer over udp, please")
     load = Load(options)
     say({"event": "listening", "ports": load.ports()})
     pid = 0
@@ -396,6 +429,8 @@ def main() -> None:
     until = time.monotonic() + load.options.linger
     while time.monotonic() < until:
         load.serve(0.01)  # what arrives now is doubled
+    if options.thaw:
+        load.thaw()
     say({**load.result(end), "relay_cpu": relay, "generator_cpu": own})
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
-from bench.runner import CEILING, Run
-from bench.workloads import WORKLOADS, Crowded, Memory, Through
+from bench.figures import count, micro, percent, ratio, tenth
+from bench.runs import CEILING, Run
+from bench.verdicts import held_up
+from bench.workloads import PEERS, WORKLOADS, Calls, Crowded, Idle, Memory, Start
 
-BUSY = 0.9
+__all__ = ["faults", "markdown", "table"]
+
+CONTROLS = ("nats", "naive", "naive-udp", "naive-websocket", "C", "C-udp", "C-unix", "C-websocket")
+"""What the relays of a table are compared with."""
 Show = Callable[[float], str]
 
 
@@ -19,40 +24,53 @@ def markdown(runs: Sequence[Run]) -> str:
         workload = WORKLOADS[name]
         chosen = [run for run in runs if run.workload == name]
         parts.append(f"### {workload.title}\n")
-        if isinstance(workload, Through):
-            parts.append(_through(chosen))
-        elif isinstance(workload, Memory):
+        if isinstance(workload, Memory):
             parts.append(_memory(chosen))
+        elif isinstance(workload, Calls):
+            parts.append(_calls(chosen))
+        elif isinstance(workload, Idle):
+            parts.append(_idle(chosen))
+        elif isinstance(workload, Start):
+            parts.append(_start(chosen))
         elif isinstance(workload, Crowded):
             parts.append(_crowded(chosen))
         else:
-            parts.append(_embedded(chosen))
-    return "\n".join(parts)
+            parts.append(_through(chosen))
+        parts.append(_lossy(chosen))
+    return "\n".join(filter(None, parts))
 
 
 def faults(runs: Iterable[Run]) -> list[str]:
-    """Each run in which a consumer that reads did not get every message once and in order."""
-    lines = []
-    for run in runs:
-        if run.intact:
-            continue
-        wrong = [
-            f"{key}={consumer[key]}"
-            for consumer in run.detail["consumers"]
-            if not consumer["stalled"]
-            for key in ("lost", "doubled", "reordered", "corrupt", "torn")
-            if consumer[key]
-        ]
-        found = " ".join(wrong) or "nothing missing"
-        cut = f", {run.detail['resets']} producers cut off" if run.detail["resets"] else ""
-        lines.append(f"{run.workload}/{run.contestant} #{run.repetition}: {found}{cut}")
-    return lines
+    """Each run of ours in which a consumer that reads did not get every message once and in order."""
+    return [
+        f"{run.workload}/{run.contestant} #{run.repetition}: {_wrong(run)}"
+        for run in runs
+        if not run.intact and run.contestant not in PEERS
+    ]
+
+
+def _wrong(run: Run) -> str:
+    wrong = [
+        f"{key}={consumer[key]}"
+        for consumer in run.detail["consumers"]
+        if not consumer["stalled"]
+        for key in ("lost", "doubled", "reordered", "corrupt", "torn")
+        if consumer[key]
+    ]
+    found = " ".join(wrong) or "nothing missing"
+    return f"{found}, {run.detail['resets']} producers cut off" if run.detail["resets"] else found
+
+
+def _lossy(runs: Iterable[Run]) -> str:
+    """What peers lost: such runs are in no ratio."""
+    found = [run for run in runs if not run.intact and run.contestant in PEERS]
+    return "".join(f"Not counted: {run.contestant} #{run.repetition}: {_wrong(run)}.\n" for run in found)
 
 
 def _through(runs: list[Run]) -> str:
     measured = _by_contestant(runs)
     ceiling = measured.pop(CEILING, [])
-    bases = [name for name in ("naive", "C") if name in measured] or list(measured)[: len(measured) > 1]
+    bases = [name for name in measured if name in CONTROLS] or list(measured)[: len(measured) > 1]
     rated = any("latency_p50_us" in run.figures for run in runs)
     head = [
         "relay",
@@ -69,19 +87,19 @@ def _through(runs: list[Run]) -> str:
         head += [f"msg/s : {base}", f"CPU : {base}"]
     rows = []
     for name, own in measured.items():
-        row = [name, _spread(own, "per_s", _count), _spread(own, "cpu_us", _micro)]
-        row += [_spread(own, "relay_busy", _percent), _spread(own, "load_busy", _percent)]
-        row += [_spread(own, "others", _percent), _spread(own, "peak_mib", _tenth)]
-        row += [_spread(own, "switches_per_s", _count)]
+        row = [name, _spread(own, "per_s", count), _spread(own, "cpu_us", micro)]
+        row += [_spread(own, "relay_busy", percent), _spread(own, "load_busy", percent)]
+        row += [_spread(own, "others", percent), _spread(own, "peak_mib", tenth)]
+        row += [_spread(own, "switches_per_s", count)]
         if rated:
-            row += [_spread(own, f"latency_{share}_us", _tenth) for share in ("p50", "p99")]
+            row += [_spread(own, f"latency_{share}_us", tenth) for share in ("p50", "p99")]
         for base in bases:
             row += [_ratio(own, measured[base], "per_s"), _ratio(own, measured[base], "cpu_us")]
         rows.append(row)
-    text = _table(head, rows)
+    text = table(head, rows)
     for run in ceiling:
         slow = "" if run.detail["compiled"] else " (in Python: no C compiler, so it is the limit)"
-        rate = _count(run.figures["per_s"])
+        rate = count(run.figures["per_s"])
         text += f"\nThe load alone, each message written once and received once: {rate} msg/s{slow}.\n"
     return text + _skipped(runs)
 
@@ -91,28 +109,51 @@ def _memory(runs: list[Run]) -> str:
     rows = [
         [
             name,
-            _spread(own, "idle_mib", _tenth),
-            _spread(own, "peak_mib", _tenth),
-            _spread(own, "of_stalled_limit", _ratio_text),
-            _spread(own, "of_all_limits", _ratio_text),
-            _spread(own, "per_s", _count),
+            _spread(own, "idle_mib", tenth),
+            _spread(own, "peak_mib", tenth),
+            _spread(own, "of_stalled_limit", ratio),
+            _spread(own, "of_all_limits", ratio),
+            _spread(own, "per_s", count),
         ]
         for name, own in _by_contestant(runs).items()
     ]
-    return _table(head, rows) + _skipped(runs)
+    return table(head, rows) + _skipped(runs)
 
 
-def _embedded(runs: list[Run]) -> str:
+def _calls(runs: list[Run]) -> str:
     measured = _by_contestant(runs)
-    base = "sendall" if "sendall" in measured else ""
-    head = ["verb", "us/call", "us/call until settled", "CPU us/call"] + (
-        [f"us/call : {base}"] if base else []
-    )
+    bases = list(measured)[1:]
+    head = [
+        "verb",
+        "us/call",
+        "us/call until settled",
+        "CPU us/call",
+        *(f"us/call : {base}" for base in bases),
+    ]
     rows = []
     for name, own in measured.items():
-        row = [name, *(_spread(own, unit, _micro) for unit in ("call_us", "settled_us", "cpu_us"))]
-        rows.append(row + ([_ratio(own, measured[base], "call_us")] if base else []))
-    return _table(head, rows)
+        row = [name, *(_spread(own, unit, micro) for unit in ("call_us", "settled_us", "cpu_us"))]
+        rows.append(row + [_ratio(own, measured[base], "call_us") for base in bases])
+    return table(head, rows) + _skipped(runs)
+
+
+def _idle(runs: list[Run]) -> str:
+    rows = [
+        [name, _spread(own, "idle_mb", tenth), _spread(own, "connection_kib", ratio)]
+        for name, own in _by_contestant(runs).items()
+    ]
+    return table(["relay", "resident MB", "KiB for each idle connection"], rows) + _skipped(runs)
+
+
+def _start(runs: list[Run]) -> str:
+    measured = _by_contestant(runs)
+    rows = []
+    for name, own in measured.items():
+        among = [_spread(own, f, tenth) if f in own[0].figures else "-" for f in ("among_ms", "added_ms")]
+        rows.append(
+            [name, _spread(own, "wall_ms", tenth), _ratio(own, measured["python"], "wall_ms"), *among]
+        )
+    return table(["program", "ms", "ms : python", "ms among 300 more distributions", "ms added"], rows)
 
 
 def _crowded(runs: list[Run]) -> str:
@@ -120,19 +161,19 @@ def _crowded(runs: list[Run]) -> str:
     rows = [
         [
             f"`producer-pool {name}`",
-            _spread(own, "cpu_ms", _tenth),
-            _spread(own, "among_cpu_ms", _tenth),
+            _spread(own, "cpu_ms", tenth),
+            _spread(own, "among_cpu_ms", tenth),
             *(_added(own, unit) for unit in ("cpu_ms", "wall_ms")),
         ]
         for name, own in _by_contestant(runs).items()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _added(runs: list[Run], unit: str) -> str:
     """The median of the differences within each repetition, with the smallest and the largest."""
     values = sorted(run.figures[f"among_{unit}"] - run.figures[unit] for run in runs)
-    return f"{_tenth(median(values))} ({_tenth(values[0])}..{_tenth(values[-1])})"
+    return f"{tenth(median(values))} ({tenth(values[0])}..{tenth(values[-1])})"
 
 
 def _by_contestant(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -144,7 +185,7 @@ def _by_contestant(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def _spread(runs: list[Run], figure: str, show: Show) -> str:
-    values = sorted(run.figures[figure] for run in runs)
+    values = sorted(run.figures[figure] for run in runs if figure in run.figures)
     middle = show(median(values))
     return middle if len(values) == 1 else f"{middle} ({show(values[0])}..{show(values[-1])})"
 
@@ -153,55 +194,29 @@ def _ratio(own: list[Run], base: list[Run], figure: str) -> str:
     """
     The median of the ratios within each repetition.
 
-    A throughput is its relay's own only while nothing is left of the relay's core. Otherwise the load held it
-    up: then the ratio is a lower bound, and if that happened to the base, it is void.
+    If the load held a relay up, its throughput is a lower bound, and so is the ratio; if that happened to the
+    base, the ratio is void.
     """
-    bases = {run.repetition: run.figures[figure] for run in base}
-    pairs = [(run.figures[figure], bases.get(run.repetition, 0.0)) for run in own]
+    bases = {run.repetition: run.figures[figure] for run in base if run.intact}
+    pairs = [(run.figures[figure], bases[run.repetition]) for run in own if bases.get(run.repetition)]
     if own is base:
         return "1"
-    if not pairs or not all(other for _, other in pairs):
+    if not pairs:
         return "-"
     values = sorted(value / other for value, other in pairs)
-    text = f"{_ratio_text(median(values))} ({_ratio_text(values[0])}..{_ratio_text(values[-1])})"
+    text = f"{ratio(median(values))} ({ratio(values[0])}..{ratio(values[-1])})"
     if figure != "per_s":
         return text
-    if _held_up(base):
+    if held_up(base):
         return f"void: {text}"
-    return f">= {text}" if _held_up(own) else text
-
-
-def _held_up(runs: list[Run]) -> bool:
-    return median(run.figures["relay_core"] for run in runs) < BUSY
+    return f">= {text}" if held_up(own) else text
 
 
 def _skipped(runs: Iterable[Run]) -> str:
     return "".join(f"\nNot measured: {run.contestant}: {run.skipped}.\n" for run in runs if run.skipped)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _count(value: float) -> str:
-    for size, unit in ((1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.0f}"
-
-
-def _micro(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def _tenth(value: float) -> str:
-    return f"{value:.1f}"
-
-
-def _percent(value: float) -> str:
-    return f"{value * 100:.0f} %"
-
-
-def _ratio_text(value: float) -> str:
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

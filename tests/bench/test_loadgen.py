@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,8 +18,9 @@ from websockets.uri import parse_uri
 
 from bench import build
 from bench.messages import Format, Ledger
+from bench.places import unix_socket
 from bench.report import faults
-from bench.runner import Run
+from bench.runs import Run
 from bench.traffic import DATAGRAMS_UNDER_WAY, LoadProcess, Traffic
 
 COUNT = 180
@@ -350,7 +350,6 @@ def test_no_websocket(in_python: bool) -> None:
     assert result["intact"] is False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: abstract unix sockets")
 def test_over_unix_sockets(in_python: bool) -> None:
     """Port N is the unix socket of that number; here, the load sends to its own consumer."""
     traffic = replace(TRAFFIC, consumers=1, wire="unix")
@@ -359,7 +358,7 @@ def test_over_unix_sockets(in_python: bool) -> None:
         socket.socket(socket.AF_UNIX) as asking,
     ):
         (port,) = load.ports
-        asking.connect(f"\0producer-pool-bench-{port}")
+        asking.connect(str(unix_socket(port)))
         load.begin(port, 0)
         result = load.result()
 

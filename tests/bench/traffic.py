@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench import build
+from bench.places import unix_socket
 from bench.process import BenchError, Child, busy_time
 
 # What a queue may be charged for a batch beyond its bytes. The window counts every message as its own batch:
@@ -34,7 +35,15 @@ class Traffic:
     rate: float = 0.0
     idle: float = 5.0
     wire: str = "tcp"
-    """tcp, unix, ws or udp. With unix, port N is the abstract socket called producer-pool-bench-N."""
+    """tcp, unix, ws or udp. With unix, a port is the number of a socket: see places.py."""
+    reach: tuple[str, ...] = ()
+    """The wires of the consumers in turn, where they are not the producers'."""
+    quiet: int = 0
+    """Connections besides those of the producers, on which nothing is ever sent."""
+    thaw: bool = False
+    """Whether stalled consumers read what is left for them, once all others have everything."""
+    within: int = 0
+    """The most messages under way, if that is to be less than usual."""
 
     @property
     def per_write(self) -> int:
@@ -44,7 +53,8 @@ class Traffic:
     @property
     def window(self) -> int:
         """The most messages under way to the slowest consumer that reads."""
-        bound = DATAGRAMS_UNDER_WAY if self.wire == "udp" else WINDOW_BYTES // (self.size + OVERHEAD)
+        datagrams = "udp" in (self.wire, *self.reach)
+        bound = DATAGRAMS_UNDER_WAY if datagrams else self.within or WINDOW_BYTES // (self.size + OVERHEAD)
         return max(bound, self.per_write)
 
     def lasting(self, seconds: float) -> Traffic:
@@ -53,10 +63,23 @@ class Traffic:
 
     def arguments(self) -> list[str]:
         """The options of loadgen.c and loadgen.py."""
-        names = ("size", "producers", "consumers", "stall", "count", "duration", "rate", "idle", "window")
+        names = (
+            "size",
+            "producers",
+            "consumers",
+            "stall",
+            "count",
+            "duration",
+            "rate",
+            "idle",
+            "window",
+            "quiet",
+        )
         pairs = [(name, getattr(self, name)) for name in names]
         pairs += [("batch", self.per_write), ("wire", self.wire)]
-        return [part for name, value in pairs for part in (f"--{name}", str(value))]
+        if self.reach:
+            pairs.append(("reach", ",".join(self.reach)))
+        return [part for name, value in pairs for part in (f"--{name}", str(value))] + ["--thaw"] * self.thaw
 
 
 class LoadProcess:
@@ -102,3 +125,5 @@ class LoadProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.child.__exit__(kind, error, trace)
+        for port in self.ports:
+            unix_socket(port).unlink(missing_ok=True)

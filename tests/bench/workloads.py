@@ -1,12 +1,25 @@
-"""The workloads by name: what is sent, who is measured, and how often the relays run for one ratio."""
+"""The workloads by name: what is sent, and who takes part."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from bench.traffic import Traffic
+from bench.traffic import DATAGRAMS_UNDER_WAY, Traffic
 
 MIB = 1024 * 1024
+DISTRIBUTIONS = 300
+
+
+@dataclass(frozen=True)
+class Case:
+    """A relay under another name, because its traffic differs from that of the workload."""
+
+    name: str
+    relay: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of Traffic."""
 
 
 @dataclass(frozen=True)
@@ -15,29 +28,63 @@ class Through:
 
     title: str
     traffic: Traffic
-    contestants: tuple[str, ...] = ("product", "naive", "C")
+    contestants: tuple[str | Case, ...] = ("product", "naive", "C")
+    seconds: float = 1.0
+    repetitions: int = 5
+
+    def cases(self) -> list[tuple[Case, Traffic]]:
+        """Each contestant with its own traffic."""
+        cases = [Case(one, one) if isinstance(one, str) else one for one in self.contestants]
+        return [(case, replace(self.traffic, **case.changes)) for case in cases]
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Through):
     """One consumer never reads, until its buffer overflows; the relay's peak is compared with its limits."""
 
-    title: str
-    traffic: Traffic
+    contestants: tuple[str | Case, ...] = ("product",)
+    # Peaks of memory hardly spread, and these runs are long.
+    repetitions: int = 2
     buffer: int = 64 * MIB
-    contestants: tuple[str, ...] = ("product",)
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """Calls from one thread of a program; *verbs* alternate in blocks of *block* calls within one process."""
+class Calls:
+    """Calls of a program's threads; *verbs* alternate in blocks of *block* calls within one process."""
 
     title: str
     verbs: tuple[str, ...]
     block: int
-    blocks: int
+    blocks: int = 6
+    threads: int = 1
     size: int = 128
     consumers: int = 4
+    repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What a relay takes that does nothing: of memory, alone and for each of so many idle *connections*."""
+
+    title: str
+    connections: int
+    contestants: tuple[str, ...]
+    repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    From the start of the process until it accepts a connection, beside what Python itself takes.
+
+    In each repetition *runs* times in turn, of which the fastest counts: alone, and with so many
+    *distributions* more installed, none of them ours.
+    """
+
+    title: str
+    runs: int
+    distributions: int = DISTRIBUTIONS
+    repetitions: int = 5
 
 
 @dataclass(frozen=True)
@@ -46,63 +93,149 @@ class Crowded:
 
     title: str
     commands: tuple[tuple[str, ...], ...]
-    distributions: int
     runs: int
+    distributions: int = DISTRIBUTIONS
+    repetitions: int = 3
 
 
-Workload = Through | Memory | Embedded | Crowded
+Workload = Through | Calls | Idle | Start | Crowded
 
-# A stalled run must offer more than the buffer holds, also where many messages share one batch.
+
+def many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+SINGLE = Traffic(producers=64, batch=1)
+RATED = Traffic(rate=10_000, batch=1)
+DATAGRAMS = Traffic(wire="udp", batch=64)
+# A relay that waits for its disk all the time would take minutes for what is under way to others.
+BEHIND_A_DISK = {"within": 4096, "batch": 64}
+
 WORKLOADS: dict[str, Workload] = {
-    "tcp": Through("tcp lines of 128 B, one fast producer, 4 consumers", Traffic()),
+    "tcp": Through(
+        "tcp lines of 128 B, one fast producer, 4 consumers",
+        Traffic(),
+        ("product", "nats", "rsyslog", "syslog-ng", "mosquitto", "naive", "C"),
+    ),
+    "tcp-1": Through("tcp as above, 1 consumer", Traffic(consumers=1), ("product", "nats", "C")),
+    "tcp-16": Through("tcp as above, 16 consumers", Traffic(consumers=16), ("product", "nats", "C")),
+    "tcp-1k": Through(
+        "tcp lines of 1 KiB, one fast producer, 4 consumers", Traffic(size=1024), ("product", "nats", "C")
+    ),
+    "many-8": Through(
+        "64 producers, 8 messages of 128 B per write, 4 consumers",
+        Traffic(producers=64, batch=8),
+        ("product", "nats", "C"),
+    ),
     "many": Through(
-        "64 producers, one message of 128 B per write, 4 consumers", Traffic(producers=64, batch=1)
+        "64 producers, one message of 128 B per write, 4 consumers", SINGLE, ("product", "nats", "naive", "C")
+    ),
+    "rate": Through(
+        "10,000 single messages of 128 B a second, one producer, 4 consumers",
+        RATED,
+        ("product", "nats", "rsyslog", "naive", "C"),
+        seconds=2.0,
+    ),
+    "rate-many": Through(
+        "10,000 single messages of 128 B a second, 64 producers, 4 consumers",
+        replace(RATED, producers=64),
+        ("max-delay", "product", "C"),
+        seconds=2.0,
     ),
     "acks": Through(
-        "tcp as above: acknowledged by the next hop (the default), and only written",
+        "tcp lines of 128 B as above: acknowledged by the next hop (the default), and only written",
         Traffic(),
-        contestants=("written", "product"),
+        ("written", "product"),
     ),
     "spool": Through(
-        "tcp as above: stored before it is forwarded, synced each time, or when the system likes",
+        "tcp lines of 128 B as above: stored before it is forwarded; synced, or when the system likes",
         Traffic(),
-        contestants=("product", "spool", "spool-os"),
+        ("product", "spool", "spool-os", Case("rsyslog-disk", "rsyslog-disk", BEHIND_A_DISK)),
+    ),
+    "udp": Through(
+        "datagrams of 128 B, one producer that waits for what it sent, 4 consumers",
+        DATAGRAMS,
+        ("udp", "rsyslog-udp", "naive-udp", "C-udp"),
+    ),
+    "udp-16": Through(
+        "datagrams as above, 16 consumers", replace(DATAGRAMS, consumers=16), ("udp", "rsyslog-udp", "C-udp")
     ),
     "unix": Through(
-        "the product over unix and over tcp, as tcp above", Traffic(), contestants=("product", "unix")
+        "unix streams, lines of 128 B, one fast producer, 4 consumers",
+        Traffic(wire="unix"),
+        ("unix", "product", "syslog-ng-unix", "C-unix"),
     ),
     "websocket": Through(
         "websocket text of 128 B, one fast producer, 4 consumers",
         Traffic(wire="ws"),
-        contestants=("naive-websocket", "websocket"),
+        ("websocket", "picows", "node-ws", "aiohttp", "naive-websocket", "C-websocket"),
     ),
-    "udp": Through(
-        "datagrams of 128 B, one producer that waits for what it sent, 4 consumers",
-        Traffic(wire="udp", batch=64),
-        contestants=("naive-udp", "udp"),
+    "cross": Through(
+        "lines of 128 B in over tcp; out over websocket, udp, unix and tcp, against each alone",
+        # Datagrams are among them, so no more are under way than find room.
+        Traffic(batch=64, consumers=1, within=DATAGRAMS_UNDER_WAY),
+        (Case("to-all", "to-all", {"consumers": 4}), "to-ws", "to-udp", "to-unix", "to-tcp"),
     ),
-    "submit": Embedded("submit() from one thread, 4 consumers", ("submit",), 50_000, 6),
-    "forward": Embedded(
-        "waiting forward_to_all() against four sendall(), one thread", ("forward", "sendall"), 500, 12
+    "submit": Calls("submit() from one thread, 4 consumers", ("submit", "handlers", "zmq"), 20_000),
+    "submit-2": Calls("submit() from 2 threads at once, 4 consumers", ("submit",), 20_000, threads=2),
+    "submit-4": Calls("submit() from 4 threads at once, 4 consumers", ("submit",), 10_000, threads=4),
+    "submit-8": Calls("submit() from 8 threads at once, 4 consumers", ("submit",), 5_000, threads=8),
+    "await-submit": Calls("await submit() in an asyncio program, 4 consumers", ("await-submit",), 20_000),
+    "forward": Calls(
+        "waiting forward_to_all() against four sendall(), one thread",
+        ("forward", "sendall"),
+        500,
+        blocks=12,
     ),
+    "stalled": Through(
+        "one of 4 consumers never reads: 1 KiB, 64 KiB writes; until the other three have all",
+        Traffic(size=1024, count=640_000),
+        (
+            Case("none stalled", "told"),
+            Case("one stalled", "told", {"stall": 1}),
+        ),
+    ),
+    # A stalled run must offer more than the buffer holds, also where many messages share one batch.
     "stalled-1k": Memory(
-        "one of 4 never reads: 1 KiB, 64 KiB writes", Traffic(size=1024, stall=1, count=160_000)
+        "memory with one of 4 stalled: 1 KiB, 64 KiB writes", Traffic(size=1024, stall=1, count=160_000)
     ),
     "stalled-1k-single": Memory(
-        "one of 4 never reads: 1 KiB, 64 producers, one per write",
-        Traffic(size=1024, stall=1, producers=64, batch=1, count=160_000),
+        "memory with one of 4 stalled: 1 KiB, 64 producers, one per write",
+        replace(SINGLE, size=1024, stall=1, count=160_000),
     ),
     "stalled-10": Memory(
-        "one of 4 never reads: 10 B, 64 KiB writes", Traffic(size=10, stall=1, count=12_000_000)
+        "memory with one of 4 stalled: 10 B, 64 KiB writes", Traffic(size=10, stall=1, count=12_000_000)
     ),
     "stalled-10-single": Memory(
-        "one of 4 never reads: 10 B, 64 producers, one per write",
-        Traffic(size=10, stall=1, producers=64, batch=1, count=600_000),
+        "memory with one of 4 stalled: 10 B, 64 producers, one per write",
+        replace(SINGLE, size=10, stall=1, count=600_000),
     ),
+    "idle": Idle("memory of a relay that does nothing, 4 consumers", 1000, ("product", "nats", "naive", "C")),
+    "start": Start("start until a connection is accepted", 5),
     "installed": Crowded(
         "commands with 300 more distributions installed",
         (("--version",), ("plugins", "list"), ("check", "--to", "tcp://127.0.0.1:9")),
-        300,
         5,
     ),
+    "consumers": Through(
+        "tcp lines of 128 B, one fast producer, 1 to 64 consumers",
+        Traffic(),
+        (
+            *(Case(many(count, "consumer"), "product", {"consumers": count}) for count in (1, 4, 16, 64)),
+            *(Case(f"C, {many(count, 'consumer')}", "C", {"consumers": count}) for count in (1, 64)),
+        ),
+    ),
+    "connections": Through(
+        "tcp lines of 128 B, one fast producer among 1 to 1,000 connections, 4 consumers",
+        Traffic(),
+        tuple(Case(many(count, "connection"), "product", {"quiet": count - 1}) for count in (1, 100, 1000)),
+    ),
 }
+
+PEERS = frozenset(
+    (
+        *("nats", "rsyslog", "rsyslog-disk", "rsyslog-udp", "syslog-ng", "syslog-ng-unix", "mosquitto"),
+        *("picows", "node-ws", "aiohttp", "naive-websocket", "handlers", "zmq"),
+    )
+)
+"""Programs of others. That one of them lost messages is said; that anything else did is a fault."""
