@@ -19,6 +19,7 @@
  */
 #define _GNU_SOURCE
 #include "message.h"
+#include "peers.h"
 #include "websocket.h"
 
 #include <arpa/inet.h>
@@ -40,7 +41,7 @@
 
 enum { READ_SIZE = 256 * 1024, EVENTS = 256, BUCKETS = 64 * 32, DATAGRAMS = 64, REACH_MOST = 16 };
 
-enum wire { TCP, UNIX, WS, UDP };
+enum wire { TCP, UNIX, WS, UDP, NATS, MQTT, ZMTP, RECORDS, WIRES };
 
 static struct {
     unsigned producers, consumers, stall, batch;
@@ -68,6 +69,7 @@ struct consumer {
 
 struct connection {
     enum kind kind;
+    enum wire wire;
     int fd;
     struct consumer *consumer;
     char *tail;
@@ -102,7 +104,9 @@ static struct producer *producers;
 static unsigned producer_count;
 static char *chunk;                 /* a tail, then what was read after it: shared by all connections */
 static size_t tail_room;
-static size_t before, stride;       /* what stands before a message on the wire, and bytes from one to the next */
+static struct envelope outgoing;    /* what producers write around a message */
+static struct envelope incoming[WIRES];
+static size_t stride;               /* bytes from a message on the wire to the next one */
 static char mask[4];                /* of all frames of producers: fresh in each run */
 static uint64_t made, batches, latencies[BUCKETS];
 static double started, last_progress;
@@ -223,6 +227,84 @@ static char *take_frames(struct connection *connection, char *at, const char *en
     return at;
 }
 
+/* What cannot be understood ends all understanding of this connection. */
+static char *give_up(struct connection *connection, char *end)
+{
+    connection->consumer->ledger.corrupt++;
+    connection->skip = UINT64_MAX;
+    return end;
+}
+
+static size_t take_aside(struct connection *connection, const char *at, size_t have)
+{
+    if (connection->wire != NATS)
+        return short_aside(at, have);
+    size_t size = nats_aside(at, have);
+    if (size == 6 && !memcmp(at, "PING", 4))
+        send(connection->fd, "PONG\r\n", 6, MSG_NOSIGNAL); /* if it is gone, the next read tells */
+    return size;
+}
+
+/* Take messages that stand each in its envelope, and what a broker or ZMTP says besides. */
+static char *take_enveloped(struct connection *connection, char *at, char *end, uint64_t since_start)
+{
+    const struct envelope *around = &incoming[connection->wire];
+    size_t whole = around->before_size + message_size + around->after_size;
+    while (at < end) {
+        size_t have = (size_t)(end - at);
+        if (*at != around->before[0]) {
+            size_t size = take_aside(connection, at, have);
+            if (!size)
+                return have < tail_room ? at : give_up(connection, end);
+            at += size;
+            continue;
+        }
+        if (have < whole)
+            break;
+        if (memcmp(at, around->before, around->before_size) ||
+            memcmp(at + whole - around->after_size, around->after, around->after_size))
+            return give_up(connection, end);
+        enter_line(connection->consumer, at + around->before_size, message_size, since_start);
+        at += whole;
+    }
+    return at;
+}
+
+/* Take the records of Python's logging. */
+static char *take_records(struct connection *connection, char *at, char *end, uint64_t since_start)
+{
+    while (end - at >= 4) {
+        uint32_t size;
+        memcpy(&size, at, 4);
+        size = ntohl(size);
+        if (size > tail_room - 4)
+            return give_up(connection, end);
+        if ((size_t)(end - at) < 4 + (size_t)size)
+            break;
+        const char *text = text_in_record(at + 4, size);
+        if (text)
+            enter_line(connection->consumer, text, message_size, since_start);
+        else
+            connection->consumer->ledger.corrupt++;
+        at += 4 + size;
+    }
+    return at;
+}
+
+/* Programs that embed a library reach the same consumers over ZMTP or with records: no line begins as these do. */
+static char *recognize(struct connection *connection, char *at)
+{
+    connection->greeted = true;
+    if ((unsigned char)*at == ZMTP_FIRST) {
+        connection->wire = ZMTP;
+        connection->skip = ZMTP_GREETING;
+        send(connection->fd, ZMTP_HELLO, sizeof ZMTP_HELLO - 1, MSG_NOSIGNAL);
+    } else if (*at == 0) {
+        connection->wire = RECORDS;
+    }
+    return at;
+}
+
 /* Answer the request of a websocket once it is whole, and return where it ends. */
 static char *take_request(struct connection *connection, char *at, char *end)
 {
@@ -243,6 +325,18 @@ static char *take_request(struct connection *connection, char *at, char *end)
     connection->consumer->ledger.corrupt++;
     connection->skip = UINT64_MAX;
     return end;
+}
+
+static char *take_messages(struct connection *connection, char *at, char *end, uint64_t since_start)
+{
+    switch (connection->wire) {
+    case WS: return take_frames(connection, at, end, since_start);
+    case NATS:
+    case MQTT:
+    case ZMTP: return take_enveloped(connection, at, end, since_start);
+    case RECORDS: return take_records(connection, at, end, since_start);
+    default: return take_lines(connection, at, end, since_start);
+    }
 }
 
 static uint64_t now_if_timed(double now)
@@ -269,10 +363,12 @@ static void consume(struct connection *connection)
     uint64_t since_start = now_if_timed(now);
     char *at = chunk, *end = chunk + kept + got;
     if (!connection->greeted)
-        at = take_request(connection, at, end);
-    if (connection->greeted)
-        at = consumer->wire == WS ? take_frames(connection, at, end, since_start)
-                                  : take_lines(connection, at, end, since_start);
+        at = connection->wire == WS ? take_request(connection, at, end) : recognize(connection, at);
+    if (connection->greeted) {
+        uint64_t left = (uint64_t)(end - at), skipped = connection->skip < left ? connection->skip : left;
+        connection->skip -= skipped;
+        at = take_messages(connection, at + skipped, end, since_start);
+    }
     connection->tail_size = (size_t)(end - at);
     memcpy(connection->tail, at, connection->tail_size);
     consumer->last = last_progress = now;
@@ -296,15 +392,12 @@ static void consume_datagrams(struct consumer *consumer)
         consumer->last = last_progress = now;
 }
 
-static void take_connection(struct consumer *consumer)
+static void adopt(struct consumer *consumer, int fd)
 {
-    int fd = accept4(consumer->listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0)
-        return;
     consumer->connections++;
     struct connection *connection = calloc(1, sizeof *connection);
-    *connection = (struct connection){.kind = CONNECTION, .fd = fd, .consumer = consumer};
-    connection->greeted = consumer->wire != WS;
+    *connection = (struct connection){.kind = CONNECTION, .wire = consumer->wire, .fd = fd, .consumer = consumer};
+    connection->greeted = consumer->wire != WS && consumer->wire != TCP;
     connection->tail = malloc(tail_room);
     if (consumer->stalled) { /* open, and not read */
         connection->next_frozen = frozen;
@@ -312,6 +405,13 @@ static void take_connection(struct consumer *consumer)
     } else {
         watch(fd, EPOLLIN, connection);
     }
+}
+
+static void take_connection(struct consumer *consumer)
+{
+    int fd = accept4(consumer->listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0)
+        adopt(consumer, fd);
 }
 
 union place {
@@ -377,6 +477,24 @@ static void shake_hands(int fd)
     }
 }
 
+static const struct broker *broker_of(enum wire wire)
+{
+    return wire == NATS ? &NATS_BROKER : wire == MQTT ? &MQTT_BROKER : NULL;
+}
+
+/* Say something to a broker, and wait for the end of its answer. What comes after that is left unread. */
+static void converse(int fd, struct words said, struct words answer)
+{
+    char last[8] = {0};
+    if (send(fd, said.text, said.size, MSG_NOSIGNAL) != (ssize_t)said.size)
+        die("greeting the broker");
+    while (memcmp(last + sizeof last - answer.size, answer.text, answer.size)) {
+        memmove(last, last + 1, sizeof last - 1);
+        if (recv(fd, last + sizeof last - 1, 1, 0) != 1)
+            die("the broker's answer");
+    }
+}
+
 static int reach(int port)
 {
     union place place;
@@ -384,12 +502,28 @@ static int reach(int port)
     int one = 1, fd = socket(place.any.sa_family, socket_type(options.wire) | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, &place.any, length))
         die("connect to the relay");
-    if (options.wire == TCP || options.wire == WS)
+    if (options.wire != UDP && options.wire != UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    const struct broker *broker = broker_of(options.wire);
+    if (broker)
+        converse(fd, broker->hello, broker->welcome);
     fcntl(fd, F_SETFL, O_NONBLOCK);
     if (options.wire == WS)
         shake_hands(fd);
     return fd;
+}
+
+/* Consumers of a broker connect to it. They do before anything is published. */
+static void subscribe(int relay)
+{
+    const struct broker *broker = broker_of(options.wire);
+    for (unsigned i = 0; broker && i < options.consumers; i++) {
+        int fd = reach(relay);
+        fcntl(fd, F_SETFL, 0);
+        converse(fd, broker->subscribe, broker->subscribed);
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        adopt(&consumers[i], fd);
+    }
 }
 
 static void open_producer(struct producer *producer, unsigned conn, int port, uint64_t limit)
@@ -406,13 +540,12 @@ static void fill_batch(struct producer *producer, uint64_t since_start)
     unsigned count = room < options.batch ? (unsigned)room : options.batch;
     char *at = producer->out;
     for (unsigned i = 0; i < count; i++) {
-        encode_message(at + before, producer->conn, producer->made + i, since_start);
-        if (options.wire == WS) {
-            ws_head(at, WS_TEXT, message_size, mask);
-            ws_mask(at + before, at + before, message_size, mask);
-        } else if (options.wire != UDP) {
-            at[message_size] = '\n';
-        }
+        char *message = at + outgoing.before_size;
+        memcpy(at, outgoing.before, outgoing.before_size);
+        encode_message(message, producer->conn, producer->made + i, since_start);
+        if (options.wire == WS)
+            ws_mask(message, message, message_size, mask);
+        memcpy(message + message_size, outgoing.after, outgoing.after_size);
         at += stride;
     }
     producer->made += count;
@@ -622,11 +755,12 @@ static void report(const char *end, double elapsed, uint64_t relay_cpu, uint64_t
 
 static enum wire wire_of(const char *name)
 {
-    static const char *const names[] = {[TCP] = "tcp", [UNIX] = "unix", [WS] = "ws", [UDP] = "udp"};
-    for (enum wire wire = TCP; wire <= UDP; wire++)
+    static const char *const names[] = {
+        [TCP] = "tcp", [UNIX] = "unix", [WS] = "ws", [UDP] = "udp", [NATS] = "nats", [MQTT] = "mqtt"};
+    for (enum wire wire = TCP; wire <= MQTT; wire++)
         if (!strcmp(name, names[wire]))
             return wire;
-    fprintf(stderr, "a wire is one of tcp, unix, ws, udp\n");
+    fprintf(stderr, "a wire is one of tcp, unix, ws, udp, nats, mqtt\n");
     exit(2);
 }
 
@@ -685,10 +819,11 @@ static void open_consumers(int *ports)
         struct consumer *consumer = &consumers[i];
         consumer->wire = options.reach_count ? options.reach[i % options.reach_count] : options.wire;
         consumer->kind = consumer->wire == UDP ? RECEIVER : LISTENER;
-        consumer->listening = listen_anywhere(consumer->wire, &ports[i], i);
+        ports[i] = 0;
+        consumer->listening = broker_of(consumer->wire) ? -1 : listen_anywhere(consumer->wire, &ports[i], i);
         consumer->stalled = i >= options.consumers - options.stall;
         ledger_open(&consumer->ledger, options.producers);
-        if (!consumer->stalled || consumer->wire != UDP) /* one without connections is just never read */
+        if (consumer->listening >= 0 && (!consumer->stalled || consumer->wire != UDP)) /* one without connections is just never read */
             watch(consumer->listening, EPOLLIN, consumer);
         printf("%s%d", i ? ", " : "", ports[i]);
     }
@@ -734,15 +869,22 @@ static void thaw(void)
 static void set_sizes(void)
 {
     message_format(options.size);
-    char head[WS_HEAD_MOST];
-    before = options.wire == WS ? ws_head(head, WS_TEXT, message_size, mask) : 0;
-    stride = before + message_size + (options.wire == TCP || options.wire == UNIX);
-    size_t frame = WS_HEAD_MOST + (message_size > WS_CONTROL_MOST ? message_size : WS_CONTROL_MOST);
-    tail_room = frame > WS_REQUEST_MOST ? frame : WS_REQUEST_MOST;
-    size_t datagrams = DATAGRAMS * (message_size + 1), stream = tail_room + READ_SIZE;
-    chunk = malloc(datagrams > stream ? datagrams : stream);
     if (getrandom(mask, sizeof mask, 0) != sizeof mask)
         die("getrandom");
+    outgoing = (struct envelope){.after = "\n", .after_size = options.wire == TCP || options.wire == UNIX};
+    if (options.wire == WS)
+        outgoing.before_size = ws_head(outgoing.before, WS_TEXT, message_size, mask);
+    if (options.wire == NATS)
+        outgoing = nats_envelope("PUB b");
+    if (options.wire == MQTT)
+        outgoing = mqtt_envelope();
+    incoming[NATS] = nats_envelope("MSG b 1");
+    incoming[MQTT] = mqtt_envelope();
+    incoming[ZMTP] = zmtp_envelope();
+    stride = outgoing.before_size + message_size + outgoing.after_size;
+    tail_room = message_size + WS_REQUEST_MOST; /* more than anything that is taken in one piece */
+    size_t datagrams = DATAGRAMS * (message_size + 1), stream = tail_room + READ_SIZE;
+    chunk = malloc(datagrams > stream ? datagrams : stream);
 }
 
 int main(int argc, char **argv)
@@ -764,6 +906,7 @@ int main(int argc, char **argv)
     }
     if (options.rate > 0)
         watch(timer.fd, EPOLLIN, &timer);
+    subscribe(relay);
     open_producers(ports, relay);
     open_quiet(relay);
     double wait_until = seconds() + 1; /* a relay may also connect with the first message */
