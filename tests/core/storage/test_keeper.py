@@ -17,6 +17,7 @@ from producer_pool.storage import keeper as keeping
 from producer_pool.storage import upkeep as module
 from producer_pool.storage.database import Database
 from producer_pool.storage.folder import Folder
+from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.positions import Position
 from producer_pool.storage.record import Pending
@@ -247,6 +248,60 @@ def test_what_nobody_would_find_again(tmp_path: Path, clock: Clock, how: str) ->
     assert 3 in [one.number for one in (again.read("a", 2, 1 << 30) or ([],))[0]]
     assert read_state(folder.state).ceiling == 3
     again.close()
+
+
+@pytest.mark.parametrize("what", ["the database", "its log", "both", "the folder"])
+def test_another_spool_in_its_place(
+    tmp_path: Path, clock: Clock, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None of the one comes into the other: that is set aside, and this one goes on with what it knows."""
+    folder, other = Folder(tmp_path / "spool"), Folder(tmp_path / "other")
+    for one in (folder, other):
+        one.make()
+        one.lock()
+    theirs = Keeper(other, Spool(other.path))
+    theirs.join("theirs", 0)
+    for number in range(1, 9):
+        assert put(theirs, number, 600)
+    theirs._upkeep._database.abandon()  # type: ignore[union-attr]  # as if killed: its log is there
+    keeper = Keeper(folder, Spool(folder.path))
+    keeper.join("a", 0)
+    assert put(keeper, 1)
+    if what == "the folder":
+        folder.path.rename(tmp_path / "elsewhere")
+        other.unlock()
+        other.path.rename(folder.path)
+    if what in ("the database", "both"):
+        other.database.rename(folder.database)
+    if what in ("its log", "both"):
+        other.wal.rename(folder.wal)
+
+    assert not put(keeper, 2)
+    clock.now += module.RETRY
+    keeper.tick(clock.now)
+
+    assert keeper.trouble is None
+    assert "files of another one were put into the place of its own" in caplog.text
+    assert put(keeper, 3)
+    found = (keeper.read("a", 0, 1 << 30) or ([],))[0]
+    assert 3 in [one.number for one in found]
+    assert max(one.batch.nbytes for one in found) < 100, "none of theirs"
+    assert list(keeper.positions) == ["a"]
+    keeper.close()
+    if what in ("both", "the folder"):
+        assert len(list(stored_in(folder.path / "spool.db.damaged-1"))) == 8, "theirs is as it was"
+
+
+def test_another_spool_in_its_place_at_the_end(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+    """To close this one does not remove the log of that one."""
+    assert put(keeper, 1)
+    keeper.folder.wal.unlink()
+    keeper.folder.wal.write_bytes(b"theirs")
+
+    keeper.close()
+
+    assert (keeper.folder.path / "spool.db.damaged-1-wal").read_bytes() == b"theirs"
+    assert "files of another one were put into the place of its own" in caplog.text
 
 
 def test_no_new_one_can_be_made(

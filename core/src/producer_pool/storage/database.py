@@ -67,8 +67,8 @@ class Database:
         """Open *path*; *new*: make it one if it is empty."""
         self.path = path
         self._wal: int | None = None
-        self._files: dict[str, tuple[int, int]] = {}
-        """Which files lay at their paths when it was opened."""
+        self.files: Final[dict[str, tuple[int, int]]] = {}
+        """Which files, by device and inode, lay at their paths when it was opened."""
         if is_alien(path):  # Before SQLite sees it: to open it as below would change it.
             raise sqlite3.DatabaseError("it is no spool")
         # Statements of our own only: no transaction is begun behind our back.
@@ -106,7 +106,7 @@ class Database:
             raise sqlite3.DatabaseError(f"it is no spool of any version: {versions}")
         for path in (str(self.path), f"{self.path}-wal"):
             found = os.stat(path)
-            self._files[path] = found.st_dev, found.st_ino
+            self.files[path] = found.st_dev, found.st_ino
 
     def _create(self) -> None:
         self._connection.executescript(
@@ -212,7 +212,7 @@ class Database:
         Raises:
             OSError: the database, or its log, was removed, moved or replaced.
         """
-        for path, known in self._files.items():
+        for path, known in self.files.items():
             found = os.stat(path)
             if (found.st_dev, found.st_ino) != known:
                 raise FileNotFoundError(errno.ENOENT, "another file is in its place", path)

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import time
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -171,9 +172,14 @@ class Folder:
         sync_folder(self.path)
         return aside
 
-    def set_aside(self) -> Path | None:
-        """Rename the database, and what belongs to it, and return where it is now; None: there was none."""
-        files = [suffix for suffix in ("", *_BESIDES) if Path(f"{self.database}{suffix}").exists()]
+    def set_aside(self, keep: Collection[str] = ()) -> Path | None:
+        """
+        Rename the database, and what belongs to it, and return where it is now; None: there was none.
+
+        What ends in one of *keep* stays.
+        """
+        paths = {suffix: Path(f"{self.database}{suffix}") for suffix in ("", *_BESIDES) if suffix not in keep}
+        files = [suffix for suffix, path in paths.items() if path.exists()]
         if not files:
             return None
         aside = self._free_name()
@@ -182,6 +188,26 @@ class Folder:
             Path(f"{self.database}{suffix}").rename(f"{aside}{suffix}")
         sync_folder(self.path)
         return aside
+
+    def set_others_aside(self, known: Mapping[str, tuple[int, int]]) -> None:
+        """Set aside what was put into the place of files *known* by device and inode: another spool's."""
+        # The log of one spool beside the database of another would be written into that.
+        ours, others = set(), False
+        for path, identity in known.items():
+            with suppress(FileNotFoundError):
+                found = os.stat(path)
+                if (found.st_dev, found.st_ino) == identity:
+                    ours.add(path.removeprefix(str(self.database)))
+                else:
+                    others = True
+        if others:
+            aside = self.set_aside(keep=ours)
+            _log.error(
+                "spool %s: files of another one were put into the place of its own; they are kept as %s, "
+                "and not used",
+                self,
+                aside,
+            )
 
     def _free_name(self) -> Path:
         """Return a name that sorts behind those that are there; so many are kept, and the oldest removed."""

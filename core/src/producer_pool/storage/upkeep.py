@@ -66,6 +66,8 @@ class Upkeep:
         self._distrust: str | None = None
         """Why the database must be replaced before anything else, if it must."""
         self._replaced = -math.inf
+        self._files: dict[str, tuple[int, int]] = {}
+        """The files of the database that was used last, until a new one is made."""
         self._retry = 0.0
         self._logged = 0
         """About the bytes in the log."""
@@ -109,6 +111,7 @@ class Upkeep:
 
     def _reopen(self) -> None:
         self._folder.come_back()
+        self._set_others_aside()
         if self._distrust is not None:
             self._replace(self._distrust, None)
             self._distrust = None
@@ -117,7 +120,13 @@ class Upkeep:
         self._use(found.database)
         self._renewed(found.database)
 
+    def _set_others_aside(self) -> None:
+        """See that there is nothing but what this one wrote, before any of it is read."""
+        self._folder.set_others_aside(self._files)
+        self._files = {}  # What comes now, this one makes.
+
     def _replace(self, why: str, old: Database | None) -> None:
+        self._set_others_aside()
         found = replace_database(
             self._folder, self._spool.sync, self._state, why, positions=self._positions, old=old
         )
@@ -127,6 +136,7 @@ class Upkeep:
 
     def _use(self, database: Database) -> None:
         self._database = database
+        self._files = database.files
         self._logged = _LOG_BYTES  # Nobody knows what is in it.
 
     def _mended(self, error: Exception, *, syncing: bool = False) -> bool:
@@ -298,7 +308,8 @@ class Upkeep:
         database, self._database = self._database, None
         if database is not None:
             try:
+                self._set_others_aside()  # SQLite removes what is called as its log was.
                 database.close()
-            except sqlite3.Error as error:  # What is in the log stays there, for the next time.
+            except (sqlite3.Error, OSError) as error:  # What is in the log stays there, for the next time.
                 _log.warning("spool %s: it was not closed well: %s", self._folder, error)
                 database.abandon()
