@@ -24,8 +24,7 @@ def measure(name: str, workload: Calls, settings: Settings) -> Iterator[Run]:
         if missing := VERBS[verb].missing() if verb in VERBS else "this bench has no such verb":
             verbs.remove(verb)
             yield Run(name, verb, 0, True, {}, skipped=missing)
-    proven = [verb for verb in verbs if VERBS[verb].lines]
-    if not proven:
+    if not verbs:
         return
     program_core, load_core = cores()
     calls = workload.block * workload.threads
@@ -35,8 +34,8 @@ def measure(name: str, workload: Calls, settings: Settings) -> Iterator[Run]:
         traffic = Traffic(
             size=workload.size,
             consumers=workload.consumers,
-            producers=len(proven) * workload.threads,
-            count=len(proven) * calls * blocks,
+            producers=len(verbs) * workload.threads,
+            count=len(verbs) * calls * blocks,
             idle=BOUND,
         )
         with (

@@ -53,9 +53,7 @@ def main() -> None:
     parser.add_argument("ports", type=int, nargs="+")
     options = parser.parse_args()
     form, calls = Format(options.size), options.block * options.threads
-    # Those whose messages the load looks at come first: they have the connection ids that it knows.
-    names = sorted(options.verbs.split(","), key=lambda name: not VERBS[name].lines)
-    verbs = {name: VERBS[name](options.ports) for name in names}
+    verbs = {name: VERBS[name](options.ports) for name in options.verbs.split(",")}
     times: dict[str, dict[str, list[float]]] = {
         unit: {name: [] for name in verbs} for unit in ("call_us", "settled_us", "cpu_us")
     }

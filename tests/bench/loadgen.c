@@ -237,11 +237,11 @@ static char *give_up(struct connection *connection, char *end)
 
 static size_t take_aside(struct connection *connection, const char *at, size_t have)
 {
-    if (connection->wire != NATS)
-        return short_aside(at, have);
-    size_t size = nats_aside(at, have);
-    if (size == 6 && !memcmp(at, "PING", 4))
+    size_t size = connection->wire == NATS ? nats_aside(at, have) : short_aside(at, have);
+    if (connection->wire == NATS && size == 6 && !memcmp(at, "PING", 4))
         send(connection->fd, "PONG\r\n", 6, MSG_NOSIGNAL); /* if it is gone, the next read tells */
+    if (connection->wire == ZMTP && size)
+        send(connection->fd, ZMTP_SUBSCRIBE, sizeof ZMTP_SUBSCRIBE - 1, MSG_NOSIGNAL);
     return size;
 }
 

@@ -64,13 +64,15 @@ static struct envelope mqtt_envelope(void)
 
 /* ---- ZMTP ---- */
 
-enum { ZMTP_FIRST = 0xFF, ZMTP_GREETING = 64, ZMTP_LONG = 2, ZMTP_COMMAND = 4 };
+enum { ZMTP_FIRST = 0xFF, ZMTP_GREETING = 64, ZMTP_LONG = 2 };
 
-/* The greeting, READY with the type of socket, and the subscription of everything. */
+/* The greeting, and READY with the type of socket. */
 static const char ZMTP_HELLO[] = "\xFF\0\0\0\0\0\0\0\1\x7F\3\0NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
                                  "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-                                 "\4\x19\5READY\x0BSocket-Type\0\0\0\3SUB"
-                                 "\0\1\1";
+                                 "\4\x19\5READY\x0BSocket-Type\0\0\0\3SUB";
+
+/* To everything; not before the other side is ready, too. */
+static const char ZMTP_SUBSCRIBE[] = "\0\1\1";
 
 static struct envelope zmtp_envelope(void)
 {

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from importlib import import_module
+from logging.handlers import SocketHandler
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import build
+from bench.peers.launch import UnavailableError
+from bench.peers.supplies import python
 
 if TYPE_CHECKING:
     from producer_pool import AsyncProducerPool, ProducerPool
 
 WAIT = 30.0
+SILENCE = 0.005
 
 
 class Verb(ABC):
     """A way to send each message to all consumers, which listen on *ports*. Threads may call at once."""
-
-    lines: ClassVar[bool] = True
-    """Whether what it sends are lines to the load's consumers. Another one looks itself at what arrives."""
 
     def __init__(self, ports: Sequence[int]) -> None:
         self.ports = ports
@@ -130,11 +138,83 @@ class Sendall(Verb):
                 sock.sendall(line)
 
 
-OWN: dict[str, type[Verb]] = {
+class Peer(Verb):
+    """What others send. The load takes it as it takes lines: it sees by the first byte what it is."""
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if build.compiler() else "the load takes no such messages without a C compiler; install gcc"
+
+
+class Handlers(Peer):
+    """`logging` with a SocketHandler for each consumer, which pickles every record, and sends it alone."""
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        super().__init__(ports)
+        self.logger = logging.getLogger("bench")
+        self.logger.setLevel(logging.INFO)
+        self.logger.propagate = False
+        for port in ports:
+            self.logger.addHandler(SocketHandler("127.0.0.1", port))
+
+    def call(self, messages: Sequence[bytes]) -> None:
+        info = self.logger.info
+        for message in messages:
+            info(message.decode())
+
+
+class Zmq(Peer):
+    """
+    `send()` of a PUB socket of pyzmq, which hands over to a thread of its own.
+
+    Its queues are without bound here: with one of 1,000 messages, as by default, it drops most of them.
+    """
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        super().__init__(ports)
+        sys.path.append(str(self._library()))
+        zmq = import_module("zmq")
+        # The same as PUB, but it tells of subscriptions: what is sent before there are four is dropped.
+        self.socket = zmq.Context().socket(zmq.XPUB)
+        self.socket.set(zmq.XPUB_VERBOSE, 1)
+        self.socket.set(zmq.SNDHWM, 0)
+        self.socket.set(zmq.RCVTIMEO, round(WAIT * 1000))
+        for port in ports:
+            self.socket.connect(f"tcp://127.0.0.1:{port}")
+        for _ in ports:
+            self.socket.recv()
+
+    @staticmethod
+    def _library() -> Path:
+        return Path(python("zmq").variables["PYTHONPATH"])
+
+    @classmethod
+    def missing(cls) -> str:
+        try:
+            cls._library()
+        except UnavailableError as error:
+            return str(error)
+        return super().missing()
+
+    def call(self, messages: Sequence[bytes]) -> None:
+        send = self.socket.send
+        for message in messages:
+            send(message)
+
+    def settle(self) -> bool:
+        """Wait until this process has no work any more, because the socket does not tell what it has sent."""
+        while True:
+            before = time.process_time()
+            time.sleep(SILENCE)
+            if time.process_time() - before < SILENCE / 20:
+                return True
+
+
+VERBS: dict[str, type[Verb]] = {
     "submit": Submit,
     "forward": Forward,
     "await-submit": AwaitSubmit,
     "sendall": Sendall,
+    "handlers": Handlers,
+    "zmq": Zmq,
 }
-VERBS = OWN
-"""All of them by name."""
