@@ -37,6 +37,9 @@ def measure_idle(name: str, workload: Idle, settings: Settings) -> Iterator[Run]
             except UnavailableError as error:
                 wanted.remove(contestant)
                 yield Run(name, contestant, repetition, True, {}, skipped=str(error))
+            except BenchError as error:
+                wanted.remove(contestant)
+                yield Run(name, contestant, repetition, False, {}, skipped=f"a run failed: {error}")
             else:
                 yield Run(name, contestant, repetition, True, figures)
 

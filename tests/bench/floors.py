@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.figures import FIGURES, Direction, ratio
 
-__all__ = ["CI", "LOOSER", "ROWS", "Row"]
+__all__ = ["LOOSER", "ROWS", "Row"]
 
 LOOSER = 1.5
 """How much looser than the floors --ci judges."""
@@ -111,9 +111,3 @@ ROWS: tuple[Row, ...] = (
     Row("consumers", "cpu_us", ("1 consumer",), 1.3, None, ("4 consumers", "16 consumers", "64 consumers")),
     Row("connections", "cpu_us", ("1 connection",), 1.3, None, ("100 connections", "1,000 connections")),
 )
-
-CI: tuple[str, ...] = (
-    *("tcp", "many-8", "many", "rate", "rate-many", "udp", "unix", "websocket", "stalled", "idle", "start"),
-    *("consumers", "connections"),
-)
-"""Workloads of --ci."""

@@ -10,7 +10,7 @@ from bench.runs import CEILING, Run
 from bench.verdicts import held_up
 from bench.workloads import PEERS, WORKLOADS, Calls, Crowded, Idle, Memory, Start
 
-__all__ = ["faults", "markdown", "table"]
+__all__ = ["faults", "markdown", "spread", "table"]
 
 CONTROLS = ("nats", "naive", "naive-udp", "naive-websocket", "C", "C-udp", "C-unix", "C-websocket")
 """What the relays of a table are compared with."""
@@ -41,7 +41,7 @@ def markdown(runs: Sequence[Run]) -> str:
 
 
 def faults(runs: Iterable[Run]) -> list[str]:
-    """Each run of ours in which a consumer that reads did not get every message once and in order."""
+    """Each run, but of peers, that could not be made, or in which a consumer that reads missed a message."""
     return [
         f"{run.workload}/{run.contestant} #{run.repetition}: {_wrong(run)}"
         for run in runs
@@ -50,6 +50,8 @@ def faults(runs: Iterable[Run]) -> list[str]:
 
 
 def _wrong(run: Run) -> str:
+    if run.skipped:
+        return run.skipped
     wrong = [
         f"{key}={consumer[key]}"
         for consumer in run.detail["consumers"]
@@ -63,7 +65,7 @@ def _wrong(run: Run) -> str:
 
 def _lossy(runs: Iterable[Run]) -> str:
     """What peers lost: such runs are in no ratio."""
-    found = [run for run in runs if not run.intact and run.contestant in PEERS]
+    found = [run for run in runs if not run.intact and run.contestant in PEERS and not run.skipped]
     return "".join(f"Not counted: {run.contestant} #{run.repetition}: {_wrong(run)}.\n" for run in found)
 
 
@@ -87,12 +89,12 @@ def _through(runs: list[Run]) -> str:
         head += [f"msg/s : {base}", f"CPU : {base}"]
     rows = []
     for name, own in measured.items():
-        row = [name, _spread(own, "per_s", count), _spread(own, "cpu_us", micro)]
-        row += [_spread(own, "relay_busy", percent), _spread(own, "load_busy", percent)]
-        row += [_spread(own, "others", percent), _spread(own, "peak_mib", tenth)]
-        row += [_spread(own, "switches_per_s", count)]
+        row = [name, spread(own, "per_s", count), spread(own, "cpu_us", micro)]
+        row += [spread(own, "relay_busy", percent), spread(own, "load_busy", percent)]
+        row += [spread(own, "others", percent), spread(own, "peak_mib", tenth)]
+        row += [spread(own, "switches_per_s", count)]
         if rated:
-            row += [_spread(own, f"latency_{share}_us", tenth) for share in ("p50", "p99")]
+            row += [spread(own, f"latency_{share}_us", tenth) for share in ("p50", "p99")]
         for base in bases:
             row += [_ratio(own, measured[base], "per_s"), _ratio(own, measured[base], "cpu_us")]
         rows.append(row)
@@ -109,11 +111,11 @@ def _memory(runs: list[Run]) -> str:
     rows = [
         [
             name,
-            _spread(own, "idle_mib", tenth),
-            _spread(own, "peak_mib", tenth),
-            _spread(own, "of_stalled_limit", ratio),
-            _spread(own, "of_all_limits", ratio),
-            _spread(own, "per_s", count),
+            spread(own, "idle_mib", tenth),
+            spread(own, "peak_mib", tenth),
+            spread(own, "of_stalled_limit", ratio),
+            spread(own, "of_all_limits", ratio),
+            spread(own, "per_s", count),
         ]
         for name, own in _by_contestant(runs).items()
     ]
@@ -132,14 +134,14 @@ def _calls(runs: list[Run]) -> str:
     ]
     rows = []
     for name, own in measured.items():
-        row = [name, *(_spread(own, unit, micro) for unit in ("call_us", "settled_us", "cpu_us"))]
+        row = [name, *(spread(own, unit, micro) for unit in ("call_us", "settled_us", "cpu_us"))]
         rows.append(row + [_ratio(own, measured[base], "call_us") for base in bases])
     return table(head, rows) + _skipped(runs)
 
 
 def _idle(runs: list[Run]) -> str:
     rows = [
-        [name, _spread(own, "idle_mb", tenth), _spread(own, "connection_kib", ratio)]
+        [name, spread(own, "idle_mb", tenth), spread(own, "connection_kib", ratio)]
         for name, own in _by_contestant(runs).items()
     ]
     return table(["relay", "resident MB", "KiB for each idle connection"], rows) + _skipped(runs)
@@ -149,10 +151,8 @@ def _start(runs: list[Run]) -> str:
     measured = _by_contestant(runs)
     rows = []
     for name, own in measured.items():
-        among = [_spread(own, f, tenth) if f in own[0].figures else "-" for f in ("among_ms", "added_ms")]
-        rows.append(
-            [name, _spread(own, "wall_ms", tenth), _ratio(own, measured["python"], "wall_ms"), *among]
-        )
+        among = [spread(own, f, tenth) if f in own[0].figures else "-" for f in ("among_ms", "added_ms")]
+        rows.append([name, spread(own, "wall_ms", tenth), _ratio(own, measured["python"], "wall_ms"), *among])
     return table(["program", "ms", "ms : python", "ms among 300 more distributions", "ms added"], rows)
 
 
@@ -161,8 +161,8 @@ def _crowded(runs: list[Run]) -> str:
     rows = [
         [
             f"`producer-pool {name}`",
-            _spread(own, "cpu_ms", tenth),
-            _spread(own, "among_cpu_ms", tenth),
+            spread(own, "cpu_ms", tenth),
+            spread(own, "among_cpu_ms", tenth),
             *(_added(own, unit) for unit in ("cpu_ms", "wall_ms")),
         ]
         for name, own in _by_contestant(runs).items()
@@ -184,7 +184,8 @@ def _by_contestant(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return found
 
 
-def _spread(runs: list[Run], figure: str, show: Show) -> str:
+def spread(runs: Sequence[Run], figure: str, show: Show) -> str:
+    """The median of a figure, with the smallest and the largest."""
     values = sorted(run.figures[figure] for run in runs if figure in run.figures)
     middle = show(median(values))
     return middle if len(values) == 1 else f"{middle} ({show(values[0])}..{show(values[-1])})"
@@ -213,7 +214,9 @@ def _ratio(own: list[Run], base: list[Run], figure: str) -> str:
 
 
 def _skipped(runs: Iterable[Run]) -> str:
-    return "".join(f"\nNot measured: {run.contestant}: {run.skipped}.\n" for run in runs if run.skipped)
+    return "".join(
+        f"\nNot measured: {run.contestant}: {run.skipped.splitlines()[0]}.\n" for run in runs if run.skipped
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Settings:
 
     def smaller(self) -> Settings:
         """Enough to see that everything works; too little to quote."""
-        return replace(self, repetitions=2, seconds=0.4)
+        return replace(self, repetitions=self.repetitions or 2, seconds=self.seconds or 0.4)
 
     def wants(self, contestant: str) -> bool:
         return not self.only or contestant in self.only
@@ -44,10 +44,6 @@ class Run:
     detail: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""
     """Why it was not made, where it was not."""
-
-    def json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self))
 
 
 def read_runs(lines: Iterable[str]) -> tuple[dict[str, str], list[Run]]:

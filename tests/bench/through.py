@@ -19,22 +19,35 @@ __all__ = ["measure"]
 
 def measure(name: str, workload: Through, settings: Settings) -> Iterator[Run]:
     """The load alone, and repetitions in which the contestants take turns."""
-    cases = [case for case in workload.cases() if settings.wants(case[0].name)]
     seconds = settings.seconds or workload.seconds
+    cases = [
+        (case, _lasting(traffic, workload, seconds))
+        for case, traffic in workload.cases()
+        if settings.wants(case.name)
+    ]
     if cases and not isinstance(workload, Memory):
-        yield _ceiling(name, workload.traffic.lasting(min(seconds, 1.0)), settings)
+        yield _ceiling(name, _lasting(workload.traffic, workload, min(seconds, 0.5)), settings)
     for repetition in range(settings.repetitions or workload.repetitions):
         for case, traffic in list(cases):
+            named = Run(name, case.name, repetition, True, {})
             try:
-                run = _one(
-                    Run(name, case.name, repetition, True, {}), case, traffic.lasting(seconds), settings
-                )
+                run = _one(named, case, traffic, settings)
             except UnavailableError as error:
                 cases.remove((case, traffic))
-                run = Run(name, case.name, repetition, True, {}, skipped=str(error))
+                run = replace(named, skipped=str(error))
+            except BenchError as error:
+                cases.remove((case, traffic))
+                run = replace(named, intact=False, skipped=f"a run failed: {error}")
             if isinstance(workload, Memory) and run.figures:
                 run = _by_limits(run, workload)
             yield run
+
+
+def _lasting(traffic: Traffic, workload: Through, seconds: float) -> Traffic:
+    """For so many seconds; where the count says how long it is, shorter runs have less of it."""
+    if isinstance(workload, Memory) or not traffic.count:
+        return traffic.lasting(seconds)
+    return replace(traffic, count=int(traffic.count * min(1.0, seconds / workload.seconds)))
 
 
 def _one(named: Run, case: Case, traffic: Traffic, settings: Settings) -> Run:
@@ -71,8 +84,7 @@ def _one(named: Run, case: Case, traffic: Traffic, settings: Settings) -> Run:
 def _ceiling(name: str, traffic: Traffic, settings: Settings) -> Run:
     """Without a relay: the load process writes each message once, to a consumer of its own."""
     relay_core, load_core = cores()
-    # Less, if what is sent is told by the count and not by the time.
-    traffic = replace(traffic, consumers=1, stall=0, quiet=0, count=traffic.count // 4)
+    traffic = replace(traffic, consumers=1, stall=0, quiet=0)
     with LoadProcess(traffic, "--ceiling", core=load_core, bound=BOUND, python=settings.python_load) as load:
         result = load.result(relay_core, load_core)
     figures = _figures(result, traffic)
