@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from statistics import median
 
+from bench import build
 from bench.process import Child, cores
 from bench.runs import BOUND, Run, Settings
 from bench.traffic import LoadProcess, Traffic
@@ -21,7 +22,7 @@ def measure(name: str, workload: Calls, settings: Settings) -> Iterator[Run]:
     verbs = [verb for verb in workload.verbs if settings.wants(verb)]
     blocks = max(2, round(workload.blocks * min(1.0, settings.seconds or 1.0))) + 1
     for verb in list(verbs):
-        if missing := VERBS[verb].missing() if verb in VERBS else "this bench has no such verb":
+        if missing := _missing(verb, settings):
             verbs.remove(verb)
             yield Run(name, verb, 0, True, {}, skipped=missing)
     if not verbs:
@@ -54,3 +55,11 @@ def measure(name: str, workload: Calls, settings: Settings) -> Iterator[Run]:
             figures = {unit: median(said[unit][verb][1:]) for unit in ("call_us", "settled_us", "cpu_us")}
             figures["calls_per_s"] = 1e6 / figures["call_us"]
             yield Run(name, verb, repetition, result["intact"], figures, {**result, "program": said})
+
+
+def _missing(verb: str, settings: Settings) -> str:
+    if verb not in VERBS:
+        return "this bench has no such verb"
+    if not VERBS[verb].lines and (settings.python_load or build.compiler() is None):
+        return "the load in Python takes lines only; install gcc"
+    return VERBS[verb].missing()

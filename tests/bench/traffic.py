@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench import build
+from bench.peers.launch import UnavailableError
 from bench.places import unix_socket
 from bench.process import BenchError, Child, busy_time
 
@@ -19,6 +20,10 @@ WINDOW_BYTES = 32 * 1024 * 1024
 WRITE_SIZE = 64 * 1024
 # A datagram that finds no room is lost. So many of 128 bytes find it in a receive buffer as it is by default.
 DATAGRAMS_UNDER_WAY = 192
+
+
+COMPILED = ("nats", "mqtt")
+"""Wires that only the load in C speaks."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Traffic:
     rate: float = 0.0
     idle: float = 5.0
     wire: str = "tcp"
-    """tcp, unix, ws or udp. With unix, a port is the number of a socket: see places.py."""
+    """tcp, unix, ws or udp; nats or mqtt. With unix, a port is the number of a socket: see places.py."""
     reach: tuple[str, ...] = ()
     """The wires of the consumers in turn, where they are not the producers'."""
     quiet: int = 0
@@ -90,6 +95,8 @@ class LoadProcess:
     ) -> None:
         compiled = None if python else build.binary("loadgen")
         self.compiled = compiled is not None
+        if compiled is None and traffic.wire in COMPILED:
+            raise UnavailableError(f"the load in Python does not speak {traffic.wire}; install gcc")
         program = [str(compiled)] if compiled else [sys.executable, "-m", "bench.loadgen"]
         arguments = [*traffic.arguments(), "--bound", str(bound), *mode]
         self.child = Child([*program, *arguments], core=core, bound=bound + 30)

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from logging.handlers import SocketHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from bench import build
 from bench.peers.launch import UnavailableError
 from bench.peers.supplies import python
 
@@ -27,6 +26,9 @@ SILENCE = 0.005
 
 class Verb(ABC):
     """A way to send each message to all consumers, which listen on *ports*. Threads may call at once."""
+
+    lines: ClassVar[bool] = True
+    """Whether it sends lines. Of anything else, only the load in C sees by the first byte what it is."""
 
     def __init__(self, ports: Sequence[int]) -> None:
         self.ports = ports
@@ -138,16 +140,10 @@ class Sendall(Verb):
                 sock.sendall(line)
 
 
-class Peer(Verb):
-    """What others send. The load takes it as it takes lines: it sees by the first byte what it is."""
-
-    @classmethod
-    def missing(cls) -> str:
-        return "" if build.compiler() else "the load takes no such messages without a C compiler; install gcc"
-
-
-class Handlers(Peer):
+class Handlers(Verb):
     """`logging` with a SocketHandler for each consumer, which pickles every record, and sends it alone."""
+
+    lines = False
 
     def __init__(self, ports: Sequence[int]) -> None:
         super().__init__(ports)
@@ -163,12 +159,14 @@ class Handlers(Peer):
             info(message.decode())
 
 
-class Zmq(Peer):
+class Zmq(Verb):
     """
     `send()` of a PUB socket of pyzmq, which hands over to a thread of its own.
 
     Its queues are without bound here: with one of 1,000 messages, as by default, it drops most of them.
     """
+
+    lines = False
 
     def __init__(self, ports: Sequence[int]) -> None:
         super().__init__(ports)
@@ -194,7 +192,7 @@ class Zmq(Peer):
             cls._library()
         except UnavailableError as error:
             return str(error)
-        return super().missing()
+        return ""
 
     def call(self, messages: Sequence[bytes]) -> None:
         send = self.socket.send

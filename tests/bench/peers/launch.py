@@ -51,7 +51,9 @@ def scratch(prefix: str) -> Path:
 def free_port(wire: str, consumers: Sequence[int]) -> int:
     """Return a port of which nobody listens, for a relay that has to be told one."""
     if wire == "unix":
-        return RELAYS_FROM + consumers[0]
+        port = RELAYS_FROM + consumers[0]
+        atexit.register(unix_socket(port).unlink, missing_ok=True)
+        return port
     with socket.socket(type=socket.SOCK_DGRAM if wire == "udp" else socket.SOCK_STREAM) as asking:
         asking.bind(("127.0.0.1", 0))
         return int(asking.getsockname()[1])

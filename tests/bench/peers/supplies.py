@@ -75,10 +75,10 @@ def program(name: str) -> Program:
     installed = _installed(name)
     if installed:
         return Program((installed,), version_option=option)
-    root = _supply("debian")
+    root = _folder("debian")
     path = next((path for folder in ("sbin", "bin") if (path := root / "usr" / folder / name).exists()), None)
     if path is None:
-        raise UnavailableError(f"{name} is not installed, and was not found in Debian; {NEXT_STEP}")
+        raise UnavailableError(f"{name} is not installed, and not unpacked from Debian; {NEXT_STEP}")
     libraries = {str(library.parent) for library in root.glob("**/lib/**/*.so.*")}
     variables = {"LD_LIBRARY_PATH": ":".join(sorted(libraries))}
     modules = tuple(found for pattern in MODULES.get(name, ()) for found in root.glob(pattern))
@@ -92,9 +92,9 @@ def python(library: str) -> Program:
     Raises:
         UnavailableError: it is not there; says what to do.
     """
-    folder = _supply("pypi")
+    folder = _folder("pypi")
     if not (folder / library).is_dir():
-        raise UnavailableError(f"{library} could not be had from PyPI; {NEXT_STEP}")
+        raise UnavailableError(f"{library} is not unpacked from PyPI; {NEXT_STEP}")
     return Program((sys.executable,), {"PYTHONPATH": str(folder)})
 
 
@@ -108,9 +108,9 @@ def node(library: str) -> Program:
     installed = _installed("node")
     if installed is None:
         raise UnavailableError("node is not installed; try: apt install nodejs npm")
-    modules = _supply("npm")
+    modules = _folder("npm")
     if not (modules / library).is_dir():
-        raise UnavailableError(f"{library} could not be had from npm; {NEXT_STEP}")
+        raise UnavailableError(f"{library} is not unpacked from npm; {NEXT_STEP}")
     return Program((installed,), {"NODE_PATH": str(modules)})
 
 
@@ -126,19 +126,18 @@ class Part:
     name: str
     file: Path
     fetch: Callable[[Path], None]
+    about: Callable[[], str] = str
+    """What it depends on besides the file."""
 
     @property
     def folder(self) -> Path:
         """Where it lies: another one if another thing is required."""
-        content = self.file.read_bytes() + sys.version.encode()
+        content = self.file.read_bytes() + self.about().encode()
         return build.CACHE / f"{self.name}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def _supply(name: str) -> Path:
-    part = next(part for part in PARTS if part.name == name)
-    if not part.folder.is_dir():
-        raise UnavailableError(f"nothing is unpacked from {part.file.name}; {NEXT_STEP}")
-    return part.folder
+def _folder(name: str) -> Path:
+    return next(part.folder for part in PARTS if part.name == name)
 
 
 def _fetch(part: Part) -> str:
@@ -157,7 +156,7 @@ def _fetch(part: Part) -> str:
 
 
 def _fetch_pypi(folder: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--retries", "1", "--target", str(folder)]
     _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(REQUIREMENTS / "bench.txt")])
 
 
@@ -166,7 +165,7 @@ def _fetch_npm(folder: Path) -> None:
     if npm is None:
         raise UnavailableError("npm is not installed; try: apt install npm")
     for name, wanted in _lines("bench-npm.txt"):
-        _run([npm, "pack", "--silent", "--pack-destination", str(folder), name], folder)
+        _run([npm, "pack", "--silent", "--fetch-retries", "1", name], folder)
         (archive,) = folder.glob("*.tgz")
         digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
         if wanted != f"sha512-{digest}":
@@ -178,7 +177,7 @@ def _fetch_npm(folder: Path) -> None:
 
 
 def _fetch_debian(folder: Path) -> None:
-    wanted = [package for package, name in _lines("bench-apt.txt") if not _installed(name)]
+    wanted = _not_installed()
     if not wanted:
         return
     if not _installed("apt-get"):
@@ -191,6 +190,10 @@ def _fetch_debian(folder: Path) -> None:
     for archive in sorted(folder.glob("*.deb")):
         _run(["dpkg-deb", "--extract", str(archive), str(folder)])
         archive.unlink()
+
+
+def _not_installed() -> list[str]:
+    return [package for package, name in _lines("bench-apt.txt") if not _installed(name)]
 
 
 def _needed(package: str) -> list[str]:
@@ -207,8 +210,8 @@ def _needed(package: str) -> list[str]:
 
 
 PARTS = (
-    Part("debian", REQUIREMENTS / "bench-apt.txt", _fetch_debian),
-    Part("pypi", REQUIREMENTS / "bench.txt", _fetch_pypi),
+    Part("debian", REQUIREMENTS / "bench-apt.txt", _fetch_debian, lambda: " ".join(_not_installed())),
+    Part("pypi", REQUIREMENTS / "bench.txt", _fetch_pypi, lambda: sys.version),
     Part("npm", REQUIREMENTS / "bench-npm.txt", _fetch_npm),
 )
 

@@ -21,6 +21,7 @@ def rsyslog_settings(wire: str, port: int, consumers: Sequence[int], stored: Pat
     queue += f' queue.spoolDirectory="{stored}"' if stored else ""
     lines = [
         'global(parser.escapeControlCharactersOnReceive="off")',
+        'main_queue(queue.workerThreads="1")',  # with two, as by default, messages overtake each other
         f'module(load="{module}")',
         f'input(type="{module}" address="127.0.0.1" port="{port}" ruleset="all"{framing})',
         f'template(name="raw" type="string" string="%rawmsg%{end}")',
