@@ -14,7 +14,6 @@ from producer_pool.toolkit.streams.tls import (
     TlsListenerOptions,
     client_tls,
     server_tls,
-    why_tls,
 )
 from support.certificates import Authority, encrypted
 
@@ -128,13 +127,3 @@ def test_timeout_that_makes_no_sense(authority: Authority) -> None:
     here = authority.issue()
     with pytest.raises(InvalidOption, match="handshake-timeout must be above 0 seconds"):
         _server(tls_cert=here.cert, tls_key=here.key, handshake_timeout="0s")
-
-
-def test_reason_that_nobody_has_put_in_words() -> None:
-    """It is shown as OpenSSL names it."""
-
-    class New(ssl.SSLError):
-        reason = "SOME_NEW_REASON"
-
-    assert why_tls(New(1, "[SSL: SOME_NEW_REASON] some new reason")) == "some new reason"
-    assert why_tls(ssl.SSLError(1, "odd")) == "odd"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from typing import Final
 
 from producer_pool.contract.ports import Settled
@@ -96,7 +95,7 @@ class AcknowledgedClient(StreamClient):
     def _hear_out(self, answers: AnswerReader, sock: socket.socket) -> None:
         """Take what was answered before the connection broke: that is not sent again."""
         data = bytearray(_BITE)
-        with contextlib.suppress(OSError, ssl.SSLError, FramingError), memoryview(data) as view:
+        with contextlib.suppress(OSError, FramingError), memoryview(data) as view:
             for _ in range(_LAST_BITES):
                 size = sock.recv_into(view)
                 if not size:

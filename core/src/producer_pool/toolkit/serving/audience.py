@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
@@ -24,7 +24,9 @@ from producer_pool.toolkit.sockets.readiness import Readiness
 from producer_pool.toolkit.sockets.tcp import reset
 from producer_pool.toolkit.streams.acceptor import Acceptor
 from producer_pool.toolkit.streams.progress import Progress
-from producer_pool.toolkit.streams.tls import ServerTls
+
+if TYPE_CHECKING:
+    from producer_pool.toolkit.streams.tls import ServerTls
 
 __all__ = ["Audience", "AudienceEvents"]
 

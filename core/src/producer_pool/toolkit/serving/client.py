@@ -6,7 +6,7 @@ import asyncio
 import socket
 from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
 from producer_pool.model.batch import Batch
@@ -21,7 +21,9 @@ from producer_pool.toolkit.serving.peer import Peer, PeerHost
 from producer_pool.toolkit.sockets.binding import Binding
 from producer_pool.toolkit.streams.grouping import group
 from producer_pool.toolkit.streams.misfits import stream_misfits
-from producer_pool.toolkit.streams.tls import ServerTls
+
+if TYPE_CHECKING:
+    from producer_pool.toolkit.streams.tls import ServerTls
 
 __all__ = ["ServingClient"]
 

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import socket
-import ssl
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import Framing
@@ -16,8 +15,11 @@ from producer_pool.toolkit.serving.options import PeerOverflow, ServingOptions
 from producer_pool.toolkit.sockets.tcp import reset, why
 from producer_pool.toolkit.streams.ledger import Ledger, same_plaintext
 from producer_pool.toolkit.streams.progress import Progress
-from producer_pool.toolkit.streams.tls import ServerTls, why_tls
-from producer_pool.toolkit.streams.tls_layer import TlsLayer, whole_plaintext
+from producer_pool.toolkit.streams.tls_records import TlsError, whole_plaintext
+
+if TYPE_CHECKING:
+    from producer_pool.toolkit.streams.tls import ServerTls
+    from producer_pool.toolkit.streams.tls_layer import TlsLayer
 
 __all__ = ["Peer", "PeerHost"]
 
@@ -97,7 +99,7 @@ class Peer:
         self._host = host
         self._send = sock.send
         self._framing = host.framing
-        self._layer = None if host.tls is None else TlsLayer(host.tls.context, server=True)
+        self._layer = None if host.tls is None else host.tls.layer()
         inside = same_plaintext if self._layer is None else whole_plaintext
         self._confirms = host.confirms
         self._ledger = Ledger(host.framing, keeps=host.confirms, inside=inside)
@@ -343,9 +345,9 @@ class Peer:
                 self.opened()
             while layer.ready and self.parting is None and (size := layer.decrypt_into(scratch)):
                 self.received(scratch[:size])
-        except ssl.SSLError as error:
+        except TlsError as error:
             self._interject(layer.outgoing())
-            self._host.left(self, f"TLS: {why_tls(error)}", fault=True)
+            self._host.left(self, f"TLS: {error}", fault=True)
             return
         if layer.ended:
             self._host.left(self)

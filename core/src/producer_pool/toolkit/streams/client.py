@@ -7,11 +7,10 @@ import errno
 import logging
 import select
 import socket
-import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from producer_pool.contract.options import Size, option
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
@@ -26,8 +25,11 @@ from producer_pool.toolkit.streams.handshake import Dialogue, shake_hands
 from producer_pool.toolkit.streams.ledger import Ledger, same_plaintext
 from producer_pool.toolkit.streams.misfits import stream_misfits
 from producer_pool.toolkit.streams.progress import Progress
-from producer_pool.toolkit.streams.tls import ClientTls, why_tls
-from producer_pool.toolkit.streams.tls_layer import TlsLayer, whole_plaintext
+from producer_pool.toolkit.streams.tls_records import TlsError, whole_plaintext
+
+if TYPE_CHECKING:
+    from producer_pool.toolkit.streams.tls import ClientTls
+    from producer_pool.toolkit.streams.tls_layer import TlsLayer
 
 __all__ = ["StreamClient", "StreamClientOptions"]
 
@@ -387,8 +389,8 @@ class StreamClient(PipelinedClient):
         try:
             while size := layer.decrypt_into(scratch):
                 self.received(scratch[:size])
-        except ssl.SSLError as error:
-            self.fail(SendError(f"{self.address}: TLS: {why_tls(error)}"))
+        except TlsError as error:
+            self.fail(SendError(f"{self.address}: TLS: {error}"))
             return
         if layer.ended:
             self.fail(SendError(f"{self.address}: the consumer closed the connection"))

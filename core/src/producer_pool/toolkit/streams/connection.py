@@ -7,12 +7,15 @@ import enum
 import socket
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from producer_pool.contract.options import Duration, Size, option
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import FramingError, InvalidOption
 from producer_pool.model.framing import LINES, Decoder, Framing
-from producer_pool.toolkit.streams.tls_layer import TlsLayer
+
+if TYPE_CHECKING:
+    from producer_pool.toolkit.streams.tls_layer import TlsLayer
 
 __all__ = ["AckAfter", "Connection", "FramedConnection", "StreamListenerOptions", "Tail"]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from producer_pool.model.errors import ConnectError
 from producer_pool.toolkit.sockets.tcp import wait_readable, wait_writable, why
-from producer_pool.toolkit.streams.tls import ClientTls, why_tls
-from producer_pool.toolkit.streams.tls_layer import TlsLayer
+from producer_pool.toolkit.streams.tls_records import TlsError
+
+if TYPE_CHECKING:
+    from producer_pool.toolkit.streams.tls import ClientTls
+    from producer_pool.toolkit.streams.tls_layer import TlsLayer
 
 __all__ = ["Dialogue", "shake_hands"]
 
@@ -27,15 +29,15 @@ async def shake_hands(sock: socket.socket, tls: ClientTls, *, address: str, time
         ConnectError: the other side, or its certificate, is not acceptable, or we are not; or it
             took longer than *timeout* seconds.
     """
-    layer = TlsLayer(tls.context, name=tls.name)
+    layer = tls.layer()
     try:
         async with asyncio.timeout(timeout):
             await _agree(sock, layer)
     except TimeoutError:
         reason = f"not done within {timeout:.3g} s; does it speak TLS?"
-    except ssl.SSLError as error:
+    except TlsError as error:
         _tell(sock, layer)
-        reason = why_tls(error, tls.name)
+        reason = str(error)
     except OSError as error:
         reason = why(error)
     else:
@@ -112,7 +114,7 @@ class Dialogue:
         return bytes(buffer[:size])
 
     def _broken(self, error: OSError) -> ConnectError:
-        reason = f"TLS: {why_tls(error)}" if isinstance(error, ssl.SSLError) else why(error)
+        reason = f"TLS: {error}" if isinstance(error, TlsError) else why(error)
         return ConnectError(f"{self._address}: {reason}")
 
 

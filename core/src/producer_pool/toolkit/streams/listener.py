@@ -7,9 +7,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from producer_pool.contract.ports import Intake, Listener
 from producer_pool.model.batch import Batch
@@ -22,8 +21,11 @@ from producer_pool.toolkit.sockets.readiness import Readiness
 from producer_pool.toolkit.sockets.tcp import reset, wait_readable
 from producer_pool.toolkit.streams.acceptor import Acceptor
 from producer_pool.toolkit.streams.connection import Connection, FramedConnection, StreamListenerOptions, Tail
-from producer_pool.toolkit.streams.tls import ServerTls, why_tls
-from producer_pool.toolkit.streams.tls_layer import TlsLayer
+from producer_pool.toolkit.streams.tls_records import TlsError
+
+if TYPE_CHECKING:
+    from producer_pool.toolkit.streams.tls import ServerTls
+    from producer_pool.toolkit.streams.tls_layer import TlsLayer
 
 __all__ = ["StreamListener"]
 
@@ -123,9 +125,7 @@ class StreamListener(Listener):
     def _dismiss(self) -> list[Connection]:
         """Tell the other sides that we end; return the connections of protocols in which they answer that."""
         self._dismissed = True
-        return [
-            connection for connection in self.everybody() if self._say_farewell(connection, evicted=False)
-        ]
+        return [one for one in self.everybody() if self._say_farewell(one, evicted=False)]
 
     async def _wait_for(self, told: list[Connection]) -> None:
         """Read on until those have ended who were told to, and not for long."""
@@ -186,7 +186,7 @@ class StreamListener(Listener):
         fd = sock.fileno()
         self._connections[fd] = connection = self._connection(sock, origin)
         if self._tls is not None:
-            connection.layer = TlsLayer(self._tls.context, server=True)
+            connection.layer = self._tls.layer()
         if not connection.established:
             self._newcomers[fd] = connection
         self._ready.add(fd)
@@ -366,8 +366,8 @@ class StreamListener(Listener):
                     if not self._decode(connection, size):
                         return
             self._answer(connection, layer.outgoing())
-        except ssl.SSLError as error:
-            self._evict(connection, f"TLS: {why_tls(error)}")
+        except TlsError as error:
+            self._evict(connection, f"TLS: {error}")
         except OSError:
             self._end(connection, clean=False)
         else:

@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import Any, Final, cast
+from typing import Any, cast
 
-__all__ = ["TlsLayer", "whole_plaintext"]
+from producer_pool.toolkit.streams.tls_faults import why_tls
+from producer_pool.toolkit.streams.tls_records import RECORD, TlsError
 
-_RECORD: Final = 16384
-"""Plaintext bytes of a full record: RFC 8446, 5.1. OpenSSL fills each but the last of a write."""
+__all__ = ["TlsLayer"]
 
 
 class TlsLayer:
     """One side of one TLS connection."""
 
-    __slots__ = ("_early", "_error", "_incoming", "_object", "_outgoing", "ended", "ready")
+    __slots__ = ("_early", "_error", "_incoming", "_name", "_object", "_outgoing", "ended", "ready")
 
     ready: bool
     """Whether the handshake is done, as far as this side knows."""
@@ -30,8 +30,9 @@ class TlsLayer:
         self._object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server, server_hostname=name
         )
+        self._name = name or ""
         self._early = b""
-        self._error: ssl.SSLError | None = None
+        self._error: TlsError | None = None
         self.ready = self.ended = False
 
     @property
@@ -52,12 +53,14 @@ class TlsLayer:
         Go on with the handshake, and return whether it is done.
 
         Raises:
-            ssl.SSLError: it failed. outgoing() has what tells the other side.
+            TlsError: it failed. outgoing() has what tells the other side.
         """
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        except ssl.SSLError as error:
+            raise self._failure(error) from error
         self.ready = True
         return True
 
@@ -66,8 +69,7 @@ class TlsLayer:
         Write what was received into *buffer* and return its size; 0: no more for now, or `ended`.
 
         Raises:
-            ssl.SSLError: the other side broke a rule, or says that we did. All that came before was
-                returned before.
+            TlsError: the connection broke off. All that came before was returned before.
         """
         if self._error is not None:
             raise self._error
@@ -87,9 +89,10 @@ class TlsLayer:
         except ssl.SSLZeroReturnError:
             self.ended = True
         except ssl.SSLError as error:
+            failure = self._failure(error)
             if not size:
-                raise
-            self._error = error
+                raise failure from error
+            self._error = failure
         return size
 
     def look(self) -> None:
@@ -97,10 +100,14 @@ class TlsLayer:
         Find out whether what was received breaks off the connection. The rest is kept for decrypt_into().
 
         Raises:
-            ssl.SSLError: it does.
+            TlsError: it does.
         """
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self._early += self._object.read(_RECORD)
+        try:
+            self._early += self._object.read(RECORD)
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLError as error:
+            raise self._failure(error) from error
 
     def encrypt(self, plain: bytes) -> bytes:
         """Return *plain* encrypted. outgoing() has to be asked first, or its bytes would be among these."""
@@ -119,16 +126,5 @@ class TlsLayer:
             self._object.unwrap()
         return self.outgoing()
 
-
-def whole_plaintext(reached: int, size: int, plain: int) -> int:
-    """
-    Return how much of a batch of *plain* bytes, encrypted to *size*, the first *reached* bytes hold for sure.
-
-    A record counts only when it is whole: nothing of it can be decrypted before (RFC 8446, 5.2).
-    """
-    if reached >= size:
-        return plain
-    records = -(-plain // _RECORD)
-    overhead, odd = divmod(size - plain, records)
-    # With ciphers that pad, records differ in their overhead: then only the whole batch counts.
-    return 0 if odd else min(plain, reached // (_RECORD + overhead) * _RECORD)
+    def _failure(self, error: ssl.SSLError) -> TlsError:
+        return TlsError(why_tls(error, self._name))
