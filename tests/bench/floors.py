@@ -39,7 +39,7 @@ class Row:
     def words(self) -> str:
         """What it is, for people."""
         said = FIGURES[self.figure].words
-        return f"{said} : {self.against}" if self.base else said
+        return f"{said} ÷ {self.against}" if self.base else said
 
     def text(self, value: float) -> str:
         """A value of this row, for people."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from bench.chart import NAMES, chart, panels
 from bench.figures import count, micro
 from bench.process import BenchError
-from bench.report import spread, table
+from bench.report import spread, table, within
 from bench.runs import CEILING, Run
-from bench.summary import head, summary
-from bench.verdicts import judge_all
-from bench.workloads import WORKLOADS, Memory, Through
+from bench.summary import head, measured, summary
+from bench.verdicts import Status, Verdict, judge_all
+from bench.workloads import CONTROLS, PEERS, WORKLOADS, Memory, Through
 
 __all__ = ["CHART_TITLE", "PAGE", "PICTURE", "filled", "parts", "write_docs"]
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 PAGE = DOCS / "explanation" / "speed.md"
 PICTURE = DOCS / "images" / "speed.svg"
+FOREIGN = PEERS | set(CONTROLS)
+MORE = 1.05
+"""From here on one forwards more than another."""
 CHART_TITLE = "Messages a second that reach every consumer"
 
 
@@ -30,7 +34,13 @@ def write_docs(machine: Mapping[str, str], runs: Sequence[Run]) -> None:
 
 def parts(machine: Mapping[str, str], runs: Sequence[Run]) -> dict[str, str]:
     """What stands between the marks of each name."""
-    return {"machine": head(machine), "floors": summary(judge_all(runs)), "relays": _relays(runs)}
+    verdicts = judge_all(runs)
+    return {
+        "machine": head(machine),
+        "floors": summary(verdicts),
+        "losses": _losses(verdicts, runs),
+        "relays": _relays(runs),
+    }
 
 
 def filled(page: str, texts: Mapping[str, str]) -> str:
@@ -45,23 +55,51 @@ def filled(page: str, texts: Mapping[str, str]) -> str:
         _, end, after = rest.partition("<!-- bench: end -->")
         if not end:
             raise BenchError(f"the page has no <!-- bench: {name} --> with a <!-- bench: end -->")
-        page = f"{before}{mark}\n{text}\n{end}{after}"
+        page = f"{before}{mark}\n{text.strip()}\n\n{end}{after}"
     return page
+
+
+def _losses(verdicts: Sequence[Verdict], runs: Sequence[Run]) -> str:
+    """Where a floor or a goal was not reached, and who is faster."""
+    lines = [
+        f"* {WORKLOADS[row.workload].title}: {row.words} is {measured(verdict)},"
+        f" and the {bound} {row.direction.value} {row.text(value)}.\n"
+        for verdict in verdicts
+        for row in [verdict.row]
+        for bound, value in [("floor", row.floor) if verdict.status is Status.MISSED else ("goal", row.goal)]
+        if value is not None and verdict.status in (Status.MISSED, Status.MET)
+    ]
+    for name, own in _forwarded(runs).items():
+        ours, *others = own.items()
+        for contestant, theirs in others:
+            ratio = within(theirs, ours[1], "per_s")
+            # On schedule, all forward the same.
+            if contestant in FOREIGN and ratio and median(ratio) > MORE:
+                shown = NAMES.get(contestant, contestant)
+                lines.append(
+                    f"* {WORKLOADS[name].title}: {shown} forwards {median(ratio):.2f} times as many.\n"
+                )
+    return "".join(lines) or "Nowhere, in these figures.\n"
+
+
+def _forwarded(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
+    """Runs of relays flat out or on schedule, by workload and contestant."""
+    found: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        workload = WORKLOADS.get(run.workload)
+        through = isinstance(workload, Through) and not isinstance(workload, Memory)
+        if through and run.figures and run.intact and run.contestant != CEILING:
+            found.setdefault(run.workload, {}).setdefault(run.contestant, []).append(run)
+    return found
 
 
 def _relays(runs: Sequence[Run]) -> str:
     """What each relay forwarded, and what it cost."""
     rows = []
-    for name, workload in WORKLOADS.items():
-        if not isinstance(workload, Through) or isinstance(workload, Memory):
-            continue
-        found: dict[str, list[Run]] = {}
-        for run in runs:
-            if run.workload == name and run.figures and run.intact and run.contestant != CEILING:
-                found.setdefault(run.contestant, []).append(run)
-        title = workload.title
-        for contestant, own in found.items():
+    for name, own in _forwarded(runs).items():
+        title = WORKLOADS[name].title
+        for contestant, made in own.items():
             shown = NAMES.get(contestant, contestant)
-            rows.append([title, shown, spread(own, "per_s", count), spread(own, "cpu_us", micro)])
+            rows.append([title, shown, spread(made, "per_s", count), spread(made, "cpu_us", micro)])
             title = ""
     return table(["workload", "relay", "messages/s", "CPU µs per delivery"], rows)

@@ -8,12 +8,10 @@ from statistics import median
 from bench.figures import count, micro, percent, ratio, tenth
 from bench.runs import CEILING, Run
 from bench.verdicts import held_up
-from bench.workloads import PEERS, WORKLOADS, Calls, Crowded, Idle, Memory, Start
+from bench.workloads import CONTROLS, PEERS, WORKLOADS, Calls, Crowded, Idle, Memory, Start
 
-__all__ = ["faults", "markdown", "spread", "table"]
+__all__ = ["faults", "markdown", "spread", "table", "within"]
 
-CONTROLS = ("nats", "naive", "naive-udp", "naive-websocket", "C", "C-udp", "C-unix", "C-websocket")
-"""What the relays of a table are compared with."""
 Show = Callable[[float], str]
 
 
@@ -191,6 +189,12 @@ def spread(runs: Sequence[Run], figure: str, show: Show) -> str:
     return middle if len(values) == 1 else f"{middle} ({show(values[0])}..{show(values[-1])})"
 
 
+def within(own: Sequence[Run], base: Sequence[Run], figure: str) -> list[float]:
+    """The ratios within each repetition, from the smallest to the largest."""
+    bases = {run.repetition: run.figures[figure] for run in base if run.intact}
+    return sorted(run.figures[figure] / bases[run.repetition] for run in own if bases.get(run.repetition))
+
+
 def _ratio(own: list[Run], base: list[Run], figure: str) -> str:
     """
     The median of the ratios within each repetition.
@@ -198,13 +202,11 @@ def _ratio(own: list[Run], base: list[Run], figure: str) -> str:
     If the load held a relay up, its throughput is a lower bound, and so is the ratio; if that happened to the
     base, the ratio is void.
     """
-    bases = {run.repetition: run.figures[figure] for run in base if run.intact}
-    pairs = [(run.figures[figure], bases[run.repetition]) for run in own if bases.get(run.repetition)]
     if own is base:
         return "1"
-    if not pairs:
+    values = within(own, base, figure)
+    if not values:
         return "-"
-    values = sorted(value / other for value, other in pairs)
     text = f"{ratio(median(values))} ({ratio(values[0])}..{ratio(values[-1])})"
     if figure != "per_s":
         return text

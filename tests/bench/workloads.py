@@ -117,8 +117,12 @@ WORKLOADS: dict[str, Workload] = {
         Traffic(),
         ("product", "nats", "rsyslog", "syslog-ng", "mosquitto", "naive", "C"),
     ),
-    "tcp-1": Through("tcp as above, 1 consumer", Traffic(consumers=1), ("product", "nats", "C")),
-    "tcp-16": Through("tcp as above, 16 consumers", Traffic(consumers=16), ("product", "nats", "C")),
+    "tcp-1": Through(
+        "tcp lines of 128 B, one fast producer, 1 consumer", Traffic(consumers=1), ("product", "nats", "C")
+    ),
+    "tcp-16": Through(
+        "tcp lines of 128 B, one fast producer, 16 consumers", Traffic(consumers=16), ("product", "nats", "C")
+    ),
     "tcp-1k": Through(
         "tcp lines of 1 KiB, one fast producer, 4 consumers", Traffic(size=1024), ("product", "nats", "C")
     ),
@@ -143,12 +147,12 @@ WORKLOADS: dict[str, Workload] = {
         seconds=2.0,
     ),
     "acks": Through(
-        "tcp lines of 128 B as above: acknowledged by the next hop (the default), and only written",
+        "tcp lines of 128 B, acknowledged by the next hop (the default), and only written",
         Traffic(),
         ("written", "product"),
     ),
     "spool": Through(
-        "tcp lines of 128 B as above: stored before it is forwarded; synced, or when the system likes",
+        "tcp lines of 128 B, stored before they are forwarded: synced, or when the system likes",
         Traffic(),
         ("product", "spool", "spool-os", Case("rsyslog-disk", "rsyslog-disk", BEHIND_A_DISK)),
     ),
@@ -158,7 +162,9 @@ WORKLOADS: dict[str, Workload] = {
         ("udp", "rsyslog-udp", "naive-udp", "C-udp"),
     ),
     "udp-16": Through(
-        "datagrams as above, 16 consumers", replace(DATAGRAMS, consumers=16), ("udp", "rsyslog-udp", "C-udp")
+        "datagrams of 128 B, one producer that waits for what it sent, 16 consumers",
+        replace(DATAGRAMS, consumers=16),
+        ("udp", "rsyslog-udp", "C-udp"),
     ),
     "unix": Through(
         "unix streams, lines of 128 B, one fast producer, 4 consumers",
@@ -239,3 +245,5 @@ PEERS = frozenset(
     )
 )
 """Programs of others. That one of them lost messages is said; that anything else did is a fault."""
+CONTROLS = ("nats", "naive", "naive-udp", "naive-websocket", "C", "C-udp", "C-unix", "C-websocket")
+"""What is written for this bench to compare with, and nats. The relays of a table are compared with these."""
