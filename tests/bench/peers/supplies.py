@@ -75,7 +75,7 @@ def program(name: str) -> Program:
     installed = _installed(name)
     if installed:
         return Program((installed,), version_option=option)
-    root = _folder("debian")
+    root = DEBIAN.folder
     path = next((path for folder in ("sbin", "bin") if (path := root / "usr" / folder / name).exists()), None)
     if path is None:
         raise UnavailableError(f"{name} is not installed, and not unpacked from Debian; {NEXT_STEP}")
@@ -92,7 +92,7 @@ def python(library: str) -> Program:
     Raises:
         UnavailableError: it is not there; says what to do.
     """
-    folder = _folder("pypi")
+    folder = PYPI.folder
     if not (folder / library).is_dir():
         raise UnavailableError(f"{library} is not unpacked from PyPI; {NEXT_STEP}")
     return Program((sys.executable,), {"PYTHONPATH": str(folder)})
@@ -108,7 +108,7 @@ def node(library: str) -> Program:
     installed = _installed("node")
     if installed is None:
         raise UnavailableError("node is not installed; try: apt install nodejs npm")
-    modules = _folder("npm")
+    modules = NPM.folder
     if not (modules / library).is_dir():
         raise UnavailableError(f"{library} is not unpacked from npm; {NEXT_STEP}")
     return Program((installed,), {"NODE_PATH": str(modules)})
@@ -134,10 +134,6 @@ class Part:
         """Where it lies: another one if another thing is required."""
         content = self.file.read_bytes() + self.about().encode()
         return build.CACHE / f"{self.name}-{hashlib.sha256(content).hexdigest()[:16]}"
-
-
-def _folder(name: str) -> Path:
-    return next(part.folder for part in PARTS if part.name == name)
 
 
 def _fetch(part: Part) -> str:
@@ -209,11 +205,10 @@ def _needed(package: str) -> list[str]:
     return [f"{name}={version}" for name, version in re.findall(r"(?m)^Inst (\S+) \((\S+) ", said)]
 
 
-PARTS = (
-    Part("debian", REQUIREMENTS / "bench-apt.txt", _fetch_debian, lambda: " ".join(_not_installed())),
-    Part("pypi", REQUIREMENTS / "bench.txt", _fetch_pypi, lambda: sys.version),
-    Part("npm", REQUIREMENTS / "bench-npm.txt", _fetch_npm),
-)
+DEBIAN = Part("debian", REQUIREMENTS / "bench-apt.txt", _fetch_debian, lambda: " ".join(_not_installed()))
+PYPI = Part("pypi", REQUIREMENTS / "bench.txt", _fetch_pypi, lambda: sys.version)
+NPM = Part("npm", REQUIREMENTS / "bench-npm.txt", _fetch_npm)
+PARTS = (DEBIAN, PYPI, NPM)
 
 
 def _lines(file: str) -> list[tuple[str, str]]:
