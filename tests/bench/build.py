@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CACHE = HERE / ".bench-cache"
+CACHE = HERE.parent.parent / ".bench-cache"
 FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-function")
 
 
