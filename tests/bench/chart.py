@@ -12,11 +12,12 @@ from bench.figures import count
 from bench.runs import Run
 from bench.workloads import WORKLOADS
 
-__all__ = ["NAMES", "PANELS", "Bar", "Panel", "chart", "panels"]
+__all__ = ["PANELS", "Bar", "Panel", "called", "chart", "panels"]
 
 PANELS = ("tcp", "tcp-1k", "many", "unix", "udp", "websocket")
 """The workloads that are drawn."""
 NAMES = {
+    "unix/product": "Producer Pool over tcp",
     "product": "Producer Pool",
     "unix": "Producer Pool",
     "udp": "Producer Pool",
@@ -33,7 +34,7 @@ NAMES = {
     "C-udp": "C loop, sendmmsg",
     "C-websocket": "C loop",
 }
-"""What contestants are called in a chart, where that is not their name."""
+"""What contestants are called for readers, where that is not their name; some only in one workload."""
 
 WIDTH, NAME, VALUE, LINE, GAP = 760, 150, 190, 22, 46
 OURS = "Producer Pool"
@@ -78,7 +79,7 @@ def panels(runs: Sequence[Run]) -> list[Panel]:
         rates: dict[str, list[float]] = {}
         for run in runs:
             if run.workload == workload and run.intact and run.detail.get("compiled") is None:
-                rates.setdefault(NAMES.get(run.contestant, run.contestant), []).extend(_rate(run.figures))
+                rates.setdefault(called(run), []).extend(_rate(run.figures))
         bars = [
             Bar(name, median(values), min(values), max(values)) for name, values in rates.items() if values
         ]
@@ -86,6 +87,12 @@ def panels(runs: Sequence[Run]) -> list[Panel]:
             bars.sort(key=lambda bar: -bar.value)
             found.append(Panel(WORKLOADS[workload].title, bars))
     return found
+
+
+def called(run: Run) -> str:
+    """Return what readers know the contestant of *run* by."""
+    known = NAMES.get(run.contestant, run.contestant)
+    return NAMES.get(f"{run.workload}/{run.contestant}", known)
 
 
 def _rate(figures: Mapping[str, float]) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.chart import NAMES, chart, panels
+from bench.chart import called, chart, panels
 from bench.figures import count, micro
 from bench.process import BenchError
 from bench.report import spread, table, within
@@ -75,7 +75,7 @@ def _losses(verdicts: Sequence[Verdict], runs: Sequence[Run]) -> str:
             ratio = within(theirs, ours[1], "per_s")
             # On schedule, all forward the same.
             if contestant in FOREIGN and ratio and median(ratio) > MORE:
-                shown = NAMES.get(contestant, contestant)
+                shown = called(theirs[0])
                 lines.append(
                     f"* {WORKLOADS[name].title}: {shown} forwards {median(ratio):.2f} times as many.\n"
                 )
@@ -98,8 +98,7 @@ def _relays(runs: Sequence[Run]) -> str:
     rows = []
     for name, own in _forwarded(runs).items():
         title = WORKLOADS[name].title
-        for contestant, made in own.items():
-            shown = NAMES.get(contestant, contestant)
-            rows.append([title, shown, spread(made, "per_s", count), spread(made, "cpu_us", micro)])
+        for made in own.values():
+            rows.append([title, called(made[0]), spread(made, "per_s", count), spread(made, "cpu_us", micro)])
             title = ""
     return table(["workload", "relay", "messages/s", "CPU µs per delivery"], rows)
