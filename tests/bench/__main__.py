@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = set(options.workloads) - set(WORKLOADS)
     if unknown:
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    if options.set_up:
+        return _set_up()
     try:
         return _report(options, *_runs(options))
     except BenchError as error:
@@ -47,8 +49,7 @@ def _runs(options: argparse.Namespace) -> tuple[dict[str, str], list[Run], list[
         machine, runs = read_file(options.report)
         return machine, runs, judge_all(runs)
     if not options.ci:
-        for trouble in set_up():
-            print(f"bench: {trouble}", file=sys.stderr)
+        _set_up()
     machine = describe()
     note = Notes(options.json)
     note.line({"machine": machine})
@@ -63,6 +64,14 @@ def _runs(options: argparse.Namespace) -> tuple[dict[str, str], list[Run], list[
         note.run(run)
         runs.append(run)
     return machine, runs, judge_all(runs)
+
+
+def _set_up() -> int:
+    """Fetch the peers that are missing; 1 if one could not be had, which is told."""
+    troubles = set_up()
+    for trouble in troubles:
+        print(f"bench: {trouble}", file=sys.stderr)
+    return 1 if troubles else 0
 
 
 def _report(
@@ -105,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
     names = f"{', '.join(WORKLOADS)} (default: all)"
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=names)
+    parser.add_argument("--set-up", action="store_true", help="fetch the peers, and measure nothing")
     parser.add_argument("--repetitions", type=int, help="instead of those of each workload")
     parser.add_argument(
         "--seconds", type=float, help="of sending in each run, instead of those of each workload"

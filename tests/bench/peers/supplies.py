@@ -147,7 +147,11 @@ def _fetch(part: Part) -> str:
             part.fetch(folder)
         except UnavailableError as error:
             return f"{part.file.name}: {error}"
-        folder.rename(part.folder)
+        try:
+            folder.rename(part.folder)
+        except OSError:
+            if not part.folder.is_dir():  # else another bench was faster
+                raise
     return ""
 
 
