@@ -82,7 +82,7 @@ def test_what_is_skipped_is_not_read(database: Database, after: int, enough: int
     position = Position(after)
     before = backlog_of(database, name, position, database.totals())
     upto, messages, nbytes = skipped(
-        database.heads(after), name, position, after, lambda row, dropped: dropped >= enough
+        database.heads(after, name), position, after, lambda row, dropped: dropped >= enough
     )
     position.skip((after, upto))
 

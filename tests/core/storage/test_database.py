@@ -46,7 +46,7 @@ def test_rows_come_back(database: Database) -> None:
     put(database, [made[1]._replace(payload=b"another")])
 
     assert [checked(columns) for columns in database.rows(1)] == made[1:]
-    assert [columns[-1] for columns in database.heads(0)] == [None] * 3
+    assert [columns[-1] for columns in database.heads(0, "a")] == [None] * 3
     assert (database.last(), database.count(), database.messages()) == (3, 3, 3)
 
 
@@ -57,6 +57,7 @@ def test_rows_for_one(database: Database) -> None:
     put(database, rows(3, targets=targets_text(("a",))))
 
     assert [columns[0] for columns in database.rows(0, "a")] == [1, 3]
+    assert [columns[0] for columns in database.heads(0, "a")] == [1, 3]
     assert database.targeted("a", (0, 99)) == (1, stored_size(Batch.of([b"x" * 10])), 3)
 
 

@@ -6,13 +6,16 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import StoredBatch, stored_size
+from producer_pool.storage import backlogs
 from producer_pool.storage import keeper as keeping
 from producer_pool.storage import upkeep as module
 from producer_pool.storage.database import Database
@@ -20,7 +23,7 @@ from producer_pool.storage.folder import Folder
 from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.positions import Position
-from producer_pool.storage.record import Pending
+from producer_pool.storage.record import Pending, targets_text
 from producer_pool.storage.state import read_state
 
 MiB = 1024 * 1024
@@ -87,9 +90,10 @@ def keeper(tmp_path: Path, clock: Clock) -> Iterator[Keeper]:
     keeper.close()
 
 
-def put(keeper: Keeper, number: int, size: int = 10) -> bool:
+def put(keeper: Keeper, number: int, size: int = 10, targets: tuple[str, ...] = ()) -> bool:
     batch = Batch.of([b"%06d" % number * (size // 6 + 1)])
-    return keeper.store([Pending(number, batch.form, 1, stored_size(batch), None, "", 0.0)])
+    text = targets_text(targets) if targets else None
+    return keeper.store([Pending(number, batch.form, 1, stored_size(batch), text, "", 0.0)])
 
 
 def numbers(keeper: Keeper, after: int = 0) -> list[int]:
@@ -199,6 +203,75 @@ def test_synced_in_time(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, clock: 
         keeper.tick(due)
 
     assert synced == [began + 0.5]
+
+
+def test_telling_takes_long(keeper: Keeper, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a large backlog needs to be counted, the thread has twenty times for what is asked of it."""
+    whole = backlogs.shown_of
+
+    def slow(*arguments: Any) -> dict[str, Any]:
+        clock.now += 0.5
+        return whole(*arguments)
+
+    monkeypatch.setattr(keeping, "shown_of", slow)
+    told = []
+    for number in range(1, 4):
+        put(keeper, number)
+        due = keeper.due()
+        while (shown := read_state(keeper.folder.state).shown["messages"]) != number:
+            assert due is not None
+            clock.now = max(clock.now, due)
+            keeper.tick(clock.now)
+            due = keeper.due()
+        told.append((shown, clock.now))
+
+    pauses = [later[1] - earlier[1] for earlier, later in pairwise(told)]
+    assert pauses == pytest.approx([10.5, 10.5])
+
+
+def test_lists_of_targets_are_known(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is for some only goes when they are done, and to find it nobody looks at all that is there."""
+    asked = []
+    whole = Database.target_lists
+
+    def counted(database: Database) -> list[str]:
+        asked.append(database)
+        return whole(database)
+
+    monkeypatch.setattr(Database, "target_lists", counted)
+    keeper.join("b", 0)
+    for number in range(1, 9):
+        put(keeper, number, targets=("a",) if number % 2 else ("a", "b"))
+        keeper.move("a", number)
+    keeper.move_on()
+
+    database = keeper._upkeep._database
+    assert database is not None
+    assert [columns[0] for columns in database.rows(0)] == [2, 4, 6, 8]
+    keeper.move("b", 7)
+    keeper.move_on()
+    assert [columns[0] for columns in database.rows(0)] == [8]
+    assert len(asked) == 1
+
+
+def test_lists_of_targets_without_end(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of which nothing is left are forgotten."""
+    monkeypatch.setattr(keeping, "_LISTS", 5)
+    for number in range(1, 41):
+        put(keeper, number, targets=("a", f"x{number}"))
+        keeper.move("a", number)
+        keeper.move_on()
+
+        assert len(keeper._lists or ()) <= 8
+
+
+def test_nothing_is_ever_too_old(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an age, the database is not asked what has it."""
+    put(keeper, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(Database, "heads", raiser(AssertionError("it was asked")))
+
+        assert keeper.skip("a", 0, None) == (0, 0, 0)
 
 
 def test_cannot_be_written(keeper: Keeper, disk: Disk, clock: Clock) -> None:

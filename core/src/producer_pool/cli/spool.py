@@ -53,7 +53,7 @@ Exit codes: 0 done, 1 there is no spool, or it is damaged or in trouble, 2 usage
 @_FOLDER
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
 def status(folder: Path, as_json: bool) -> None:
-    """Show what lies in FOLDER, and for whom. Of one that is in use, as it was a second ago."""
+    """Show what lies in FOLDER, and for whom. Of one that is in use, as it was a moment ago."""
     from producer_pool.cli.spool_text import facts, rows, sync_in_words
     from producer_pool.storage.inspecting import status as look
 

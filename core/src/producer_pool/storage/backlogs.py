@@ -59,9 +59,11 @@ def _open_spans(position: Position, until: int) -> list[Span]:
     return [span for span in spans if span[0] < span[1]]
 
 
-def oldest_age(database: Database, position: Position, age: Callable[[Row], float | None]) -> float | None:
-    """Return the age of the oldest batch behind *position*."""
-    with closing(database.heads(position.number)) as heads:
+def oldest_age(
+    database: Database, producer_id: str, position: Position, age: Callable[[Row], float | None]
+) -> float | None:
+    """Return the age of the oldest batch for *producer_id* behind *position*."""
+    with closing(database.heads(position.number, producer_id)) as heads:
         columns = next(heads, None)
     return None if columns is None else age(Row(*columns))  # type: ignore[arg-type]
 
@@ -81,7 +83,7 @@ def shown_of(
         producers[name] = {
             "messages": backlog.messages,
             "bytes": backlog.nbytes,
-            "oldest": oldest_age(database, position, age) if backlog.messages else None,
+            "oldest": oldest_age(database, name, position, age) if backlog.messages else None,
             "joined": name in joined,
         }
     first = min((position.number for position in positions.values()), default=0)
@@ -141,7 +143,6 @@ def _skips(position: Position, after: int, upto: int) -> bool:
 
 def skipped(
     heads: Iterable[tuple[object, ...]],
-    producer_id: str,
     position: Position,
     after: int,
     stop: Callable[[Row, int], bool],
@@ -150,8 +151,6 @@ def skipped(
     upto, messages, nbytes = after, 0, 0
     for columns in heads:
         row = Row(*columns)  # type: ignore[arg-type]
-        if row.targets is not None and producer_id not in targets_of(row.targets):
-            continue
         if stop(row, nbytes):
             break
         upto = row.number

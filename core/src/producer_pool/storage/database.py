@@ -226,28 +226,26 @@ class Database:
 
     def rows(self, after: int, producer_id: str | None = None) -> Generator[tuple[object, ...], None, None]:
         """Yield the columns of rows behind *after*, in their order; those for one producer, or all."""
+        yield from self._rows(_COLUMNS, after, producer_id)
+
+    def heads(self, after: int, producer_id: str) -> Generator[tuple[object, ...], None, None]:
+        """Yield the columns of rows for one producer behind *after*, without payloads, which are not read."""
+        yield from self._rows(_COLUMNS.replace("payload", "NULL"), after, producer_id)
+
+    def _rows(
+        self, columns: str, after: int, producer_id: str | None
+    ) -> Generator[tuple[object, ...], None, None]:
         chosen, values = "", [after]
         if producer_id is not None:
             chosen = "AND (targets IS NULL OR instr(targets, ?))"
             values.append(quoted(producer_id))  # type: ignore[arg-type]
         found = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM batch WHERE number > ? {chosen} ORDER BY number", values
+            f"SELECT {columns} FROM batch WHERE number > ? {chosen} ORDER BY number", values
         )
         try:
             yield from found
         finally:
             found.close()  # Or it would keep the log from being reset.
-
-    def heads(self, after: int) -> Generator[tuple[object, ...], None, None]:
-        """Yield the columns of all rows behind *after*, without the payload, which is not read."""
-        columns = _COLUMNS.replace("payload", "NULL")
-        found = self._connection.execute(
-            f"SELECT {columns} FROM batch WHERE number > ? ORDER BY number", (after,)
-        )
-        try:
-            yield from found
-        finally:
-            found.close()
 
     def totals(self) -> Totals:
         """Return the totals of all that was stored for all, ever."""

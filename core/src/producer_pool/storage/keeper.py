@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,6 +27,10 @@ _log: Final = logging.getLogger(__name__)
 
 _STATE: Final = 1.0
 """Seconds after which it is told what has changed."""
+_SELDOM: Final = 20
+"""How many times as long as it took it is not told again: to count a large backlog takes a while."""
+_LISTS: Final = 100
+"""Lists of targets that may have no batch any more, until it is looked which there are."""
 
 
 class Keeper:
@@ -58,8 +63,12 @@ class Keeper:
         self._upkeep: Final = Upkeep(folder, spool, self._state, self.positions, self._renewed)
         self.last = self._state.ceiling
         """The highest number that is known to have been given."""
-        self._targeted = True
-        """Whether there may be batches that are not for all."""
+        self._pause = _STATE
+        """Seconds from a change until it is told."""
+        self._lists: set[str] | None = None
+        """The lists of targets of batches that are not for all, and some of which there are none any more;
+        None: nobody has looked."""
+        self._most_lists = 0
         self._open()
 
     def _open(self) -> None:
@@ -83,7 +92,7 @@ class Keeper:
             self._totals = database.totals()
             self._counted = True
         self._dirty.update(self.positions)
-        self._targeted = True
+        self._lists = None
         self._state_file.close()  # It may have gone with the database.
 
     @property
@@ -193,7 +202,8 @@ class Keeper:
         if rows:
             self.last = max(self.last, rows[-1].number)
             self.resend = False
-            self._targeted = self._targeted or any(row.targets is not None for row in rows)
+            if self._lists is not None:
+                self._lists.update([row.targets for row in rows if row.targets is not None])
         self._written = sum([len(row.payload) + PAGE for row in rows]) + 3 * PAGE
         return True
 
@@ -212,8 +222,10 @@ class Keeper:
 
     def _delete(self, database: Database, dirty: dict[str, Position | None]) -> None:
         """Remove what nobody waits for any more."""
-        lists: list[str | None] = [None, *(database.target_lists() if self._targeted else ())]
-        for targets in lists:
+        if self._lists is None or len(self._lists) > self._most_lists:
+            self._lists = set(database.target_lists())
+            self._most_lists = 2 * len(self._lists) + _LISTS
+        for targets in (None, *self._lists):
             spans = passed(self.positions, targets)
             if not self.positions and any(position is None for position in dirty.values()):
                 spans = [(-1, NEVER)]  # The last one has left.
@@ -268,13 +280,15 @@ class Keeper:
         position = self.positions.get(producer_id)
         if position is None:
             return after, 0, 0
+        if enough is None and self._spool.age == math.inf:
+            return after, 0, 0  # Nothing ever is.
 
         def stop(row: Row, dropped: int) -> bool:
             return dropped >= enough if enough is not None else self._age(row) < self._spool.age
 
         def work(database: Database) -> tuple[int, int, int]:
-            with closing(database.heads(after)) as heads:
-                return skipped(heads, producer_id, position, after, stop)
+            with closing(database.heads(after, producer_id)) as heads:
+                return skipped(heads, position, after, stop)
 
         found = self._upkeep.attempt(work)
         if found is not None and found[0] > after:
@@ -292,19 +306,20 @@ class Keeper:
         """Return when tick() is to be called next, on the monotonic clock; None: there is no need."""
         times = self._upkeep.due()
         if self._untold is not None:
-            times.append(self._untold + _STATE)
+            times.append(self._untold + self._pause)
         return min(times, default=None)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         self._upkeep.tick(now)
-        if self._untold is not None and now >= self._untold + _STATE:
+        if self._untold is not None and now >= self._untold + self._pause:
             self._upkeep.measure()
             self._tell(durably=False)
 
     def _tell(self, *, durably: bool, closing: bool = False) -> None:
         """Write the state: for those who look from outside, and for whoever finds the database damaged."""
         self._untold = None
+        began = time.monotonic()
         self._state.positions = dict(self.positions)
         shown = self._upkeep.attempt(
             lambda database: shown_of(
@@ -318,6 +333,7 @@ class Keeper:
             self._state_file.write(self._state, durably=durably)
         except OSError as error:
             _log.debug("spool %s: its state could not be written: %s", self.folder, error)
+        self._pause = max(_STATE, _SELDOM * (time.monotonic() - began))
 
     def close(self) -> None:
         """Write where producers are, move what is in the log into the database, and let go."""
