@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pytest
 from bench import build
 from bench.peers import supplies
 from bench.peers.brokers import mosquitto_settings, nats_settings
-from bench.peers.launch import UnavailableError, free_port, is_bound
+from bench.peers.launch import Launch, UnavailableError, free_port, is_bound
 from bench.peers.syslog import rsyslog_settings, syslog_ng_settings
 from bench.places import unix_socket
-from bench.relays import RELAYS
+from bench.process import BenchError
+from bench.relays import RELAYS, Relay
 from bench.workloads import PEERS
 
 CONSUMERS = [5001, 5002]
@@ -193,6 +195,31 @@ def test_everything_is_pinned() -> None:
 
 
 # -- when they listen ------------------------------------------------------------------------------
+
+LISTENS = """
+import os, socket
+with socket.create_server(("127.0.0.1", int(os.environ["WANTED"]))) as server:
+    server.accept()
+"""
+
+
+def test_peer_that_is_told_its_port() -> None:
+    """It has started when it listens there; it need not say so."""
+    port = free_port("tcp", [])
+    relay = Relay("test", lambda _: Launch([sys.executable, "-c", LISTENS], port, {"WANTED": str(port)}))
+    child, listens = relay.start([], core=None, bound=30)
+    with child, socket.create_connection(("127.0.0.1", listens), 10):
+        pass
+
+    assert listens == port
+
+
+def test_peer_that_refuses_its_settings() -> None:
+    """What it said last is what the bench says."""
+    refuses = Launch([sys.executable, "-c", "raise SystemExit('unknown option')"], free_port("tcp", []))
+
+    with pytest.raises(BenchError, match=r"ended too early; it said:\n  unknown option"):
+        Relay("test", lambda _: refuses).start([], core=None, bound=30)
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,13 @@ def nats(consumers: Sequence[int]) -> Launch:
 
 
 def mosquitto_settings(port: int) -> str:
-    """Return a configuration that takes anybody on loopback and queues as much as the load has under way."""
+    """Return a configuration that takes anybody on loopback, and sends what is small at once."""
     lines = [
         f"listener {port} 127.0.0.1",
         "allow_anonymous true",
         # As root, it would become a user that may not be there.
         f"user {getpass.getuser()}",
         "set_tcp_nodelay true",
-        "max_queued_messages 0",
         "log_type error",
     ]
     return "\n".join(lines) + "\n"
