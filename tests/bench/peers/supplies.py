@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,8 +169,7 @@ def _fetch_npm(folder: Path) -> None:
         digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
         if wanted != f"sha512-{digest}":
             raise UnavailableError(f"{name} is not what it was: its hash is sha512-{digest}")
-        with tarfile.open(archive) as content:
-            content.extractall(folder, filter="data")
+        _run(["tar", "--extract", "--file", str(archive)], folder)
         archive.unlink()
         (folder / "package").rename(folder / name.rpartition("@")[0])
 
