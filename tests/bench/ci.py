@@ -27,9 +27,7 @@ CHOSEN: Mapping[str, tuple[str, ...]] = {
     "connections": ("1 connection", "100 connections", "1,000 connections"),
 }
 """Workloads and who takes part in them."""
-STEADY = frozenset(
-    ("per_s", "cpu_us", "finished_s", "unaccounted", "idle_mb", "connection_kib", "of_stalled_limit")
-)
+STEADY = frozenset(("cpu_us", "finished_s", "unaccounted", "idle_mb", "connection_kib", "of_stalled_limit"))
 """Figures that a busy neighbour does not spoil: ratios within a repetition, or no times at all."""
 SETTINGS = Settings(repetitions=3, seconds=0.4)
 
@@ -57,7 +55,8 @@ def judge_in_ci(note: Callable[[Run], None], measure: Measure = _measured) -> tu
     runs: list[Run] = []
     verdicts: list[Verdict] = []
     for workload, contestants in CHOSEN.items():
-        rows = [row for row in ROWS if row.workload == workload and _takes_part(row, contestants)]
+        rows = [_by_cost(row) for row in ROWS if row.workload == workload]
+        rows = [row for row in rows if _takes_part(row, contestants)]
         own = noted(workload, contestants)
         said = judge_all(own, rows, looser=LOOSER)
         if any(verdict.status is Status.MISSED for verdict in said):
@@ -66,6 +65,13 @@ def judge_in_ci(note: Callable[[Run], None], measure: Measure = _measured) -> tu
         runs += own
         verdicts += said
     return runs, verdicts
+
+
+def _by_cost(row: Row) -> Row:
+    """Judge a throughput by what a delivery costs: that depends less on who else is busy."""
+    if row.figure != "per_s":
+        return row
+    return replace(row, figure="cpu_us", floor=1 / row.floor, goal=None)
 
 
 def _takes_part(row: Row, contestants: tuple[str, ...]) -> bool:

@@ -14,6 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+KEPT = 400
+"""Lines of standard error: with a hundred consumers, a relay says something of each before anybody looks."""
+SHOWN = 40
 TESTS = Path(__file__).resolve().parent.parent
 
 
@@ -86,7 +89,7 @@ class Child:
             )
         self.pid = self._process.pid
         self.gentle = True
-        self._errors: deque[str] = deque(maxlen=40)
+        self._errors: deque[str] = deque(maxlen=KEPT)
         self._more = threading.Condition()
         self._ended = False
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
@@ -108,7 +111,7 @@ class Child:
     def failure(self, what: str) -> BenchError:
         """An error that shows the last lines which the process wrote."""
         with self._more:
-            said = "\n  ".join(self._errors)
+            said = "\n  ".join(list(self._errors)[-SHOWN:])
         return BenchError(f"{self.name}: {what}; it said:\n  {said}" if said else f"{self.name}: {what}")
 
     def tell(self, line: str) -> None:

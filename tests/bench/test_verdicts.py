@@ -109,6 +109,16 @@ def test_base_held_up_by_the_load() -> None:
     assert verdict.reason == "the load held nats up: its core was 70 % busy, the load's 98 %"
 
 
+def test_void_tells_the_cost() -> None:
+    """What a delivery costs says what the ratio would be, if nothing held anybody up."""
+    runs = [
+        run("product", per_s=4.0, cpu_us=0.5),
+        run("nats", per_s=1.0, cpu_us=0.25, relay=0.7, load=0.98),
+    ]
+
+    assert judge(ROW, runs).reason.endswith("; by CPU per delivery it is 0.50")
+
+
 def test_base_held_up_and_faster() -> None:
     """What is missed against a base that could do even more is missed."""
     runs = [run("product", per_s=1.0), run("nats", per_s=1.0, relay=0.7, load=0.98)]

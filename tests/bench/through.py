@@ -14,7 +14,7 @@ from bench.runs import BOUND, CEILING, Run, Settings
 from bench.traffic import LoadProcess, Traffic
 from bench.workloads import Case, Memory, Through
 
-__all__ = ["measure"]
+__all__ = ["measure", "unaccounted"]
 
 
 def measure(name: str, workload: Through, settings: Settings) -> Iterator[Run]:
@@ -76,7 +76,7 @@ def _one(named: Run, case: Case, traffic: Traffic, settings: Settings) -> Run:
     figures = _figures(result, traffic) | {"idle_mib": idle / 2**20, "peak_mib": peak / 2**20}
     figures["switches_per_s"] = switches / max(result["elapsed"], 1e-9)
     if accounts:
-        figures["unaccounted"] = _unaccounted(result, accounts)
+        figures["unaccounted"] = unaccounted(result, accounts)
     detail = {**result, "accounts": accounts} if accounts else result
     return replace(named, intact=result["intact"], figures=figures, detail=detail)
 
@@ -138,7 +138,7 @@ def _accounts(child: Child) -> dict[str, dict[str, Any]]:
             return consumers
 
 
-def _unaccounted(result: dict[str, Any], accounts: dict[str, dict[str, Any]]) -> float:
+def unaccounted(result: dict[str, Any], accounts: dict[str, dict[str, Any]]) -> float:
     """
     Count the messages of which the relay says something else than the consumers do.
 

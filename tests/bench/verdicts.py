@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from statistics import median
 
@@ -68,10 +68,12 @@ def judge(row: Row, runs: Sequence[Run], looser: float = 1.0) -> Verdict:
     by_rate = row.figure == "per_s" and bool(row.base)
     # What the load holds up could do more. If that is the base, the ratio is too good, and may miss even so.
     if by_rate and met and held_up(theirs):
-        return Verdict(row, Status.VOID, values, reason=_held_up(row.against, theirs))
+        reason = f"{_held_up(row.against, theirs)}{_by_cost(row, runs)}"
+        return Verdict(row, Status.VOID, values, reason=reason)
     at_least = by_rate and held_up(ours)
     if not met and at_least:
-        return Verdict(row, Status.VOID, values, at_least, _held_up(row.own[0], ours))
+        reason = f"{_held_up(row.own[0], ours)}{_by_cost(row, runs)}"
+        return Verdict(row, Status.VOID, values, at_least, reason)
     if not met:
         return Verdict(row, Status.MISSED, values)
     reached = row.goal is not None and row.direction.meets(value, row.goal)
@@ -94,6 +96,12 @@ def held_up(runs: Sequence[Run]) -> bool:
 def _held_up(name: str, runs: Sequence[Run]) -> str:
     relay, load = (median(run.figures[name] for run in runs) for name in ("relay_core", "load_core"))
     return f"the load held {name} up: its core was {relay * 100:.0f} % busy, the load's {load * 100:.0f} %"
+
+
+def _by_cost(row: Row, runs: Sequence[Run]) -> str:
+    """What the ratio would be if both were their own limit, by what a delivery costs."""
+    cost = judge(replace(row, figure="cpu_us", goal=None), runs)
+    return f"; by CPU per delivery it is {1 / cost.value:.2f}" if cost.values and cost.value else ""
 
 
 def _usable(row: Row, runs: Sequence[Run], name: str) -> list[Run]:
