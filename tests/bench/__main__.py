@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,8 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
     if options.set_up:
         return _set_up()
+    began = time.monotonic()
     try:
-        return _report(options, *_runs(options))
+        measured = _runs(options)
+        print(f"bench: took {(time.monotonic() - began) / 60:.1f} minutes", file=sys.stderr)
+        return _report(options, *measured)
     except BenchError as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1

@@ -104,19 +104,21 @@ def _accepts(added: Mapping[str, str]) -> float:
         port = free.getsockname()[1]
     program = str(Path(sys.executable).parent / "producer-pool")
     command = [program, "run", "--listen", f"tcp://127.0.0.1:{port}", "--to", "tcp://127.0.0.1:9"]
-    with placed_on(cores()[0]):
+    program_core, own_core = cores()
+    with placed_on(program_core):
         began = time.perf_counter()
         process = subprocess.Popen(
             command, env={**environment(), **added}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
     try:
-        while time.perf_counter() - began < WAIT:
-            try:
-                socket.create_connection(("127.0.0.1", port), WAIT).close()
-            except ConnectionRefusedError:
-                time.sleep(0.0002)
-            else:
-                return (time.perf_counter() - began) * 1e3
+        with placed_on(own_core):  # to ask all the time costs something, too
+            while time.perf_counter() - began < WAIT:
+                try:
+                    socket.create_connection(("127.0.0.1", port), WAIT).close()
+                except ConnectionRefusedError:
+                    time.sleep(0.0002)
+                else:
+                    return (time.perf_counter() - began) * 1e3
         raise BenchError(f"producer-pool accepts no connection {WAIT:g} s after its start")
     finally:
         process.kill()
