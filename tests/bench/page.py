@@ -45,17 +45,18 @@ def parts(machine: Mapping[str, str], runs: Sequence[Run]) -> dict[str, str]:
 
 def filled(page: str, texts: Mapping[str, str]) -> str:
     """
-    Return *page* with the *texts* between its marks, which are comments: ``bench: NAME`` and ``bench: end``.
+    Return *page* with the *texts* between its marks, which are link definitions that nobody sees.
 
     Raises:
         BenchError: a mark is missing.
     """
     for name, text in texts.items():
-        before, mark, rest = page.partition(f"<!-- bench: {name} -->\n")
-        _, end, after = rest.partition("<!-- bench: end -->")
-        if not end:
-            raise BenchError(f"the page has no <!-- bench: {name} --> with a <!-- bench: end -->")
-        page = f"{before}{mark}\n{text.strip()}\n\n{end}{after}"
+        begin, end = f"[bench-{name}]: #\n", f"[bench-{name}-end]: #\n"
+        before, found, rest = page.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise BenchError(f"the page has no {begin.strip()} with a {end.strip()} after it")
+        page = f"{before}{begin}\n{text.strip()}\n\n{end}{after}"
     return page
 
 

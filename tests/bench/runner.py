@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench import calls, daemons, through
+from bench.process import BenchError
 from bench.runs import Run, Settings
 from bench.workloads import WORKLOADS, Calls, Crowded, Idle, Start, Workload
 
@@ -12,9 +13,12 @@ __all__ = ["run_all"]
 
 
 def run_all(names: Iterable[str], settings: Settings) -> Iterator[Run]:
-    """Measure the workloads; runs are yielded as they end."""
+    """Measure the workloads; runs are yielded as they end. One that breaks off does not stop the others."""
     for name in names:
-        yield from _measure(name, WORKLOADS[name], settings)
+        try:
+            yield from _measure(name, WORKLOADS[name], settings)
+        except BenchError as error:
+            yield Run(name, "bench", 0, False, {}, skipped=str(error))
 
 
 def _measure(name: str, workload: Workload, settings: Settings) -> Iterator[Run]:

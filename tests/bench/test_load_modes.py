@@ -134,7 +134,7 @@ def test_less_under_way() -> None:
 
 def test_quiet_connections(in_python: bool) -> None:
     """They are there before the first message, say nothing, and stay until all has arrived."""
-    traffic = replace(TRAFFIC, quiet=20)
+    traffic = replace(TRAFFIC, quiet=20, idle=5.0)
     with (
         LoadProcess(traffic, bound=10, python=in_python) as load,
         socket.create_server(("127.0.0.1", 0), backlog=64) as server,
@@ -147,13 +147,12 @@ def test_quiet_connections(in_python: bool) -> None:
         said = b""
         while said.count(b"\n") < COUNT:
             said += sources[0].recv(65536)
-        consumer.sendall(said)
-        result = load.result()
-        silent = sources[1:]
-        for source in silent:
+        for source in sources[1:]:
             source.setblocking(False)
             with pytest.raises(BlockingIOError):
                 source.recv(1)
+        consumer.sendall(said)
+        result = load.result()
 
     assert result["intact"] is True
 

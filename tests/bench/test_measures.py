@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import calls, daemons, through
+from bench.process import BenchError
 from bench.relays import RELAYS, Relay, UnavailableError
 from bench.report import faults, markdown
+from bench.runner import run_all
 from bench.runs import CEILING, Run, Settings
 from bench.traffic import Traffic
 from bench.workloads import WORKLOADS, Calls, Case, Idle, Memory, Through
@@ -146,6 +149,21 @@ def test_await_submit() -> None:
 
     assert run.intact
     assert run.figures["calls_per_s"] == pytest.approx(1e6 / run.figures["call_us"])
+
+
+def test_workload_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a fault, and the next one is measured."""
+
+    def broken(*_: object) -> Iterator[Run]:
+        raise BenchError("calls failed")
+
+    monkeypatch.setattr(calls, "measure", broken)
+    monkeypatch.setitem(WORKLOADS, "tcp", Through("t", FEW, ("naive",)))
+
+    runs = list(run_all(["submit", "tcp"], Settings(repetitions=1)))
+
+    assert faults(runs) == ["submit/bench #0: calls failed"]
+    assert [run.contestant for run in runs] == ["bench", CEILING, "naive"]
 
 
 def test_idle() -> None:

@@ -78,20 +78,18 @@ def test_chart_in_the_dark() -> None:
 
 def test_page_is_filled_between_its_marks() -> None:
     """What stood there goes, what stands around stays; and once more is the same."""
-    page = "before\n<!-- bench: floors -->\nold\n<!-- bench: end -->\nafter <!-- bench: end -->\n"
+    page = "before\n[bench-floors]: #\nold\n[bench-floors-end]: #\nafter\n"
 
     new = filled(page, {"floors": "| new |"})
 
-    assert (
-        new == "before\n<!-- bench: floors -->\n\n| new |\n\n<!-- bench: end -->\nafter <!-- bench: end -->\n"
-    )
+    assert new == "before\n[bench-floors]: #\n\n| new |\n\n[bench-floors-end]: #\nafter\n"
     assert filled(new, {"floors": "| new |"}) == new
 
 
-@pytest.mark.parametrize("page", ["", "<!-- bench: floors -->\n", "<!-- bench: end -->\n"])
+@pytest.mark.parametrize("page", ["", "[bench-floors]: #\n", "[bench-floors-end]: #\n"])
 def test_page_without_marks(page: str) -> None:
     """It is refused, and not cut."""
-    with pytest.raises(BenchError, match="the page has no <!-- bench: floors -->"):
+    with pytest.raises(BenchError, match=r"the page has no \[bench-floors\]: #"):
         filled(page, {"floors": ""})
 
 

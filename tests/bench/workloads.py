@@ -30,7 +30,7 @@ class Through:
     traffic: Traffic
     contestants: tuple[str | Case, ...] = ("product", "naive", "C")
     seconds: float = 1.0
-    repetitions: int = 5
+    repetitions: int = 7
 
     def cases(self) -> list[tuple[Case, Traffic]]:
         """Each contestant with its own traffic."""
