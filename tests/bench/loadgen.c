@@ -11,8 +11,10 @@
  * only consumes what some other process sends.
  *
  * --wire says what messages are on the wire: tcp and unix are lines, ws a websocket text frame each, udp a datagram
- * each. With unix, port N is the socket producer-pool-bench-N in the folder for temporary files. --reach tcp,ws,... names the wires of the
- * consumers in turn, where they are not the producers'.
+ * each. With unix, port N is the socket producer-pool-bench-N in the folder for temporary files. With nats and mqtt,
+ * producers publish to the relay and consumers subscribe there; they have no ports. --reach tcp,ws,... names the wires
+ * of the consumers in turn, where they are not the producers'. One that takes lines also takes ZMTP and the records of
+ * Python's logging, which it tells by their first byte.
  *
  * --quiet opens so many more connections that never say anything. --thaw reads what stalled consumers have left once
  * all others are through, so that their ledgers tell what never reached them.
@@ -803,10 +805,11 @@ static void read_options(int argc, char **argv)
     }
     if (options.size < UNTIMED_HEAD || !options.consumers || options.consumers <= options.stall ||
         !options.producers || options.producers > CONNECTIONS_MAX || !options.batch ||
-        (!options.count && (options.consume || options.duration <= 0)) || (options.ceiling && (options.stall || options.reach_count)) ||
+        (!options.count && (options.consume || options.duration <= 0)) ||
+        (options.ceiling && (options.stall || options.reach_count || broker_of(options.wire))) ||
         (options.ceiling && options.wire == UDP && options.consumers > 1)) {
         fprintf(stderr, "size >= 10, consumers > stall, 1..4096 producers, and a count or a duration, please; "
-                        "no --reach for --ceiling, and one consumer over udp\n");
+                        "no --reach and no broker for --ceiling, and one consumer over udp\n");
         exit(2);
     }
 }
