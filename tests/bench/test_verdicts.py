@@ -85,17 +85,6 @@ def test_worst_of_ours_against_the_least_of_theirs() -> None:
     assert judge(row, runs).values == (2.0,)
 
 
-def test_difference_of_floors_in_ci() -> None:
-    """Looser floors are so by a factor, in whichever direction."""
-    runs = rates([1.4], [1.0])
-    costs = [run("product", cpu_us=2.9), run("C", cpu_us=1.0)]
-
-    assert judge(ROW, runs, looser=1.5).status is Status.MET
-    assert judge(CPU, costs, looser=1.5).status is Status.MET
-    assert judge(ROW, rates([1.3], [1.0]), looser=1.5).status is Status.MISSED
-    assert judge(CPU, [run("product", cpu_us=3.1), *costs[1:]], looser=1.5).status is Status.MISSED
-
-
 # -- what is no result -----------------------------------------------------------------------------
 
 

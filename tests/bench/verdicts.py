@@ -43,15 +43,15 @@ class Verdict:
         return median(self.values)
 
 
-def judge_all(runs: Iterable[Run], rows: Sequence[Row] = ROWS, *, looser: float = 1.0) -> list[Verdict]:
-    """Judge the *rows* whose workloads were measured, with floors that are so much *looser*."""
+def judge_all(runs: Iterable[Run], rows: Sequence[Row] = ROWS) -> list[Verdict]:
+    """Judge the *rows* whose workloads were measured."""
     found: dict[str, list[Run]] = {}
     for run in runs:
         found.setdefault(run.workload, []).append(run)
-    return [judge(row, found[row.workload], looser) for row in rows if row.workload in found]
+    return [judge(row, found[row.workload]) for row in rows if row.workload in found]
 
 
-def judge(row: Row, runs: Sequence[Run], looser: float = 1.0) -> Verdict:
+def judge(row: Row, runs: Sequence[Run]) -> Verdict:
     """Judge one row by the runs of its workload."""
     wanted = dict.fromkeys((*row.own, *row.base))
     measured = {name: _usable(row, runs, name) for name in wanted}
@@ -62,7 +62,7 @@ def judge(row: Row, runs: Sequence[Run], looser: float = 1.0) -> Verdict:
     if not values:
         return Verdict(row, Status.ABSENT, reason="no repetition in which all took part")
     value = median(values)
-    met = row.direction.meets(value, row.direction.looser(row.floor, looser))
+    met = row.direction.meets(value, row.floor)
     ours = [run for name in row.own for run in measured[name]]
     theirs = [run for name in row.base for run in measured[name]]
     by_rate = row.figure == "per_s" and bool(row.base)
