@@ -72,6 +72,7 @@ def _through(runs: list[Run]) -> str:
     ceiling = measured.pop(CEILING, [])
     bases = [name for name in measured if name in CONTROLS] or list(measured)[: len(measured) > 1]
     rated = any("latency_p50_us" in run.figures for run in runs)
+    told = any("unaccounted" in run.figures for run in runs)
     head = [
         "relay",
         "msg/s",
@@ -83,6 +84,7 @@ def _through(runs: list[Run]) -> str:
         "switches/s",
     ]
     head += ["p50 us", "p99 us"] if rated else []
+    head += ["s until three have all", "not accounted for"] if told else []
     for base in bases:
         head += [f"msg/s : {base}", f"CPU : {base}"]
     rows = []
@@ -93,6 +95,8 @@ def _through(runs: list[Run]) -> str:
         row += [spread(own, "switches_per_s", count)]
         if rated:
             row += [spread(own, f"latency_{share}_us", tenth) for share in ("p50", "p99")]
+        if told:
+            row += [spread(own, "finished_s", ratio), spread(own, "unaccounted", count)]
         for base in bases:
             row += [_ratio(own, measured[base], "per_s"), _ratio(own, measured[base], "cpu_us")]
         rows.append(row)

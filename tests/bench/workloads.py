@@ -201,6 +201,7 @@ WORKLOADS: dict[str, Workload] = {
         (
             Case("none stalled", "told"),
             Case("one stalled", "told", {"stall": 1}),
+            Case("three alone", "told", {"consumers": 3}),
         ),
     ),
     # A stalled run must offer more than the buffer holds, also where many messages share one batch.
