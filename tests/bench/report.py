@@ -220,9 +220,7 @@ def _ratio(own: list[Run], base: list[Run], figure: str) -> str:
 
 
 def _skipped(runs: Iterable[Run]) -> str:
-    return "".join(
-        f"\nNot measured: {run.contestant}: {run.skipped.splitlines()[0]}.\n" for run in runs if run.skipped
-    )
+    return "".join(f"\nNot measured: {run.contestant}: {run.why}.\n" for run in runs if run.skipped)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

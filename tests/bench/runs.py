@@ -45,6 +45,12 @@ class Run:
     skipped: str = ""
     """Why it was not made, where it was not."""
 
+    @property
+    def why(self) -> str:
+        """The same in one line: of a program that failed, the last that it said."""
+        *_, last = self.skipped.splitlines() or [""]
+        return last.strip()
+
 
 def read_runs(lines: Iterable[str]) -> tuple[dict[str, str], list[Run]]:
     """Read what --json wrote: of several sessions the last one, with the machine it was made on."""

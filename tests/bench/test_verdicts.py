@@ -139,17 +139,19 @@ def test_cost_is_never_void() -> None:
     assert judge(CPU, runs).status is Status.GOAL
 
 
-def test_peer_that_is_not_there() -> None:
-    """It is named, and so is what is missing."""
-    runs = [
-        run("product", per_s=1.0),
-        Run("tcp", "nats", 0, True, {}, skipped="nats-server is not installed\nmore"),
-    ]
-
-    verdict = judge(ROW, runs)
+@pytest.mark.parametrize(
+    "skipped, reason",
+    [
+        ("nats-server is not installed", "nats: nats-server is not installed"),
+        ("a run failed: nats-server: ended; it said:\n  started\n  no such port", "nats: no such port"),
+    ],
+)
+def test_peer_that_is_not_there(skipped: str, reason: str) -> None:
+    """It is named, with what is missing, or with the last that it said."""
+    verdict = judge(ROW, [run("product", per_s=1.0), Run("tcp", "nats", 0, True, {}, skipped=skipped)])
 
     assert verdict.status is Status.ABSENT
-    assert verdict.reason == "nats: nats-server is not installed"
+    assert verdict.reason == reason
 
 
 def test_peer_that_loses() -> None:

@@ -110,8 +110,8 @@ def _usable(row: Row, runs: Sequence[Run], name: str) -> list[Run]:
 
 def _why(runs: Sequence[Run], name: str) -> str:
     own = [run for run in runs if run.contestant == name]
-    if skipped := next((run.skipped for run in own if run.skipped), ""):
-        return f"{name}: {skipped.splitlines()[0]}"
+    if why := next((run.why for run in own if run.skipped), ""):
+        return f"{name}: {why}"
     return f"{name} lost messages" if own else f"{name} did not take part"
 
 
