@@ -119,6 +119,26 @@ def test_forward_while_the_loop_works(pool: ProducerPool, client: Noting) -> Non
     assert client.taken[-1] == b"hello"
 
 
+def test_forward_behind_what_was_submitted(pool: ProducerPool, client: Noting) -> None:
+    """What the same thread submitted before goes out before, however short the way of a forward is."""
+    expected = [b"warm up"]
+    for number in range(200):
+        expected += [b"submitted %d" % number, b"forwarded %d" % number]
+        pool.submit(expected[-2])
+        assert pool.forward_to("a", expected[-1]).ok
+
+    assert client.taken == expected
+
+
+def test_forward_while_a_call_waits_for_the_loop(pool: ProducerPool, client: Noting) -> None:
+    """It does not pass what was asked of the loop before: who was added by then gets it, too."""
+    other = Noting()
+    pool.add_producer("other", other)
+    # Its first message connects it, which takes the loop itself.
+    assert pool.forward_to_all("hello", wait=BOUND).ok
+    assert (client.taken[-1], other.taken) == (b"hello", [b"hello"])
+
+
 def test_two_threads_forward(pool: ProducerPool, client: Noting) -> None:
     """Each message is sent once, in the order of its thread, whoever's turn it was."""
     failed: list[str] = []

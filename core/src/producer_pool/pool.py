@@ -173,7 +173,7 @@ class ProducerPool:
         Raises:
             WrongThread: called on the pool's own thread.
         """
-        return self._forward(self._roster.all, message, wait).results(wait)
+        return self._forward(self._roster.all, message, wait)
 
     def forward_to(
         self, producer_id: str, message: bytes | str, *, wait: float | None = None
@@ -185,7 +185,7 @@ class ProducerPool:
             UnknownProducer: there is none of this id.
             WrongThread: called on the pool's own thread.
         """
-        return self._forward(self._roster.one(producer_id), message, wait).results(wait)[producer_id]
+        return self._forward(self._roster.one(producer_id), message, wait)[producer_id]
 
     def forward_to_many(
         self, producer_ids: Iterable[str], message: bytes | str, *, wait: float | None = None
@@ -197,7 +197,7 @@ class ProducerPool:
             UnknownProducer: one of the ids does not exist; nothing was sent to any.
             WrongThread: called on the pool's own thread.
         """
-        return self._forward(self._roster.many(producer_ids), message, wait).results(wait)
+        return self._forward(self._roster.many(producer_ids), message, wait)
 
     def submit(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> Receipt:
         """
@@ -320,14 +320,15 @@ class ProducerPool:
 
         return self.worker().run(ask)
 
-    def _forward(self, targets: tuple[str, ...], message: bytes | str, wait: float | None) -> Receipt:
-        """Submit a message whose outcome will be waited for."""
+    def _forward(self, targets: tuple[str, ...], message: bytes | str, wait: float | None) -> Results:
+        """Submit a message, and wait for its results."""
         if wait is not None:
             check_seconds("wait", wait)
         self._log.check_may_wait()
         if self._log.held:
             self._room(targets)
-        return self._worker.forward(targets, message)
+        answer = self._worker.forward(targets, message)
+        return answer if isinstance(answer, Results) else answer.results(wait)
 
     def _room(self, targets: tuple[str, ...]) -> None:
         """Wait until there is room for *targets*, at most the shortest of their deadlines."""

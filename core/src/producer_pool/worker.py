@@ -10,9 +10,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from producer_pool.delivery.engine import Engine
+from producer_pool.delivery.expresslane import ExpressLane
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import Receipt
 from producer_pool.delivery.store import Store
@@ -20,7 +22,9 @@ from producer_pool.delivery.submitlog import SubmitLog
 from producer_pool.entrance import Entrance, opened
 from producer_pool.lending import LendingLoop, Turn
 from producer_pool.loopwatch import LoopWatch
+from producer_pool.model.batch import payload
 from producer_pool.model.errors import ForkedPool, PoolClosed, StorageError
+from producer_pool.model.outcomes import Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
 
 if TYPE_CHECKING:
@@ -94,6 +98,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._lends = False
+        self._lane: ExpressLane[Receipt] | None = None
         self._turn = Turn(self.entrance.log.insiders)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -166,30 +171,41 @@ class Worker:
         thread.join(min(wait, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
-    def forward(self, targets: Sequence[str], message: bytes | str) -> Receipt:
+    def forward(self, targets: Sequence[str], message: bytes | str) -> Results | Receipt:
         """
         Submit a message whose outcome will be waited for: on this thread, if the loop sleeps.
 
         That saves two changes of threads, each of which costs as much as sending to several consumers.
+        Returns a receipt, unless the results are there already.
         """
         submits = self.entrance.log
-        try:
-            receipt = self.entrance.append(targets, message, wake=False)
-            if self._lends:
-                self._turn.borrow(self._step)
-        finally:
-            # The loop did not sleep; or an interrupt came first, and nobody waits, but the message is there.
-            if not submits.empty:
-                submits.rouse()
-        return receipt
+        if type(message) is not bytes:
+            message = payload(message)
+        answers: list[Results | Receipt] = []
+        if self._lends and targets:
+            try:
+                self._turn.borrow(partial(self._step, targets, message, answers))
+            finally:
+                # An interrupt came, and nobody waits, but the message is there.
+                if not submits.empty:
+                    submits.rouse()
+        return answers[0] if answers else self.entrance.append(targets, message)
 
-    def _step(self) -> None:
-        """Process the log in the loop's place; leave the loop what only it can do."""
+    def _step(self, targets: Sequence[str], message: bytes, answers: list[Results | Receipt]) -> None:
+        """Forward a message in the loop's place; leave the loop what only it can do."""
+        submits = self.entrance.log
         try:
-            if self.engine is not None:
-                self.entrance.process(self.engine, pages_only=True)
+            lane, engine = self._lane, self.engine
+            results = None
+            if lane is not None and submits.empty and submits.refusal is None:
+                results = lane.forward(targets, message)
+            if results is None:
+                results = self.entrance.append(targets, message, wake=False)
+                if engine is not None:
+                    self.entrance.process(engine, pages_only=True)
+            answers.append(results)
         finally:
-            if self._turn.touched or not self.entrance.log.empty:
+            if self._turn.touched or not submits.empty:
                 self._wake()
 
     def _wake(self) -> None:
@@ -254,6 +270,7 @@ class Worker:
         assert self._pool is not None
         self.entrance.announce(self.engine, self._pool())
         self.engine.add(producer)
+        self._lane = ExpressLane(self.engine, self.entrance.log)
 
     def _process(self) -> None:
         if self.engine is not None:

@@ -213,7 +213,8 @@ class OutboxRules(RuleBasedStateMachine):
     def pass_through(self, sizes: list[int], tracked: bool) -> None:
         """The client is through with it before the outbox hears of it, and who calls tells of it."""
         page, _, numbers = self.make(sizes, tracked, [])
-        self.outbox.pass_through(page, len(numbers))
+        self.outbox.pass_through(len(numbers))
+        page.passed(self.outbox.producer_id, len(numbers), self.outbox.accounts.first_try)
         self.told[DELIVERED] += len(numbers)
         self.end(numbers, DELIVERED, 1)
 

@@ -165,6 +165,20 @@ def test_waker_that_calls_back_in(woken: list[object]) -> None:
     assert woken == [0, 1]
 
 
+def test_all_at_once(woken: list[object]) -> None:
+    """What one producer settled at once is noted for each message; who waits for others goes on waiting."""
+    page = page_of(3, "audit", "b")
+    page.when_done(1, lambda: woken.append(1))
+    page.passed("audit", 3, DELIVERED)
+
+    assert [page.results(index)["audit"] for index in range(3)] == [DELIVERED] * 3
+    assert woken == []
+
+    page.passed("b", 3, DELIVERED)
+
+    assert woken == [1]
+
+
 def test_many_who_wait() -> None:
     """Who is settled one by one is woken one by one: nobody looks through all of them each time."""
     count = 3000

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -188,11 +188,38 @@ class Engine:
         if self._ahead is not None:
             self._ahead.take(page)
             return
-        now = self._loop.time()
         refusing: set[str] | None = None
         if self.budget.used + page.cost > self.budget.limit:
             refusing = self.relieve(page.cost)
-        for producer_id in page.targets:
+        self._offer(page, batch, page.targets, refusing)
+
+    def open_for(self, cost: int) -> Mapping[str, Producer] | None:
+        """Return the producers by their ids, if a batch of *cost* bytes may go to them at once."""
+        clear = self._ahead is None and self.budget.used + cost <= self.budget.limit
+        return self._producers if clear else None
+
+    def now(self) -> float:
+        """Return the time by the clock of its loop."""
+        return self._loop.time()
+
+    def take_rest(self, page: Page, batch: Batch, done: int, *, flies: bool, now: float) -> None:
+        """
+        Forward *batch* as take() does, when the first *done* targets have settled it already.
+
+        *flies* says whether the next one has it, too, and has not settled it.
+        """
+        page.open(self.budget, batch, self._roles)
+        for producer_id in page.targets[:done]:
+            page.passed(producer_id, len(batch), self._producers[producer_id].first_try)
+        if flies:
+            self._producers[page.targets[done]].flies(page, batch, now)
+            done += 1
+        self._offer(page, batch, page.targets[done:], None)
+
+    def _offer(self, page: Page, batch: Batch, targets: Sequence[str], refusing: set[str] | None) -> None:
+        """Offer *page* to *targets*, of which those *refusing* have no room for it."""
+        now = self._loop.time()
+        for producer_id in targets:
             producer = self._producers.get(producer_id)
             try:
                 if producer is None:

@@ -205,12 +205,12 @@ class Link:
             outbox.launch(1)
         self._follow_up()
 
-    def express(self, page: Page, batch: Batch, now: float) -> int | None:
+    def express(self, batch: Batch) -> int | None:
         """
         Hand over a batch that nothing waits before; return how many messages that settled at once.
 
-        None: it was not taken, and has to wait; or some of it the client can never carry. The outbox
-        hears of it only when the client has it.
+        The outbox does not hear of it: pass_through() follows; or with 0, of a batch in flight, flies().
+        None: it was not taken, and has to wait; or some of it the client can never carry.
         """
         outbox = self._outbox
         client = self._client
@@ -241,15 +241,18 @@ class Link:
             self._asking = False
         if reached == self._settled + count and not outbox.flying and batch.kept is None:
             self._settled = reached
-            outbox.pass_through(page, count)
             return count
+        return 0
+
+    def flies(self, page: Page, batch: Batch, now: float) -> None:
+        """Have the outbox keep a batch that express() handed over, and see to it that it is asked after."""
+        outbox = self._outbox
         if not outbox.flying:
             self._progress_at = now
             self._poll = FIRST_POLL
         outbox.take_off(page, batch, now)
         self._unasked += 1
         self._follow_up()
-        return 0
 
     def _follow_up(self) -> None:
         """See to it that what was handed over is asked after, now or soon."""

@@ -100,22 +100,17 @@ class Outbox:
         """Whether *batch* is taken without applying the overflow policy."""
         return self.nbytes + batch.cost <= self.policy.buffer
 
-    def pass_through(self, page: Page, count: int) -> None:
+    def pass_through(self, count: int) -> None:
         """
-        Settle as delivered a batch of *count* messages that neither waited nor flew.
+        Count as delivered a batch of *count* messages that neither waited nor flew.
 
-        Tells no event: whoever calls this knows.
+        Tells no event, and nobody who waits: whoever calls this knows.
         """
         stats = self.stats
         stats.accepted += count
         stats.delivered += count
         self.handed += count
         self.passed += count
-        tracks = page.tracks
-        if tracks is not None:
-            tracks[self.producer_id].run(count, count, self.accounts.first_try)
-            if page.waiters:
-                page.settled(range(count))
 
     def take_off(self, page: Page, batch: Batch, now: float) -> None:
         """Take *batch*, which fits(), and which the client has taken already: it did not wait, and flies."""

@@ -190,6 +190,13 @@ class Page:
         """Return where this producer's outcomes are recorded, if anybody will ask."""
         return self.tracks.get(producer_id) if self.tracks is not None else None
 
+    def passed(self, producer_id: str, count: int, result: ForwardResult) -> None:
+        """Note *result* for all of its *count* messages at one producer, and wake who waits."""
+        if self.tracks is not None:
+            self.tracks[producer_id].run(count, count, result)
+            if self.waiters:
+                self.settled(range(count))
+
     def decide_stored(self, stored: bool) -> None:
         """Note whether it is in durable storage, and wake who waits to know."""
         self.stored = stored

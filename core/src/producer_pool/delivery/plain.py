@@ -65,9 +65,12 @@ class PlainLink:
                 return failure
             self.probing = False
 
-    def express(self, page: Page, batch: Batch, now: float) -> int | None:
+    def express(self, batch: Batch) -> int | None:
         """Return None: a plain client cannot take anything without waiting."""
         return None
+
+    def flies(self, page: Page, batch: Batch, now: float) -> None:
+        """Do nothing: nothing was taken."""
 
     def pump(self) -> None:
         """Note that something waits."""

@@ -148,19 +148,43 @@ class Producer:
         """Take one page: what is accepted of it goes out, in order, as soon as the consumer lets it."""
         batch = page.batch
         assert batch is not None
+        settled = self.express(batch, now)
+        if settled:
+            page.passed(self.id, settled, self.first_try)
+        elif settled is not None:
+            self.flies(page, batch, now)
+        else:
+            self._offer_the_long_way(page, batch, now)
+
+    def express(self, batch: Batch, now: float) -> int | None:
+        """
+        Deliver *batch* on the spot, if nothing stands before it; return how many messages that were: all.
+
+        Who waits for them has to be told. 0: it is on its way, and flies() has to follow. None: nothing
+        has happened, and it has to be offered.
+        """
         link = self._link
-        if link is not None and not self._stages and batch.cost <= self._largest_piece:
-            settled = link.express(page, batch, now)
-            if settled:
-                self._last_delivery = now
-                if self.observers.watching:
-                    self.settled(Outcome.DELIVERED, settled, None)
-                return
-            if settled is not None:
-                if self._expiry is None:
-                    self._arm_expiry()
-                return
-        self._offer_the_long_way(page, batch, now)
+        if link is None or self._stages or batch.cost > self._largest_piece:
+            return None
+        settled = link.express(batch)
+        if settled:
+            self.outbox.pass_through(settled)
+            self._last_delivery = now
+            if self.observers.watching:
+                self.settled(Outcome.DELIVERED, settled, None)
+        return settled
+
+    def flies(self, page: Page, batch: Batch, now: float) -> None:
+        """Keep a batch that express() handed over until it is settled."""
+        assert self._link is not None
+        self._link.flies(page, batch, now)
+        if self._expiry is None:
+            self._arm_expiry()
+
+    @property
+    def first_try(self) -> ForwardResult:
+        """The result of what was delivered at once."""
+        return self.outbox.accounts.first_try
 
     def _offer_the_long_way(self, page: Page, batch: Batch, now: float) -> None:
         prepared = self._prepare(page, batch)
