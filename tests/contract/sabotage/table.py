@@ -220,8 +220,8 @@ TABLE: Final = (
     Sabotage(
         "the failure of one producer is raised",
         f"{CORE}/pool.py",
-        "        return self._forward(self._roster.all, message).results(wait)",
-        "        return self._forward(self._roster.all, message).results(wait).check()",
+        "        return self._forward(self._roster.all, message, wait)",
+        "        return self._forward(self._roster.all, message, wait).check()",
         "test_many_producers.py::test_one_consumer_is_down",
     ),
     Sabotage(

@@ -210,7 +210,7 @@ class Engine:
         """
         page.open(self.budget, batch, self._roles)
         for producer_id in page.targets[:done]:
-            page.passed(producer_id, len(batch), self._producers[producer_id].first_try)
+            page.passed(producer_id, len(batch), self._producers[producer_id].outbox.accounts.first_try)
         if flies:
             self._producers[page.targets[done]].flies(page, batch, now)
             done += 1

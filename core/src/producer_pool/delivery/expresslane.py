@@ -68,4 +68,4 @@ def _delivered(targets: Sequence[str], producers: Mapping[str, Producer]) -> Res
     """Return the results of a message that all of *targets* got at once."""
     chosen = [producers[producer_id] for producer_id in targets]
     optional = [producer.id for producer in chosen if producer.policy.role is not Role.REQUIRED]
-    return Results({producer.id: producer.first_try for producer in chosen}, optional)
+    return Results({producer.id: producer.outbox.accounts.first_try for producer in chosen}, optional)

@@ -150,18 +150,18 @@ class Producer:
         assert batch is not None
         settled = self.express(batch, now)
         if settled:
-            page.passed(self.id, settled, self.first_try)
+            page.passed(self.id, settled, self.outbox.accounts.first_try)
         elif settled is not None:
             self.flies(page, batch, now)
-        else:
-            self._offer_the_long_way(page, batch, now)
+        elif (prepared := self._prepare(page, batch)) is not None:
+            for piece in pieces(prepared, self._largest_piece):
+                self._offer(page, piece, now)
 
     def express(self, batch: Batch, now: float) -> int | None:
         """
-        Deliver *batch* on the spot, if nothing stands before it; return how many messages that were: all.
+        Deliver *batch* on the spot, and return how many messages that were: all. Who waits is not told.
 
-        Who waits for them has to be told. 0: it is on its way, and flies() has to follow. None: nothing
-        has happened, and it has to be offered.
+        0: it is on its way, and flies() has to follow. None: nothing has happened; offer() it.
         """
         link = self._link
         if link is None or self._stages or batch.cost > self._largest_piece:
@@ -180,21 +180,6 @@ class Producer:
         self._link.flies(page, batch, now)
         if self._expiry is None:
             self._arm_expiry()
-
-    @property
-    def first_try(self) -> ForwardResult:
-        """The result of what was delivered at once."""
-        return self.outbox.accounts.first_try
-
-    def _offer_the_long_way(self, page: Page, batch: Batch, now: float) -> None:
-        prepared = self._prepare(page, batch)
-        if prepared is None:
-            return
-        if prepared.cost <= self._largest_piece:
-            self._offer(page, prepared, now)
-        else:
-            for piece in pieces(prepared, self._largest_piece):
-                self._offer(page, piece, now)
 
     def _offer(self, page: Page, batch: Batch, now: float) -> None:
         if not self.outbox.offer(page, batch, now):
