@@ -15,7 +15,7 @@ import pytest
 from producer_pool.model.batch import Batch
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import StoredBatch, stored_size
-from producer_pool.storage import backlogs
+from producer_pool.storage import backlogs, faults
 from producer_pool.storage import keeper as keeping
 from producer_pool.storage import upkeep as module
 from producer_pool.storage.database import Database
@@ -272,6 +272,26 @@ def test_nothing_is_ever_too_old(keeper: Keeper, monkeypatch: pytest.MonkeyPatch
         broken.setattr(Database, "heads", raiser(AssertionError("it was asked")))
 
         assert keeper.skip("a", 0, None) == (0, 0, 0)
+
+
+def test_disk_stays_full(keeper: Keeper, disk: Disk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told once, and not again for each KiB that others take or give back; then what else is wrong."""
+    told = set()
+    room = iter(range(100))
+    monkeypatch.setattr(faults, "_room", lambda folder: f" ({next(room)} KiB free)")
+    disk.fails("commit", failure(sqlite3.SQLITE_FULL), times=10)
+    disk.fails("try_to_grow", failure(sqlite3.SQLITE_FULL), times=3)
+    for number in range(1, 4):
+        assert not put(keeper, number)
+        clock.now += module.RETRY
+        keeper.tick(clock.now)
+        told.add(keeper.trouble)
+
+    assert told == {f"the disk of {keeper.folder} is full (0 KiB free); make room, it goes on by itself"}
+    disk.fails("try_to_grow", failure(sqlite3.SQLITE_IOERR_WRITE, "disk I/O error"))
+    clock.now += module.RETRY
+    keeper.tick(clock.now)
+    assert "cannot be written (disk I/O error)" in (keeper.trouble or "")
 
 
 def test_cannot_be_written(keeper: Keeper, disk: Disk, clock: Clock) -> None:

@@ -77,6 +77,8 @@ class Upkeep:
         self._busy: float | None = None
         self._reserve: Final = min(_RESERVE, spool.size // 4)
         self.trouble: str | None = None
+        self._fault: Fault | None = None
+        """What kind of trouble it is, as far as the disk told."""
         self.excess = 0
 
     @property
@@ -155,7 +157,7 @@ class Upkeep:
                 old.abandon()
             if fault is not Fault.UNUSABLE:
                 self._distrust = str(error)
-            self.fail(words(fault, error, self._folder.path))
+            self._fail(fault, error)
             return False
         try:
             self._replace(str(error), old)
@@ -163,13 +165,19 @@ class Upkeep:
             if old is not None:
                 old.abandon()
             self._distrust = str(error)
-            self.fail(words(fault, another, self._folder.path))
+            self._fail(fault, another)
             return False
         return True
 
     def _is_full(self, error: sqlite3.Error | OSError) -> None:
         self._folder.use_reserve()
-        self.fail(words(Fault.FULL, error, self._folder.path))
+        self._fail(Fault.FULL, error)
+
+    def _fail(self, fault: Fault, error: sqlite3.Error | OSError) -> None:
+        """Note that the disk failed. It is told in the same words until it is well, or fails otherwise."""
+        known = self.trouble if fault is self._fault else None
+        self.fail(known or words(fault, error, self._folder.path))
+        self._fault = fault
 
     def fail(self, why: str) -> None:
         """Note that nothing can be stored."""
@@ -177,7 +185,7 @@ class Upkeep:
         if self.trouble is None or now >= self._retry:
             # Else what is tried meanwhile, such as writing where producers are, would put it off for ever.
             self._retry = now + RETRY
-        self.trouble = why
+        self.trouble, self._fault = why, None
 
     def attempt(self, work: Callable[[Database], T]) -> T | None:
         """Do *work*, once more if what failed could be mended; None: it is not possible now."""
@@ -213,7 +221,7 @@ class Upkeep:
         except (sqlite3.Error, OSError, *SENSELESS) as error:
             self._mended(error)
             return False
-        self.trouble = None
+        self.trouble = self._fault = None
         return True
 
     def too_large(self) -> bool:
