@@ -157,6 +157,17 @@ async def test_message_is_confirmed_by_an_answer() -> None:
         assert (before, between, served.client.settled()) == ((1, 0), (1, 0), (1, 1))
 
 
+async def test_what_is_written_stays_written() -> None:
+    """Also when the last one leaves that could have confirmed it, until that is reported."""
+    async with Served(greeting(), Ack.PEER) as served:
+        await join(served)
+        await served.send(b"one", b"two")
+        before = served.client.settled()
+        served.client.lost((0, 2))
+
+        assert served.client.settled() == before == (2, 0)
+
+
 async def test_one_question_for_many_messages() -> None:
     """While one is open, none is asked; the next one confirms all that was sent meanwhile."""
     async with Served(greeting(), Ack.PEER) as served:

@@ -105,6 +105,8 @@ class ServingClient(PipelinedClient):
         self._spent = 0
         """Bytes sent since others last had a turn."""
         self._last_settled = Settled(0, 0)
+        self._written = 0
+        """What was told of that: it may have got no further at a peer that left, but was written."""
         self._telling: asyncio.Handle | None = None
 
     @property
@@ -141,7 +143,7 @@ class ServingClient(PipelinedClient):
         await self.aclose()
         self._loop = asyncio.get_running_loop()
         self._last_settled = Settled(0, 0)
-        self._spent = 0
+        self._spent = self._written = 0
         ack = Ack.WRITTEN if self._signals is None else self._signals.ack
         patience = self.timeout / 2
         if self._options.peer_timeout is not None:
@@ -254,12 +256,11 @@ class ServingClient(PipelinedClient):
         if not self._open:
             return self._last_settled
         audience = self._audience
-        written = audience.written()
-        if self._refusals:
-            written = min(written, self._refusals[0].first)
+        reported = self._refusals[0].first if self._refusals else audience.sent
+        self._written = written = max(self._written, min(audience.written(), reported))
         if not audience.confirms:
             return Settled(written, written)
-        return Settled(written, min(written, audience.confirmed()))
+        return Settled(written, min(written, reported, audience.confirmed()))
 
     # -- what its audience says --------------------------------------------------------------------
 
