@@ -5,14 +5,28 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from producer_pool.delivery.engine import Engine
+from producer_pool.delivery.receipts import BatchReceipt
 from producer_pool.model.batch import Batch
 from producer_pool.model.policies import DeliveryPolicy, Limits, Retry
 from producer_pool.model.stored import Backlog, StoredBatch, stored_size
-from support.engines import check_books
+from support.engines import add, check_books, dead, of
+from support.fake_clients import FakeClient
 
-__all__ = ["HOLDING", "SMALL", "Disk", "FakeStore", "Row", "numbered", "storing", "until_stored"]
+__all__ = [
+    "HOLDING",
+    "SMALL",
+    "Behind",
+    "Disk",
+    "FakeStore",
+    "Row",
+    "behind",
+    "numbered",
+    "storing",
+    "until_stored",
+]
 
 HOLDING = DeliveryPolicy(deadline=86_400.0, retry=Retry())
 SMALL = DeliveryPolicy(deadline=86_400.0, retry=Retry(), buffer=4_000)
@@ -28,6 +42,26 @@ async def storing(store: "FakeStore", *, buffer: int = 10**9, drain: float = 0.0
 
     assert engine.budget.used == 0
     assert all(each.pending == 0 for each in engine.stats().producers.values())
+
+
+class Behind(NamedTuple):
+    """An engine whose one consumer, "a", is away, and what it left in the store."""
+
+    engine: Engine
+    store: "FakeStore"
+    client: FakeClient
+    receipts: list[BatchReceipt]
+
+
+@asynccontextmanager
+async def behind(count: int) -> AsyncIterator[Behind]:
+    """Run an engine with *count* messages stored for a consumer that is away, by numbered(), a batch each."""
+    store, client = FakeStore(), dead()
+    async with storing(store, drain=600.0) as engine:
+        add(engine, "a", client, SMALL)
+        receipts = [engine.accept(of(message)) for message in numbered(count)]
+        await until_stored(store)
+        yield Behind(engine, store, client, receipts)
 
 
 def numbered(count: int, first: int = 0) -> list[bytes]:

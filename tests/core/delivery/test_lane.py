@@ -14,7 +14,7 @@ from producer_pool.model.policies import DeliveryPolicy, Limits, Retry
 from producer_pool.testing import in_virtual_time
 from support.engines import add, dead, of, until_done
 from support.fake_clients import FakeClient, FakePipelinedClient
-from support.storing import HOLDING, SMALL, Disk, FakeStore, numbered, storing, until_stored
+from support.storing import HOLDING, SMALL, Disk, FakeStore, behind, numbered, storing, until_stored
 
 
 @in_virtual_time
@@ -60,13 +60,7 @@ async def test_full_outbox_falls_behind_and_catches_up() -> None:
 @in_virtual_time
 async def test_order_of_old_and_new() -> None:
     """What comes while the rest is read back goes out behind it."""
-    client = dead()
-    store = FakeStore()
-    async with storing(store, drain=600.0) as engine:
-        add(engine, "a", client, SMALL)
-        for message in numbered(50):
-            engine.feed(of(message))
-        await until_stored(store)
+    async with behind(50) as (engine, _, client, _):
         client.unreachable = None
         for message in numbered(50, first=50):
             engine.feed(of(message))
@@ -181,15 +175,15 @@ async def test_batch_for_some_comes_back_for_them_only() -> None:
     async with storing(FakeStore(disk)) as engine:
         for name in "ab":
             add(engine, name, dead(), SMALL)
-        engine.take(Page(None, ("a",), tracked=True), of(b"for a"))
         engine.feed(of(b"for both"))
+        engine.take(Page(None, ("a",), tracked=True), of(b"for a"))
 
     clients = {name: FakeClient() for name in "ab"}
     async with storing(FakeStore(disk), drain=60.0) as engine:
         for name, client in clients.items():
             add(engine, name, client, SMALL)
 
-    assert clients["a"].messages == [b"for a", b"for both"]
+    assert clients["a"].messages == [b"for both", b"for a"]
     assert clients["b"].messages == [b"for both"]
 
 

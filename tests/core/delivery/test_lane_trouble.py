@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from producer_pool.delivery.health import RESUMED_AFTER
 from producer_pool.delivery.page import Page
 from producer_pool.delivery.writeahead import STRANGERS
 from producer_pool.model.outcomes import Outcome
@@ -14,7 +15,7 @@ from producer_pool.model.stats import State
 from producer_pool.testing import in_virtual_time
 from support.engines import add, check_books, dead, of, until_done
 from support.fake_clients import FakeClient
-from support.storing import SMALL, Disk, FakeStore, numbered, storing, until_stored
+from support.storing import SMALL, Disk, FakeStore, behind, numbered, storing, until_stored
 
 FULL = "no space left on the device; make some"
 
@@ -199,6 +200,32 @@ async def test_store_that_is_behind_has_sources_wait() -> None:
 
 
 @in_virtual_time
+async def test_store_is_behind_whatever_ends_before() -> None:
+    """One that need not wait for its own sake any more still waits; so does one that comes meanwhile."""
+    store = FakeStore(latency=5.0, crowd=2_000)
+    async with storing(store, drain=60.0) as engine:
+        producer = add(engine, "a", FakeClient(), SMALL)
+        for message in numbered(5):
+            engine.feed(of(message))
+        await asyncio.sleep(0.1)
+        engine.lane_blocked(producer, "its quota is full")
+        await asyncio.sleep(1.5)
+        blocked = engine.health()["a"].reason
+        engine.lane_blocked(producer, "")
+        add(engine, "b", FakeClient(), SMALL)
+        await asyncio.sleep(1.5)
+
+        assert "its quota is full" in blocked
+        for health in engine.health().values():
+            assert (health.state, "the spool is behind" in health.reason) == (State.PAUSED, True)
+
+        await engine.resumed()
+        await asyncio.sleep(RESUMED_AFTER)
+
+        assert not [health for health in engine.health().values() if health.state is State.PAUSED]
+
+
+@in_virtual_time
 async def test_bytes_on_their_way_to_the_disk_are_counted() -> None:
     """They are in memory, and so in the pool's budget; the producers' books have them as pending."""
     store = FakeStore(latency=60.0)
@@ -215,12 +242,7 @@ async def test_bytes_on_their_way_to_the_disk_are_counted() -> None:
 @in_virtual_time
 async def test_damaged_batches_are_failed_and_the_rest_goes_on() -> None:
     """Each is counted, and its receipt says that it is gone, and why."""
-    store = FakeStore()
-    client = dead()
-    async with storing(store, drain=600.0) as engine:
-        add(engine, "a", client, SMALL)
-        receipts = [engine.accept(of(message)) for message in numbered(50)]
-        await until_stored(store)
+    async with behind(50) as (engine, store, client, receipts):
         for number in (20, 21, 35, 50):
             store.lose(number)
         client.unreachable = None
@@ -237,12 +259,7 @@ async def test_damaged_batches_are_failed_and_the_rest_goes_on() -> None:
 @in_virtual_time
 async def test_store_that_loses_without_a_word() -> None:
     """What was said to lie there, and does not come, is FAILED when all has been read."""
-    store = FakeStore()
-    client = dead()
-    async with storing(store, drain=600.0) as engine:
-        add(engine, "a", client, SMALL)
-        receipts = [engine.accept(of(message)) for message in numbered(50)]
-        await until_stored(store)
+    async with behind(50) as (engine, store, client, receipts):
         del store.disk.rows[30], store.disk.rows[50]
         client.unreachable = None
         assert await engine.drain(None)
@@ -256,13 +273,7 @@ async def test_store_that_loses_without_a_word() -> None:
 @in_virtual_time
 async def test_store_that_cannot_be_read_for_a_while() -> None:
     """It is asked again, now and then; nothing is lost or passed over."""
-    store = FakeStore()
-    client = dead()
-    async with storing(store, drain=600.0) as engine:
-        add(engine, "a", client, SMALL)
-        for message in numbered(50):
-            engine.feed(of(message))
-        await until_stored(store)
+    async with behind(50) as (engine, store, client, _):
         store.unreadable = True
         client.unreachable = None
         await asyncio.sleep(60.0)

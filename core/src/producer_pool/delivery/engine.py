@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from producer_pool.delivery.containment import CLOSING, peers_of
 from producer_pool.delivery.lane import Lane
@@ -27,6 +27,8 @@ from producer_pool.model.text import format_count, format_size
 __all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
+
+_SLOW: Final = "the spool is behind: its disk is slower than what comes"
 
 
 class Engine:
@@ -71,6 +73,8 @@ class Engine:
         self._roles = {one.id: one.policy.role for one in there if one.policy.role is not Role.REQUIRED}
         if self._ahead is not None:
             self._ahead.add(producer)
+        if self._jammed:
+            producer.source_waits(True, _SLOW)
         producer.start()
 
     def remove(
@@ -307,17 +311,17 @@ class Engine:
             self.blocked.discard(producer_id)
         producer = self._producers.get(producer_id)
         if producer is not None:
-            producer.source_waits(yes, why)
+            # What holds up all of them goes on, whatever it was that held up this one.
+            producer.source_waits(yes or self._jammed, why if yes else _SLOW)
         self.tell_paused()
 
     def tell_paused(self) -> None:
         """Have those look again who wait until they need not, or who have to from now on."""
         if bool(self.jam) is not self._jammed:
             self._jammed = not self._jammed
-            slow = "the spool is behind: its disk is slower than what comes"
             for producer in self._producers.values():
                 if producer.id not in self.blocked:
-                    producer.source_waits(self._jammed, slow)
+                    producer.source_waits(self._jammed, _SLOW)
         self._freed.set()
         if self.paused:
             self._go_on.clear()
