@@ -3,6 +3,7 @@
 from typing import Final
 
 from protocols import PROTOCOLS
+from storing import STORING
 
 from support.sabotage import Sabotage
 
@@ -155,8 +156,8 @@ TABLE: Final = (
     Sabotage(
         "closing gives up without a last attempt",
         f"{CORE}/delivery/producer.py",
-        "and not self.outbox.empty:\n            self._hurry.set()\n",
-        "and not self.outbox.empty:\n            give_up()\n",
+        "        elif not self.outbox.empty:\n            self._hurry.set()\n",
+        "        elif not self.outbox.empty:\n            give_up()\n",
         "test_engine_end.py::test_consumer_that_is_back_at_the_end",
     ),
     Sabotage(
@@ -483,4 +484,5 @@ TABLE: Final = (
         "test_positions.py::test_free",
     ),
     *PROTOCOLS,
+    *STORING,
 )

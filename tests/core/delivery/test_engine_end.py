@@ -290,6 +290,20 @@ async def test_shadow_at_the_end(away: bool) -> None:
 
 
 @in_virtual_time
+async def test_shadow_that_comes_at_the_end() -> None:
+    """Of one that connects just then it is not known that it is away: it has its half second, too."""
+    client = FakePipelinedClient()
+    client.connect_faults = [lambda: asyncio.sleep(0.3)]
+    it = Engine(Limits())
+    add(it, "a", client, replace(RELAY, role=Role.SHADOW))
+    it.feed(of(b"x"))
+    await asyncio.sleep(0.1)
+    await it.aclose(10)
+
+    assert client.messages == [b"x"]
+
+
+@in_virtual_time
 async def test_what_is_not_delivered_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """One message is one, and several are several."""
     for count in (1, 2):

@@ -456,11 +456,11 @@ class Producer:
         waits for what is queued would do so in vain.
         """
         self._last_call = until, give_up
-        if self._is(State.UP):
+        if self._is(State.UP) or self._is(State.CONNECTING):
             return
         if self.policy.role is Role.SHADOW:
             give_up()
-        elif not self._is(State.CONNECTING) and not self.outbox.empty:
+        elif not self.outbox.empty:
             self._hurry.set()
             self._wanted.set()
 
