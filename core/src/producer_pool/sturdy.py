@@ -6,9 +6,9 @@ import asyncio
 import logging
 import os
 import selectors
-import threading
 from typing import Any
 
+from producer_pool.contract.interrupts import is_interrupt
 from producer_pool.toolkit.sockets.forks import keep_from_children
 
 __all__ = ["SturdyLoop"]
@@ -60,5 +60,4 @@ class SturdyLoop(asyncio.SelectorEventLoop):
         """Whether *error* is for who runs the loop: an interrupt, or out of the work itself."""
         if self._work is not None and self._work.done():
             return True
-        on_main_thread = threading.current_thread() is threading.main_thread()
-        return isinstance(error, KeyboardInterrupt) and on_main_thread
+        return is_interrupt(error)

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -18,13 +15,13 @@ from producer_pool.aio import AsyncProducerPool
 from producer_pool.cli.exits import DONE, FAILED, complain
 from producer_pool.cli.output import print_json, printable
 from producer_pool.cli.signals import Stop
-from producer_pool.model.errors import DeliveryError, StorageError
+from producer_pool.model.errors import DeliveryError
 from producer_pool.model.outcomes import ForwardResult
 from producer_pool.model.policies import Limits, Overflow
 from producer_pool.model.stats import Health, State
 from producer_pool.model.text import format_count
+from producer_pool.storage.dead_letters_lock import replaying
 from producer_pool.storage.dead_letters_values import reason_of
-from producer_pool.storage.private import private_file
 
 if TYPE_CHECKING:
     from producer_pool.discovery.config import Settings
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Replaying"]
 
-_LOCK: Final = "replay.lock"
 _AT_ONCE: Final = 1024 * 1024
 """Bytes of letters that are on their way at once, for each producer."""
 _MOST: Final = 64
@@ -66,7 +62,7 @@ class Replaying:
             StorageError: the folder cannot be used, or another replay is at work in it.
             ConfigurationError, PluginError: a producer's URL cannot be used.
         """
-        with _alone(self._file):
+        with replaying(self._file.path.parent):
             chosen: Counter[str] = Counter()
             for letter in self._file.letters(self._choice, latest=self._latest):
                 chosen[letter.producer_id] += letter.count
@@ -205,27 +201,3 @@ class Replaying:
 
 def _is_there(health: Health) -> bool:
     return health.state in (State.UP, State.DEGRADED, State.PAUSED)
-
-
-@contextmanager
-def _alone(file: LetterFile) -> Iterator[None]:
-    """
-    Keep a second replay away: it would send the same again.
-
-    Raises:
-        StorageError: one is at work; the text names its process.
-    """
-    path = file.path.with_name(_LOCK)
-    private_file(path)
-    with path.open("r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = lock.read().strip() or "unknown"
-            raise StorageError(
-                f"{file.path.parent}: another replay is at work there, process {owner}; wait for its end"
-            ) from None
-        lock.truncate()
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield

@@ -7,13 +7,13 @@ import base64
 import json
 import sys
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 from producer_pool.cli.exits import DONE, FAILED, complain
 from producer_pool.cli.output import print_json, write_all
 from producer_pool.cli.signals import Stop
 from producer_pool.contract.ports import Listener
+from producer_pool.contract.receipts import OwnReceipt
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES
 from producer_pool.model.text import format_count
@@ -22,33 +22,6 @@ __all__ = ["Sinking", "harmless"]
 
 _DRAIN: Final = 2.0
 """Seconds for what has arrived when it is asked to end."""
-
-
-class Printed:
-    """The receipt of a batch: it is delivered when all of it is printed. It is an IntakeReceipt."""
-
-    stored = None
-
-    def __init__(self) -> None:
-        self.done = self.delivered = False
-        self._waiting: list[Callable[[], None]] = []
-
-    def when_stored(self, callback: Callable[[], None], /) -> None:
-        """Call *callback* at once: nothing is ever stored."""
-        callback()
-
-    def when_done(self, callback: Callable[[], None], /) -> None:
-        """Call *callback* when the batch is printed, or as much of it as was asked for."""
-        if self.done:
-            callback()
-        else:
-            self._waiting.append(callback)
-
-    def finish(self, whole: bool) -> None:
-        """Note that the batch, *whole* or not, is printed."""
-        self.done, self.delivered = True, whole
-        while self._waiting:
-            self._waiting.pop(0)()
 
 
 class Sinking:
@@ -64,7 +37,7 @@ class Sinking:
         self._bytes = 0
         self._failure: OSError | None = None
         self._enough = asyncio.Event()
-        self._queue: deque[tuple[bytes, Printed | None]] = deque()
+        self._queue: deque[tuple[bytes, OwnReceipt | None]] = deque()
         """Messages that a slow sink has not come to yet, the last of a batch with its receipt."""
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,13 +90,13 @@ class Sinking:
         """Print *batch*."""
         self._take(batch, None)
 
-    def accept(self, batch: Batch) -> Printed:
+    def accept(self, batch: Batch) -> OwnReceipt:
         """Print *batch*, and return a receipt that says when that is done."""
-        receipt = Printed()
+        receipt = OwnReceipt()
         self._take(batch, receipt)
         return receipt
 
-    def _take(self, batch: Batch, receipt: Printed | None) -> None:
+    def _take(self, batch: Batch, receipt: OwnReceipt | None) -> None:
         if self._enough.is_set() or not len(batch):
             return
         if not self._slow:
@@ -144,9 +117,9 @@ class Sinking:
         self._idle.set()
 
     @staticmethod
-    def _finish(whole: bool, receipt: Printed | None) -> None:
+    def _finish(whole: bool, receipt: OwnReceipt | None) -> None:
         if receipt is not None:
-            receipt.finish(whole)
+            receipt.finish(delivered=whole)
 
     # -- printing ----------------------------------------------------------------------------------
 

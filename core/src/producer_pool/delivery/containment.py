@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from typing import Final
 
+from producer_pool.contract.interrupts import is_interrupt
 from producer_pool.contract.ports import Client
 from producer_pool.model.errors import DeliveryError
 from producer_pool.model.text import format_duration
@@ -38,7 +38,7 @@ def let_interrupts_pass(error: BaseException) -> None:
     for among it: no consumer's code may end what serves the others. Nor does an interrupt anywhere but
     on the main thread, where Python handles signals.
     """
-    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+    if is_interrupt(error):
         raise error
     if isinstance(error, asyncio.CancelledError):
         try:

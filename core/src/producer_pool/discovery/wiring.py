@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from producer_pool.contract.interrupts import is_interrupt
 from producer_pool.contract.ports import Observer, Stage
 from producer_pool.contract.wiring import Wiring
 from producer_pool.discovery.faults import spell
@@ -96,9 +96,7 @@ class PluginWiring(Wiring):
             try:
                 answer = function(*[arguments[name] for name in parameters])
             except BaseException as error:
-                # No plugin ends the program: an interrupt may, where Python handles signals.
-                on_main_thread = threading.current_thread() is threading.main_thread()
-                if isinstance(error, KeyboardInterrupt) and on_main_thread:
+                if is_interrupt(error):  # No plugin ends the program.
                     raise
                 if hook == "producer_pool_stage" and self._requires(_distribution(plugin)):
                     fault = f"{hook}() failed: {spell(error)}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from producer_pool.contract.ports import IntakeReceipt, Listener
+from producer_pool.contract.receipts import OwnReceipt
 from producer_pool.model.batch import Batch
 
 if TYPE_CHECKING:
@@ -131,7 +131,9 @@ class _Kept:
     def accept(self, batch: Batch) -> IntakeReceipt:
         self.feed(batch)
         if not self.holds:
-            return _Done()
+            receipt = OwnReceipt()
+            receipt.finish()
+            return receipt
         self._consumer.receipts.append(HeldReceipt(len(batch)))
         return self._consumer.receipts[-1]
 
@@ -140,41 +142,10 @@ class _Kept:
             await self.going.wait()
 
 
-class HeldReceipt:
+class HeldReceipt(OwnReceipt):
     """The receipt of a batch of which a rule says what becomes of it."""
 
-    stored = None
-
     def __init__(self, count: int) -> None:
+        super().__init__()
         self.count = count
         """Its messages."""
-        self.done = self.delivered = False
-        self._waiting: list[Callable[[], None]] = []
-
-    def when_stored(self, callback: Callable[[], None], /) -> None:
-        callback()
-
-    def when_done(self, callback: Callable[[], None], /) -> None:
-        if self.done:
-            callback()
-        else:
-            self._waiting.append(callback)
-
-    def finish(self, *, delivered: bool = True) -> None:
-        """Let it come to its end."""
-        self.done, self.delivered = True, delivered
-        while self._waiting:
-            self._waiting.pop(0)()
-
-
-class _Done:
-    """What an intake that keeps everything has to say of a batch."""
-
-    stored = None
-    done = delivered = True
-
-    def when_stored(self, callback: Callable[[], None], /) -> None:
-        callback()
-
-    def when_done(self, callback: Callable[[], None], /) -> None:
-        callback()
