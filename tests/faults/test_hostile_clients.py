@@ -41,38 +41,8 @@ def collects() -> Iterator[None]:
     gc.collect()
 
 
-class Hostile(Client):
-    """A client that does something in one of its calls."""
-
-    protocol_name = "hostile"
-    address = "hostile:"
-    timeout = 0.2
-    pool: ClassVar[ProducerPool]
-
-    def __init__(self, where: str, deed: Callable[[], Any]) -> None:
-        self._where = where
-        self._deed = deed
-        self.done = 0
-
-    async def _do(self, where: str) -> None:
-        if where == self._where:
-            self.done += 1
-            result = self._deed()
-            if asyncio.iscoroutine(result):
-                await result
-
-    async def connect(self) -> None:
-        await self._do("connect")
-
-    async def send(self, message: bytes) -> None:
-        await self._do("send")
-
-    async def aclose(self) -> None:
-        await self._do("aclose")
-
-
-class HostilePipelined(PipelinedClient):
-    """The same with start() and settled(), whose results it may lie about."""
+class Deed:
+    """What a client does in one of its calls."""
 
     protocol_name = "hostile"
     address = "hostile:"
@@ -85,15 +55,37 @@ class HostilePipelined(PipelinedClient):
         self._taken = 0
         self.done = 0
 
-    @property
-    def acks(self) -> frozenset[Ack]:
-        return frozenset({Ack.WRITTEN, Ack.KERNEL})
-
     def _do(self, where: str) -> Any:
         if where != self._where:
             return None
         self.done += 1
         return self._deed()
+
+
+class Hostile(Deed, Client):
+    """A client that does something in one of its calls."""
+
+    async def _wait(self, where: str) -> None:
+        result = self._do(where)
+        if asyncio.iscoroutine(result):
+            await result
+
+    async def connect(self) -> None:
+        await self._wait("connect")
+
+    async def send(self, message: bytes) -> None:
+        await self._wait("send")
+
+    async def aclose(self) -> None:
+        await self._wait("aclose")
+
+
+class HostilePipelined(Deed, PipelinedClient):
+    """The same with start() and settled(), whose results it may lie about."""
+
+    @property
+    def acks(self) -> frozenset[Ack]:
+        return frozenset({Ack.WRITTEN, Ack.KERNEL})
 
     def attach(self, signals: ClientSignals) -> None:
         self.signals = signals
