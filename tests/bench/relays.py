@@ -55,9 +55,10 @@ class Relay:
             raise
 
 
-def _over(scheme: str, query: str = "") -> Callable[[Sequence[int]], list[str]]:
+def _over(scheme: str, query: str = "", *, listening: str = "") -> Callable[[Sequence[int]], list[str]]:
+    """Return the product over *scheme*, with options of its consumers and of its listener."""
     return lambda ports: _run(
-        f"{scheme}://127.0.0.1:0", [f"{scheme}://127.0.0.1:{port}{query}" for port in ports]
+        f"{scheme}://127.0.0.1:0{listening}", [f"{scheme}://127.0.0.1:{port}{query}" for port in ports]
     )
 
 
@@ -118,7 +119,7 @@ RELAYS = {
         Relay("written", _over("tcp", "?ack=written")),
         Relay("spool", _stored("always")),
         Relay("spool-os", _stored("os")),
-        Relay("max-delay", _over("tcp", "?max-delay=1ms")),
+        Relay("max-delay", _over("tcp", listening="?max-delay=1ms")),
         Relay("to-all", _across(*MIXED), reaches=MIXED),
         *(Relay(f"to-{wire}", _across(wire), reaches=(wire,)) for wire in MIXED),
         Relay("naive", plain_python("naive")),

@@ -95,6 +95,45 @@ async def test_much_from_many(running: Running) -> None:
     assert sorted(map(bytes, got.values())) == sorted(wires)
 
 
+async def test_one_turn_is_one_batch_with_max_delay() -> None:
+    """What is there of many connections goes on together, each one's messages in order."""
+    async with Running(replace(PLAIN, max_delay=0.001)) as running:
+        clients = [await running.connect() for _ in range(10)]
+        await until(lambda: running.stats.connections == 10)
+        running.intake.paused = True
+        for number, client in enumerate(clients):
+            await send(client, b"%d a\n%d b\n" % (number, number))
+        await until(lambda: running.intake.asked)
+        running.intake.resume()
+        await until(lambda: running.intake.batches)
+        (batch,) = running.intake.batches
+
+        assert batch.origin == f"{running.endpoint}"
+        assert sorted(batch.messages) == sorted(b"%d %c" % (n, c) for n in range(10) for c in b"ab")
+        assert [m for m in batch.messages if m.startswith(b"7")] == [b"7 a", b"7 b"]
+
+
+async def test_drain_within_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits to be read has arrived: it is passed on before the end, a message without its end, too."""
+    async with Running(replace(PLAIN, max_delay=1.0, tail=Tail.DELIVER)) as running:
+        gathering = running.listener._gathering
+        assert gathering is not None
+        end_turn = gathering.end_turn
+        monkeypatch.setattr(gathering, "end_turn", lambda now: end_turn(now) or 3600.0)
+        first, second = await running.connect(), await running.connect()
+        await send(first, b"one\n")
+        await until(lambda: running.intake.messages)
+        await send(second, b"two\nrest")
+        second.close()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        before = running.intake.messages
+        await running.listener.drain()
+
+        assert before == [b"one"]
+        assert running.intake.messages == [b"one", b"two", b"rest"]
+
+
 async def test_ipv6() -> None:
     """IPv6 works alike, and its origin is written in brackets."""
     async with Running(PLAIN, "tcp://[::1]:0") as running:
@@ -262,7 +301,7 @@ async def test_close_while_paused() -> None:
         running.intake.pause_after = 1
         await send(await running.connect(), b"one\n")
         await until(lambda: running.intake.asked)
-        task = running.listener._resuming
+        task = running.listener._turns.resuming
         await running.listener.aclose()
 
         assert task is not None

@@ -190,7 +190,7 @@ async def test_nobody_is_too_quiet_while_paused() -> None:
         await until(lambda: running.intake.asked)
         await asyncio.sleep(0.3)
         running.intake.resume()
-        await until(lambda: running.listener._reading)
+        await until(lambda: running.listener._turns.reading)
         running.listener._sweep()
 
         assert running.stats.evicted == 0

@@ -46,6 +46,9 @@ class StreamListenerOptions:
         None, "a connection is closed that completes no message for so long"
     )
     tail: Tail = option(Tail.DISCARD, "what becomes of an unfinished message at the end of a stream")
+    max_delay: Duration | None = option(
+        None, "how long messages may be held up to go on together, where many come; left out: not at all"
+    )
     ack_after: AckAfter | None = option(
         None, "acknowledge to senders, on their connection, what came so far; left out: they are not answered"
     )
@@ -63,6 +66,14 @@ class StreamListenerOptions:
             raise InvalidOption(f"{name}: max-connections must be at least 1")
         if self.idle_timeout is not None and self.idle_timeout <= 0:
             raise InvalidOption(f"{name}: idle-timeout must be above 0 seconds; leave it out for none")
+        if self.max_delay is not None:
+            if self.max_delay <= 0:
+                raise InvalidOption(f"{name}: max-delay must be above 0 seconds; leave it out for none")
+            if self.ack_after is not None:
+                raise InvalidOption(
+                    f"{name}: max-delay joins what several senders sent, and ack-after answers each of them; "
+                    "leave one out"
+                )
 
 
 class Connection(ABC):

@@ -21,7 +21,9 @@ from producer_pool.toolkit.sockets.readiness import Readiness
 from producer_pool.toolkit.sockets.tcp import reset, wait_readable
 from producer_pool.toolkit.streams.acceptor import Acceptor
 from producer_pool.toolkit.streams.connection import Connection, FramedConnection, StreamListenerOptions, Tail
+from producer_pool.toolkit.streams.gathering import Gathering
 from producer_pool.toolkit.streams.tls_records import TlsError
+from producer_pool.toolkit.streams.turns import Turns
 
 if TYPE_CHECKING:
     from producer_pool.toolkit.streams.tls import ServerTls
@@ -79,9 +81,9 @@ class StreamListener(Listener):
         self._view = memoryview(self._buffer)
         self._limit = LogLimit()
         self._answers = Silence()
-        self._started = self._reading = self._dismissed = False
-        self._resuming: asyncio.Task[None] | None = None
+        self._started = self._dismissed = False
         self._sweeping: asyncio.TimerHandle | None = None
+        self._gathering: Gathering | None = None
 
     # -- start and end -----------------------------------------------------------------------------
 
@@ -100,7 +102,12 @@ class StreamListener(Listener):
         self._started = True
         self._answers.begin()
         self._name = f"{endpoint.without(endpoint.options)}"
-        self._read_again()
+        self._pour = intake.feed
+        if self._options.max_delay is not None:
+            self._gathering = self._gather(self._options.max_delay)
+            self._pour = self._gathering.take
+        self._turns = Turns(self._loop, self._ready.fileno(), intake, self._turn, self._resumed)
+        self._turns.start()
         self._sweep_later()
         return endpoint
 
@@ -110,7 +117,7 @@ class StreamListener(Listener):
     async def drain(self) -> None:
         if not self._started:
             return
-        self._stop_reading()
+        self._turns.stop()
         told = self._dismiss()
         self._answers.hurry()
         await self._read_out()
@@ -118,9 +125,9 @@ class StreamListener(Listener):
         if self._answers.owes:
             for connection in self.everybody():
                 self.listen_to(connection, connection.parting)
-            self._read_again()  # of those that are not listened to it tells what becomes of the answers
+            self._turns.start()  # of those that are not listened to it tells what becomes of the answers
             await self._answers.settle()
-            self._stop_reading()
+            self._turns.stop()
 
     def _dismiss(self) -> list[Connection]:
         """Tell the other sides that we end; return the connections of protocols in which they answer that."""
@@ -155,7 +162,7 @@ class StreamListener(Listener):
             return
         self._started = False
         self._acceptor.close()
-        self._stop_reading()
+        self._turns.stop()
         if self._sweeping is not None:
             self._sweeping.cancel()
         try:
@@ -279,40 +286,29 @@ class StreamListener(Listener):
         self._say("evicted", f"{connection.origin}: connection closed: {reason}", fault)
         self._let_go(connection, evicted=True)
 
+    def _gather(self, delay: float) -> Gathering:
+        feed, now = self._intake.feed, self._loop.time()
+        return Gathering(delay, self._framing, origin=self._name, feed=feed, now=now)
+
     # -- reading -----------------------------------------------------------------------------------
 
-    def _read_again(self) -> None:
-        self._reading = True
-        self._loop.add_reader(self._ready.fileno(), self._turn)
+    def _turn(self) -> float:
+        """Serve who is ready, and return the seconds to wait before the next turn."""
+        if not self._waiting:
+            self._waiting.extend(self._ready.poll())
+        return self._serve()
 
-    def _stop_reading(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self._ready.fileno())
-        if self._resuming is not None:
-            self._resuming.cancel()
-            self._resuming = None
-
-    def _turn(self) -> None:
-        if not self._intake.paused:
-            if not self._waiting:
-                self._waiting.extend(self._ready.poll())
-            self._serve()
-        if self._intake.paused and self._reading:
-            self._stop_reading()
-            self._resuming = self._loop.create_task(self._resume())
-
-    async def _resume(self) -> None:
-        while self._intake.paused:
-            await self._intake.resumed()
-        self._resuming = None
+    def _resumed(self) -> None:
         # Nobody was quiet or slow while we did not listen.
         for connection in self._connections.values():
             connection.heard(self._loop.time())
-        self._read_again()
 
-    def _serve(self) -> None:
-        """Read once from each connection that is ready, until the turn is over or the intake is full."""
+    def _serve(self) -> float:
+        """
+        Read once from each connection that is ready, until the turn is over or the intake is full.
+
+        Returns for how many seconds it pays to leave waiting what comes.
+        """
         waiting = self._waiting
         left = _TURN
         while waiting and left > 0 and not self._intake.paused:
@@ -323,6 +319,8 @@ class StreamListener(Listener):
                 left -= self._read(connection)
             except Exception as error:
                 self._evict(connection, f"{type(error).__name__} while reading it", error)
+        rest = 0.0 if self._gathering is None else self._gathering.end_turn(self._loop.time())
+        return 0.0 if waiting else rest
 
     def _read(self, connection: Connection) -> int:
         """Read what there is, up to a buffer full, and pass on what is whole. Return what it cost."""
@@ -381,7 +379,7 @@ class StreamListener(Listener):
         if batch is not None:
             self.stats.messages += len(batch)
             if self._silent or not self._answers.take(connection, batch):
-                self._intake.feed(batch)
+                self._pour(batch)
         if connection.unsaid:
             self._say_back(connection)
         if connection.error is not None:
@@ -430,7 +428,7 @@ class StreamListener(Listener):
             self.stats.messages += 1
             last = Batch.of([tail], received=self._loop.time(), origin=connection.origin)
             if not self._answers.take(connection, last):
-                self._intake.feed(last)
+                self._pour(last)
         elif size:
             self.stats.tails += 1
             how = "ended" if clean else "broke off"
@@ -476,7 +474,7 @@ class StreamListener(Listener):
             self._sweeping = self._loop.call_later(max(shortest / 4, _LEAST_SWEEP), self._sweep)
 
     def _sweep(self) -> None:
-        if self._reading:
+        if self._turns.reading:
             for connection in self.everybody():
                 if not connection.parting:
                     self._check_time(connection, self._loop.time() - connection.since)
