@@ -10,17 +10,30 @@ import textwrap
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from support.waiting import BOUND, eventually
 
-__all__ = ["Daemon", "clean_environment", "command", "daemon", "run_command", "run_program"]
+__all__ = ["Daemon", "clean_environment", "command", "daemon", "marked", "run_command", "run_program"]
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without anything that configures a pool, and with *extra*."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PRODUCER_")}
     return {**kept, "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+def marked(mark: str) -> list[int]:
+    """Return the processes that have *mark* in their environment."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in environ.read_bytes():
+                found.append(int(environ.parent.name))
+        except OSError:
+            continue
+    return found
 
 
 def command(*arguments: str) -> list[str]:

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from producer_pool.cli.kinds import DURATION, RATE
+from producer_pool.cli.kinds import DURATION, PAIR, RATE, SIZE
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,17 @@ def test_duration() -> None:
     assert DURATION.convert("50ms", None, None) == pytest.approx(0.05)
     with pytest.raises(click.BadParameter, match="not a duration such as"):
         DURATION.convert("soon", None, None)
+
+
+def test_size() -> None:
+    """Sizes are read as in URLs, and refused with an example."""
+    assert SIZE.convert("2KiB", None, None) == 2048
+    with pytest.raises(click.BadParameter, match="not a size in bytes such as"):
+        SIZE.convert("big", None, None)
+
+
+def test_pair() -> None:
+    """A name and a value, in which there may be more equals signs."""
+    assert PAIR.convert("tls-ca=a=b", None, None) == ("tls-ca", "a=b")
+    with pytest.raises(click.BadParameter, match="tls-ca is not of the form NAME=VALUE"):
+        PAIR.convert("tls-ca", None, None)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from producer_pool.cli.exits import DONE, FAILED, explained
+from producer_pool.cli.kinds import PAIR
 from producer_pool.cli.plugin_files import plugin_files
 
 __all__ = ["certify"]
@@ -41,14 +42,14 @@ Exit codes:
     "--client-option",
     "client_options",
     multiple=True,
-    metavar="NAME=VALUE",
+    type=PAIR,
     help="An option that each client's URL gets. May be repeated.",
 )
 @click.option(
     "--listener-option",
     "listener_options",
     multiple=True,
-    metavar="NAME=VALUE",
+    type=PAIR,
     help="An option that each listener's URL gets. May be repeated.",
 )
 @click.option(
@@ -60,8 +61,8 @@ def certify(
     place: str,
     files: Sequence[Path],
     names: Sequence[str],
-    client_options: Sequence[str],
-    listener_options: Sequence[str],
+    client_options: Sequence[tuple[str, str]],
+    listener_options: Sequence[tuple[str, str]],
     seed: int | None,
     fail_fast: bool,
     as_json: bool,
@@ -80,14 +81,7 @@ def certify(
 
     rules = named(names)
     with explained():
-        subject = subject_for(place, files, _pairs(client_options), _pairs(listener_options))
+        subject = subject_for(place, files, dict(client_options), dict(listener_options))
         done = run(subject, rules, seed, Progress(len(rules)), fail_fast=fail_fast)
         report(done, as_json=as_json)
     sys.exit(DONE if done.ok else FAILED)
-
-
-def _pairs(options: Sequence[str]) -> dict[str, str]:
-    for option in options:
-        if not option.partition("=")[1]:
-            raise click.UsageError(f"{option} is not of the form NAME=VALUE")
-    return {name: value for name, _, value in (option.partition("=") for option in options)}

@@ -13,7 +13,7 @@ from producer_pool.cli.exits import complain
 
 __all__ = ["Commands", "cli"]
 
-COMMANDS: Final = ("run", "send", "sink", "check", "spool", "dead-letters", "plugins")
+COMMANDS: Final = ("run", "send", "sink", "check", "bench", "spool", "dead-letters", "plugins")
 """Each is an object of its name, with _ for -, in the module of that name."""
 
 

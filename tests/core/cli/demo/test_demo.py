@@ -8,25 +8,12 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from support.processes import clean_environment
+from support.processes import clean_environment, marked
 
 BOUND = 120
-
-
-def marked(mark: str) -> list[int]:
-    """Return the processes that have *mark* in their environment."""
-    found = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark.encode() in environ.read_bytes():
-                found.append(int(environ.parent.name))
-        except OSError:
-            continue
-    return found
 
 
 @contextmanager

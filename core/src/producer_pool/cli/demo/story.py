@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from producer_pool.cli.demo.account import Account
 from producer_pool.cli.demo.kernel import unread
-from producer_pool.cli.demo.processes import DemoError, Process, Processes, wait_until
 from producer_pool.cli.demo.records import SIZE, Record, message
+from producer_pool.cli.processes import Process, ProcessError, Processes, wait_until
 
 __all__ = ["Story", "main"]
 
@@ -42,7 +42,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stdout = None  # Whoever read our output has seen enough.
         sys.exit(1)
-    except DemoError as error:
+    except ProcessError as error:
         print(f"the demo failed: {error}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0 if good else 1)
@@ -132,7 +132,7 @@ class Story:
         self._add(f"its receive buffer held {held:,} bytes, which is {held / SIZE:,.0f} messages: its kernel")
         self._add("had acknowledged them, b had not read them, and they died with it")
         if held != len(lost) * SIZE:
-            raise DemoError(f"its record lacks {len(lost):,} messages, which is not what its buffer held")
+            raise ProcessError(f"its record lacks {len(lost):,} messages, which is not what its buffer held")
         return lost
 
     def _revive(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from producer_pool.contract.ports import Intake, Listener
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.framing import Framing
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
 from producer_pool.toolkit.acknowledging.answering import Silence, acknowledging
@@ -84,6 +85,16 @@ class StreamListener(Listener):
         self._started = self._dismissed = False
         self._sweeping: asyncio.TimerHandle | None = None
         self._gathering: Gathering | None = None
+
+    @property
+    def plain(self) -> tuple[Binding, Framing] | None:
+        """
+        Where it listens and how messages are marked off; None: there is more to it, for both ends to agree on.
+
+        For who reads such streams in a way of his own.
+        """
+        more = self._tls is not None or self._options.ack_after is not None
+        return None if more or type(self) is not StreamListener else (self._binding, self._framing)
 
     # -- start and end -----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: started here, heard line by line, and ended here, whatever happens."""
+"""Processes of our own: started here, heard line by line, and ended here, whatever happens."""
 
 from __future__ import annotations
 
@@ -14,29 +14,36 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Final, Self
 
-__all__ = ["PATIENCE", "DemoError", "Process", "Processes", "wait_until"]
+__all__ = ["PATIENCE", "Process", "ProcessError", "Processes", "wait_until"]
 
 PATIENCE: Final = 30.0
 """Seconds that anything may take, on a machine that has much else to do."""
 
 
-class DemoError(Exception):
-    """The demo did not go as it should."""
+class ProcessError(Exception):
+    """Something did not do what it was started for."""
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until *condition* holds; DemoError names *what* did not happen."""
-    give_up = time.monotonic() + PATIENCE
+def wait_until(condition: Callable[[], bool], what: str, *, more: float = 0.0) -> None:
+    """Wait until *condition* holds, *more* seconds than usual; ProcessError names *what* did not happen."""
+    patience = PATIENCE + more
+    give_up = time.monotonic() + patience
     while not condition():
         if time.monotonic() > give_up:
-            raise DemoError(f"not within {PATIENCE:g} s: {what}")
+            raise ProcessError(f"not within {patience:g} s: {what}")
         time.sleep(0.005)
 
 
 class Process:
-    """One ``producer-pool`` command as a process of its own, in a group of its own."""
+    """One ``producer-pool`` command, or another *module*, as a process of its own, in a group of its own."""
 
-    def __init__(self, *arguments: str, stdin: int | None = None, record: Path | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        module: str = "producer_pool",
+        stdin: int | None = None,
+        record: Path | None = None,
+    ) -> None:
         """Start it. Its stdout is appended to *record*, or kept in `output`; its stderr in `talk`."""
         self.name = arguments[0]
         self.talk: list[str] = []
@@ -44,12 +51,12 @@ class Process:
         stdout: IO[bytes] | int = record.open("ab") if record is not None else subprocess.PIPE
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "producer_pool", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
                 env={name: value for name, value in os.environ.items() if not name.startswith("PRODUCER_")},
-                # Ctrl-C in a terminal is for the demo, which ends the others in order.
+                # Ctrl-C in a terminal is for who started it, and ends all in order.
                 process_group=0,
             )
         finally:
@@ -117,9 +124,11 @@ class Process:
             reader.join(PATIENCE)
         return code
 
-    def failure(self, what: str) -> DemoError:
+    def failure(self, what: str) -> ProcessError:
         """Return an error with the last lines that it said."""
-        return DemoError("\n    ".join([f"{self.name} (pid {self.pid}) {what}; it said:", *self.talk[-10:]]))
+        return ProcessError(
+            "\n    ".join([f"{self.name} (pid {self.pid}) {what}; it said:", *self.talk[-10:]])
+        )
 
     def kill(self) -> None:
         """End it now, stopped or not, if it still runs."""
@@ -146,10 +155,16 @@ class Processes:
         self._holds_back = False
         self._interrupted = False
 
-    def start(self, *arguments: str, stdin: int | None = None, record: Path | None = None) -> Process:
+    def start(
+        self,
+        *arguments: str,
+        module: str = "producer_pool",
+        stdin: int | None = None,
+        record: Path | None = None,
+    ) -> Process:
         """Start one: see Process."""
         self._holds_back = True
-        process = Process(*arguments, stdin=stdin, record=record)
+        process = Process(*arguments, module=module, stdin=stdin, record=record)
         self._started.append(process)
         self._holds_back = False
         if self._interrupted:

@@ -1,0 +1,154 @@
+"""``producer-pool bench``, for real: short, and without a look at any time."""
+
+import json
+import os
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.processes import clean_environment, command, marked, run_command
+from support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def measured(*arguments: str, code: int = 0) -> dict[str, Any]:
+    """Run a short bench, and return the object that it prints."""
+    done = run_command("bench", "--seconds", "1", "--consumers", "2", "--json", *arguments)
+
+    assert done.returncode == code, done.stderr.decode()
+    assert done.stderr == b""
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--over", "tcp"),
+        ("--over", "udp"),
+        ("--over", "ws", "--producers", "3"),
+        ("--over", "unix?framing=length4", "--producers", "2", "--batch", "7", "--from", "tcp"),
+    ],
+    ids=" ".join,
+)
+def test_every_message_is_verified(arguments: tuple[str, ...]) -> None:
+    """Flat out and by a schedule, all arrives at each consumer, through a real daemon."""
+    value = measured(*arguments)
+
+    assert value["intact"]
+    assert [load["load"] for load in value["loads"]] == ["flat out", "at 10,000/s"]
+    for load in value["loads"]:
+        (way,) = load["ways"]
+        assert way["messages"] > 0
+        assert way["deliveries"] == 2 * way["messages"] == sum(count for _, count in way["histogram_us"])
+        assert set(way["faults"].values()) == {0}
+
+
+def test_what_a_relay_loses_is_found() -> None:
+    """A relay that was told to drop loses messages: they are counted, and the exit code says so."""
+    lossy = "tcp?buffer=20KiB&overflow=drop-newest"
+    value = measured("--over", lossy, "--flat-out", code=1)
+
+    assert not value["intact"]
+    assert value["loads"][0]["ways"][0]["faults"]["lost"] > 0
+
+
+def test_two_are_compared(tmp_path: Path) -> None:
+    """With a spool before both, in a folder that is empty again; and with a picture."""
+    spool, picture = tmp_path / "spool", tmp_path / "bench.svg"
+    spool.mkdir()
+    value = measured(
+        *("--over", "tcp?ack=app", "--against", "tcp+tls", "--rate", "500/s", "--batch", "5"),
+        *("--spool", str(spool), "--spool-sync", "os", "--svg", str(picture)),
+    )
+
+    (load,) = value["loads"]
+    assert value["intact"]
+    assert [way["over"] for way in load["ways"]] == ["tcp?ack=app", "tcp+tls"]
+    assert len({way["runs"] for way in load["ways"]}) == 1
+    assert set(load["ratios"]) >= {"p50", "p99"}
+    assert list(spool.iterdir()) == []
+    assert "at 500/s, tcp+tls" in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments,code,text",
+    [
+        (["--over", "tpc"], 78, "no installed plugin handles tpc://; installed: "),
+        (["--over", "tcp?bufer=1"], 78, "tcp has no option bufer; known: "),
+        (["--over", "tcp?idle-timeout=soon"], 78, "idle-timeout"),
+        (["--over", "null"], 78, "null only sends"),
+        (["--size", "3"], 78, "has no room for its number; here it takes "),
+        (["--size", "many"], 2, "is not a size in bytes such as 4096"),
+        (["--rate", "fast"], 2, "is not a rate such as 1000"),
+        (["--spool", "/nowhere"], 2, "'/nowhere' does not exist"),
+        (["--spool-sync", "os"], 2, "--spool-sync needs --spool"),
+        (["--client-option", "x"], 2, "x is not of the form NAME=VALUE"),
+        (["--over", "tcp://192.0.2.1:0"], 78, "192.0.2.1"),
+    ],
+)
+def test_what_cannot_be_measured(arguments: list[str], code: int, text: str) -> None:
+    """An error says what is wrong, and nothing starts."""
+    done = run_command("bench", *arguments)
+
+    assert done.returncode == code, done.stderr.decode()
+    assert text in " ".join(done.stderr.decode().split())
+    assert done.stdout == b""
+
+
+def test_port_in_use() -> None:
+    """Consumers cannot share a port: who names one is told."""
+    done = run_command("bench", "--over", "tcp://127.0.0.1:1?allow-remote=no")
+
+    assert done.returncode in (1, 78), done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+@contextmanager
+def long_bench() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a bench that takes long, its processes with a mark, and wait until they are all there."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        command("bench", "--seconds", "600", "--consumers", "2", "--rate", "100/s"),
+        env=clean_environment({"MARK": mark}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        # The bench itself, consumers, a relay, a sender.
+        eventually(lambda: len(marked(mark)) >= 4, "all processes of the bench")
+        yield process, mark
+    finally:
+        process.kill()
+        process.communicate()
+        for pid in marked(mark):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(number: int) -> None:
+    """Ctrl-C, or a kill, ends all of its processes, and what there was so far is not lost."""
+    with long_bench() as (process, mark):
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+
+        assert process.returncode == 1
+        assert "producer-pool: interrupted; " in err
+        assert marked(mark) == []
+
+
+def test_killed() -> None:
+    """Nothing of it goes on for long when it is killed, and can end nobody."""
+    with long_bench() as (process, mark):
+        process.kill()
+        process.wait()
+
+        eventually(lambda: marked(mark) == [], "the end of all processes of the bench")
