@@ -265,8 +265,8 @@ def hooks() -> str:
 def plugin_names() -> str:
     """Return an entry for each name that producer_pool.plugin has and producer_pool has not."""
     sections: dict[str, list[str]] = {title: [] for title, _ in _PLUGIN_SECTIONS}
-    for node in ast.parse(inspect.getsource(plugin)).body:
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
+    for node in ast.walk(ast.parse(inspect.getsource(plugin))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("producer_pool."):
             place = node.module.removeprefix("producer_pool.")
             title = next(title for title, start in _PLUGIN_SECTIONS if place.startswith(start))
             sections[title] += [

@@ -10,7 +10,11 @@ import pytest
 from support.tree import Module, distributions, modules
 
 PRODUCT = [module for place in distributions() for module in modules(place / "src")]
-LAZY = [module for module in PRODUCT if module.name in {"producer_pool", "producer_pool.testing"}]
+LAZY = [
+    module
+    for module in PRODUCT
+    if module.name in {"producer_pool", "producer_pool.plugin", "producer_pool.testing"}
+]
 lazily = pytest.mark.parametrize("package", LAZY, ids=lambda module: module.name)
 
 

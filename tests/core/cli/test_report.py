@@ -41,7 +41,7 @@ def snapshot(listeners: int, at: float = 10.0, **consumers: tuple[State, dict[st
 def with_health(now: Snapshot, **changes: dict[str, Any]) -> Snapshot:
     """Return *now* with some fields of the health of some consumers changed."""
     changed = {name: replace(now.health[name], **fields) for name, fields in changes.items()}
-    return replace(now, health={**now.health, **changed})
+    return now._replace(health={**now.health, **changed})
 
 
 def test_banner_of_a_few() -> None:
@@ -149,7 +149,7 @@ def test_final_lines_with_a_spool() -> None:
         b=(State.CLOSED, {"accepted": 10, "delivered": 6, "cancelled": 4, "kept": 3}),
         c=(State.CLOSED, {"accepted": 10, "delivered": 10}),
     )
-    now = replace(now, spool="/var/spool/pool")
+    now = now._replace(spool="/var/spool/pool")
 
     assert final_lines(now) == [
         "a: 10 accepted, 7 delivered (kernel); 3 remained, stored in /var/spool/pool",
@@ -162,7 +162,7 @@ def test_final_lines_with_a_spool() -> None:
 def test_trouble_of_the_spool() -> None:
     """That nothing can be stored stands in the status line, and a program finds it, too."""
     now = snapshot(1, a=(State.UP, {}))
-    now = replace(now, spool="spool", stats=replace(now.stats, unstored=7, storage="no space; make some"))
+    now = now._replace(spool="spool", stats=replace(now.stats, unstored=7, storage="no space; make some"))
 
     assert status_line(now, now).endswith("; spool: no space; make some")
     assert in_json("status", now)["spool"] == {
@@ -244,7 +244,7 @@ def test_what_remained_by_role(role: Role) -> None:
 def test_times_in_json() -> None:
     """They are told as from now: no reader knows the daemon's clock."""
     now = snapshot(1, a=(State.UP, {}), b=(State.DOWN, {}))
-    now = replace(now, clock=1100.0)
+    now = now._replace(clock=1100.0)
     now = with_health(
         now, a={"since": 1000.0, "last_delivery": 1099.5}, b={"since": 1050.0, "next_retry": 1101.25}
     )

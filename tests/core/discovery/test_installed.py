@@ -131,4 +131,4 @@ def test_direct_url() -> None:
     assert not is_editable('{"vcs_info": {}}')
     assert not is_editable("[]")
     assert not is_editable("{")
-    assert not is_editable(None)
+    assert not is_editable("")

@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-import producer_pool_tcp
 from producer_pool.contract.options import describe
 from producer_pool.contract.transport import Transport
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConfigurationError, InvalidEndpoint, InvalidOption
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.streams.progress import TCP_ACKS
+from producer_pool_tcp import plain, secure, secure_serving, serving
 from support.certificates import Authority, Identity
 from support.ends import make_client, make_listener, many_talk, said_by
 from support.streams import FakeIntake, FakeSignals, until
 
 TRANSPORTS: dict[str, Transport] = {
     scheme: transport
-    for transport in producer_pool_tcp.producer_pool_transports()
+    for module in (plain, secure, serving, secure_serving)
+    for transport in module.producer_pool_transports()
     for scheme in transport.schemes
 }
 
@@ -84,8 +85,8 @@ async def test_tls_both_ends(authority: Authority, here: Identity, ack: Ack) -> 
 
 def test_remote_listeners() -> None:
     """Plain tcp beyond this machine has to be allowed; with TLS it need not be."""
-    assert "allow-remote" in {option.name for option in describe(producer_pool_tcp.ListenerOptions)}
-    assert "allow-remote" not in {option.name for option in describe(producer_pool_tcp.SecureListenerOptions)}
+    assert "allow-remote" in {option.name for option in describe(plain.ListenerOptions)}
+    assert "allow-remote" not in {option.name for option in describe(secure.SecureListenerOptions)}
 
 
 async def test_remote_listener_without_a_word(here: Identity) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-import producer_pool_tcp
 from producer_pool import AsyncProducerPool, DeliveryPolicy, ForwardResult, Limits, Outcome, ProducerPool
 from producer_pool.contract.options import coerce
 from producer_pool.contract.transport import Transport
@@ -27,6 +26,7 @@ from producer_pool.model.errors import (
     Rejected,
 )
 from producer_pool.toolkit.serving.client import ServingClient
+from producer_pool_tcp import plain, secure, secure_serving, serving
 from support.certificates import Authority
 from support.processes import daemon, run_command
 from support.producers import send_lines
@@ -35,7 +35,8 @@ from support.waiting import BOUND, eventually
 
 TRANSPORTS: dict[str, Transport] = {
     scheme: transport
-    for transport in producer_pool_tcp.producer_pool_transports()
+    for module in (plain, secure, serving, secure_serving)
+    for transport in module.producer_pool_transports()
     for scheme in transport.schemes
 }
 

@@ -6,11 +6,9 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING, Final
 
 from producer_pool import __version__
@@ -239,8 +237,8 @@ def _held_back() -> Iterator[None]:
     """Write what is logged in the body after it, so that it does not cut the banner in pieces."""
     root = logging.getLogger()
     handlers = root.handlers[:]
-    memory = MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
-    root.addHandler(memory)
+    aside = _Aside()
+    root.addHandler(aside)
     for handler in handlers:
         root.removeHandler(handler)
     try:
@@ -248,6 +246,17 @@ def _held_back() -> Iterator[None]:
     finally:
         for handler in handlers:
             root.addHandler(handler)
-        root.removeHandler(memory)
-        for record in memory.buffer:
+        root.removeHandler(aside)
+        for record in aside.records:
             root.handle(record)
+
+
+class _Aside(logging.Handler):
+    """Keeps log records. The one of logging.handlers would bring pickle with it, and all about sockets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)

@@ -6,12 +6,14 @@ from __future__ import annotations
 import sys
 
 from producer_pool.cli.exits import CONFIGURATION
+from producer_pool.cli.latecomers import let_come_late
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
+    let_come_late()
     try:
         from producer_pool.cli.group import cli
     except ModuleNotFoundError as error:

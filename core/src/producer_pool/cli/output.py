@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import select
@@ -66,6 +65,8 @@ def printable(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print one JSON value in one line."""
+    import json
+
     print(json.dumps(value), flush=True)
 
 
@@ -100,9 +101,15 @@ class LinePrinter:
 class JsonPrinter(LinePrinter):
     """Prints JSON values, each in one line, on a thread of its own."""
 
+    def __init__(self, fd: int = 1) -> None:
+        super().__init__(fd)
+        from json import dumps
+
+        self._dumps = dumps
+
     def tell(self, value: Any) -> None:
         """Print *value*, unless so many wait already that nobody seems to read."""
-        self.put(json.dumps(value))
+        self.put(self._dumps(value))
 
 
 class _PrinterHandler(logging.Handler):

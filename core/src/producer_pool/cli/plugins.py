@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -161,4 +160,4 @@ _TITLES = {
 
 
 def _plain(options: Iterable[Option]) -> list[dict[str, Any]]:
-    return [asdict(option) for option in options]
+    return [option._asdict() for option in options]

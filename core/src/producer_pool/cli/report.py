@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from producer_pool.model.policies import Role
 from producer_pool.model.stats import Health, ListenerStats, PoolStats, ProducerStats, State
@@ -23,8 +22,7 @@ NAMED: Final = 4
 """Consumers that the status line names; of more it gives the sums."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """All that the daemon knows at one moment."""
 
     at: float

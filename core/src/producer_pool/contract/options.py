@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, cast
 
 from producer_pool.model.endpoint import is_secret_option
 from producer_pool.model.errors import ConfigurationError, InvalidOption
@@ -44,8 +44,7 @@ def option(default: T, help: str, *, secret: bool = False) -> T:
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
-@dataclasses.dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option as documentation and ``plugins show`` print it."""
 
     name: str
@@ -126,8 +125,7 @@ def _is_secret(field: dataclasses.Field[Any]) -> bool:
 # -- reading one value -----------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class _Reader:
+class _Reader(NamedTuple):
     """How values of one type are read, shown, and called."""
 
     read: Callable[[str], Any]

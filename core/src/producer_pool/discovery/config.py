@@ -23,7 +23,6 @@ from producer_pool.discovery.layer import (
     checked_url,
 )
 from producer_pool.discovery.selection import PluginSelection
-from producer_pool.discovery.tomlfile import read_file
 from producer_pool.model.endpoint import Endpoint, redact
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
@@ -118,6 +117,8 @@ class Settings:
         environment = read_environment(os.environ if environ is None else environ, noted)
         layers = [command_line, environment]
         if found := _first(layers, "config"):
+            from producer_pool.discovery.tomlfile import read_file
+
             with noted.noted():
                 layers.append(read_file(Path(found[0].text), noted))
         taken = {name for layer in layers for name in layer.producers}

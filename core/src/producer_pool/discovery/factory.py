@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, Self, TypeVar
 
 from producer_pool.contract.options import DELIVERY_OPTIONS, coerce, delivery_policy, describe
 from producer_pool.contract.ports import Client, Listener
@@ -32,8 +31,7 @@ R = TypeVar("R")
 _DELIVERY: Final = frozenset(option.name for option in DELIVERY_OPTIONS)
 
 
-@dataclass(frozen=True)
-class ProducerPlan:
+class ProducerPlan(NamedTuple):
     """All that a producer made from a URL consists of."""
 
     endpoint: Endpoint

@@ -7,8 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "PLUGINS",
@@ -32,8 +31,7 @@ _ON_CORE: Final = re.compile(
 _VALUE: Final = re.compile(r"([\w.]+(?:\s*:\s*[\w.]+)?)\s*(?:\[.*\])?\s*\Z")
 
 
-@dataclass(frozen=True, order=True)
-class Provided:
+class Provided(NamedTuple):
     """One entry point of an installed distribution, or something that the program registered itself."""
 
     group: str
@@ -44,8 +42,8 @@ class Provided:
     """``module`` or ``module:object``."""
     location: str = ""
     """The folder where it is installed."""
-    editable: bool = False
-    """Whether it is installed from a source tree that may change."""
+    direct_url: str = ""
+    """What its ``direct_url.json`` says of where it was installed from (PEP 610); empty: from an index."""
 
     @property
     def scheme(self) -> str:
@@ -56,6 +54,11 @@ class Provided:
     def title(self) -> str:
         """Distribution and version, as errors and tables name it."""
         return f"{self.distribution} {self.version}".rstrip()
+
+    @property
+    def editable(self) -> bool:
+        """Whether it is installed from a source tree that may change."""
+        return is_editable(self.direct_url)
 
 
 def normalized(distribution: str) -> str:
@@ -114,9 +117,9 @@ def _read_one(folder: str) -> list[Provided] | None:
     name, version = (re.search(rf"^{key}:\s*(\S+)", headers, re.M) for key in ("Name", "Version"))
     if name is None or version is None:
         return None
-    editable = is_editable(_read(folder, "direct_url.json"))
+    direct_url = _read(folder, "direct_url.json")
     return [
-        Provided(group, entry, name[1], version[1], value, os.path.dirname(folder), editable)
+        Provided(group, entry, name[1], version[1], value, os.path.dirname(folder), direct_url)
         for group, entry, value in entry_points(text)
     ]
 
@@ -158,7 +161,7 @@ def bounds_on_core(provided: Provided) -> str:
     return ""
 
 
-def is_editable(direct_url: str | None) -> bool:
+def is_editable(direct_url: str) -> bool:
     """Whether a ``direct_url.json`` (PEP 610) tells of an editable installation."""
     if not direct_url:
         return False

@@ -18,15 +18,14 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from producer_pool.contract.ports import Client, Listener
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.faults import faulty, scheme_conflict, spell, unknown_scheme
 from producer_pool.discovery.importing import import_file, import_plugin
-from producer_pool.discovery.installed import PLUGINS, TRANSPORTS, Provided, is_editable, normalized, scan
+from producer_pool.discovery.installed import PLUGINS, TRANSPORTS, Provided, normalized, scan
 from producer_pool.discovery.selection import CHOOSE, REQUIRE, PluginSelection, choice_name
 from producer_pool.discovery.wiring import Implementation, PluginWiring
 from producer_pool.model.errors import ConfigurationError, PluginError, PluginLoadError, ProducerPoolError
@@ -43,8 +42,7 @@ T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A transport that is ready for use, and where it comes from."""
 
     transport: Transport
@@ -394,7 +392,7 @@ def _ask_importlib_metadata() -> tuple[Provided, ...]:
                     distribution.version,
                     value,
                     str(distribution.locate_file("")),
-                    is_editable(distribution.read_text("direct_url.json")),
+                    distribution.read_text("direct_url.json") or "",
                 )
             except Exception as error:
                 # Damaged metadata of one distribution must not hide the others.

@@ -59,12 +59,23 @@ def spelled_out(host: str, port: int) -> list[Address]:
 
 
 def _lookup(host: str, port: int, flags: int) -> list[Address]:
+    if _is_ipv4(host):
+        # getaddrinfo() would say the same, and load the tables of Unicode for it first.
+        return [Address(socket.AF_INET, (host, port))]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except UnicodeError:
         raise OSError(None, "this is no host name") from None
     # The type hint of getaddrinfo() knows a form with bytes, which IPv4 and IPv6 never have.
     return list(dict.fromkeys(Address(family, cast("Any", name)) for family, _, _, _, name in found))
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 # -- one thread for each name ----------------------------------------------------------------------
