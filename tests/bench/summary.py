@@ -38,7 +38,7 @@ def measured(verdict: Verdict) -> str:
         return "-"
     show = verdict.row.text
     low, high = min(verdict.values), max(verdict.values)
-    text = f"{'>= ' * verdict.at_least}{show(verdict.value)}"
+    text = f"{'≥ ' * verdict.at_least}{show(verdict.value)}"
     return text if len(verdict.values) == 1 else f"{text} ({show(low)}..{show(high)})"
 
 

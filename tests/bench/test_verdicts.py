@@ -10,7 +10,7 @@ from bench.figures import FIGURES
 from bench.floors import ROWS, Row
 from bench.relays import RELAYS
 from bench.runs import Run
-from bench.summary import missed, summary
+from bench.summary import measured, missed, summary
 from bench.verbs import VERBS
 from bench.verdicts import Status, Verdict, judge, judge_all
 from bench.workloads import WORKLOADS, Calls, Idle, Through
@@ -182,6 +182,13 @@ def test_summary() -> None:
 
     assert lines[2].endswith("| messages/s ÷ nats | 2.50 (2.00..3.00) | ≥ 2.00 | ≥ 3.00 | met |")
     assert lines[3] == "|  | CPU per delivery ÷ C | - | ≤ 2.00 | ≤ 1.40 | not measured: C: no C compiler |"
+
+
+def test_lower_bound_is_told() -> None:
+    """A value that could be better is marked as one."""
+    runs = [run("product", per_s=2.5, relay=0.7, load=0.98), run("nats", per_s=1.0)]
+
+    assert measured(judge(ROW, runs)) == "≥ 2.50"
 
 
 def test_missed_floors_are_told() -> None:

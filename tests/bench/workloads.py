@@ -143,7 +143,7 @@ WORKLOADS: dict[str, Workload] = {
         **LATENCY,
     ),
     "rate-many": Through(
-        "10,000 single messages of 128 B a second, 64 producers, 4 consumers",
+        "10,000 single messages of 128 B a second, 64 producers, 4 consumers; with max-delay=1ms",
         replace(RATED, producers=64),
         ("max-delay", "product", "C"),
         **LATENCY,
@@ -154,7 +154,7 @@ WORKLOADS: dict[str, Workload] = {
         ("written", "product"),
     ),
     "spool": Through(
-        "tcp lines of 128 B, stored before they are forwarded: synced, or when the system likes",
+        "tcp lines of 128 B, stored before they are forwarded: synced, or when the system likes; or not stored",
         Traffic(),
         ("product", "spool", "spool-os", Case("rsyslog-disk", "rsyslog-disk", BEHIND_A_DISK)),
     ),
