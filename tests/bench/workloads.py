@@ -154,7 +154,7 @@ WORKLOADS: dict[str, Workload] = {
         ("written", "product"),
     ),
     "spool": Through(
-        "tcp lines of 128 B, stored before they are forwarded: synced, or when the system likes; or not stored",
+        "tcp lines of 128 B, stored before they are forwarded, synced or when the system likes; or not",
         Traffic(),
         ("product", "spool", "spool-os", Case("rsyslog-disk", "rsyslog-disk", BEHIND_A_DISK)),
     ),
