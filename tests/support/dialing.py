@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
+import struct
 from typing import Any
 
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.framing import LINES
 from producer_pool.testing import Trial, TrialConsumer
-from support.consumers import reserved_port, reset
+from support.consumers import reserved_port
 
 __all__ = ["EXCUSED", "PATIENT", "DialingConsumer"]
 
@@ -45,13 +47,18 @@ _AGAIN = 0.002
 
 
 class DialingConsumer(TrialConsumer):
-    """Connects to wherever the client of the trial listens, as soon as it does, and takes lines."""
+    """
+    Connects to wherever the client of the trial listens, as soon as it does, and takes lines.
 
-    def __init__(self, trial: Trial) -> None:
+    Other protocols override listen(). *tls* is for clients that speak TLS.
+    """
+
+    def __init__(self, trial: Trial, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.received = []
         self._held: list[socket.socket] = []
         self._family, self._place = self._find(trial.another_place())
-        self._connection: socket.socket | None = None
+        self._connected = False
         self._task: asyncio.Task[None] | None = None
         self._reading = asyncio.Event()
         self._reading.set()
@@ -67,9 +74,18 @@ class DialingConsumer(TrialConsumer):
         self.url = endpoint.at(*place).raw
         return socket.AF_INET, place
 
+    def connected(self) -> None:
+        """Note that there is a connection now."""
+        self._connected = True
+
+    @property
+    def reads(self) -> bool:
+        """Whether anything is to be read now."""
+        return self._reading.is_set()
+
     @property
     def connections(self) -> int:
-        return int(self._connection is not None)
+        return int(self._connected)
 
     @property
     def comes(self) -> bool:
@@ -111,15 +127,26 @@ class DialingConsumer(TrialConsumer):
             await loop.sock_connect(sock, self._place)
             if sock.getsockname() == sock.getpeername():
                 return  # TCP connects to itself where nobody listens
-            self._connection = sock
+            # Its end is that of a killed process, which has not read everything: a reset.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await self.listen(sock)
+        finally:
+            self._connected = False
+            sock.close()
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Take what comes over a connection, until its end, and close it then without a word."""
+        name = None if self.tls is None else "127.0.0.1"
+        reader, writer = await asyncio.open_connection(sock=sock, ssl=self.tls, server_hostname=name)
+        try:
+            self.connected()
             decoder = LINES.decoder(_LONGEST)
             while True:
                 await self._reading.wait()
-                data = await loop.sock_recv(sock, 256 * 1024)
+                data = await reader.read(256 * 1024)
                 if not data:
                     return
                 wire = decoder.feed(data, len(data))
                 self.received += wire.split(b"\n")[:-1] if wire else []
         finally:
-            self._connection = None
-            reset(sock)
+            writer.transport.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import ClassVar
 
 import pytest
@@ -44,3 +45,22 @@ class TestTcpTls(TransportConformance):
         here = authority.issue()
         cls.client_options = {"tls-ca": str(authority.file)}
         cls.listener_options = {"tls-cert": str(here.cert), "tls-key": str(here.key)}
+
+
+class TestTcpTlsServe(TransportConformance):
+    """The same, encrypted."""
+
+    url = "tcp+tls+serve://127.0.0.1:0"
+    excused: ClassVar = EXCUSED
+    tls: ClassVar[ssl.SSLContext]
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _certificates(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
+        authority = Authority(tmp_path_factory.mktemp("ca"))
+        here = authority.issue()
+        cls.client_options = {**PATIENT, "tls-cert": str(here.cert), "tls-key": str(here.key)}
+        cls.tls = ssl.create_default_context(cafile=authority.file)
+
+    def consumer(self, trial: Trial) -> TrialConsumer:
+        return DialingConsumer(trial, self.tls)
