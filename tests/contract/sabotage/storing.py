@@ -26,8 +26,8 @@ STORING: Final = (
     Sabotage(
         "nobody looks at the quota of a lane",
         f"{DELIVERY}/lane.py",
-        "        if self._crowding or self.size + size > self._policy.spool_quota:\n",
-        "        if self._crowding:\n",
+        "        if self._pressure.crowding or self.size + size > self._policy.spool_quota:\n",
+        "        if self._pressure.crowding:\n",
         "test_lane_bounds.py::test_full_quota_refuses_the_newest",
     ),
     Sabotage(

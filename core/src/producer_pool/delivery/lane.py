@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from producer_pool.delivery.cursor import Cursor
 from producer_pool.delivery.incoming import Incoming
 from producer_pool.delivery.page import Budget, Page
+from producer_pool.delivery.pressure import Pressure
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.reader import Reader
 from producer_pool.delivery.store import Store
@@ -27,7 +28,7 @@ from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import Overflow
 from producer_pool.model.stats import ProducerStats
 from producer_pool.model.stored import StoredBatch, stored_size
-from producer_pool.model.text import format_duration, format_size
+from producer_pool.model.text import format_count, format_duration
 
 __all__ = ["Lane", "Shared"]
 
@@ -75,11 +76,7 @@ class Lane:
         self._awaited = Awaited()
         self.behind = bool(backlog.messages)
         """Whether anything has to be read back before a new batch may go out."""
-        self._crowding = False
-        """Whether the store as a whole is too large, and this backlog is the largest."""
-        self._excess = 0
-        """Bytes to skip for that reason."""
-        self._over_quota = self._memory_full = self._blocks = False
+        self._pressure = Pressure(producer, shared.blocked)
         self._asks_for_room = False
         self._soon: asyncio.Handle | None = None
         self.stopped = self._given_up = False
@@ -126,9 +123,9 @@ class Lane:
 
     def admit(self, page: Page, count: int, size: int) -> bool:
         """Say whether a batch is to be stored for this producer; if not, the overflow policy settles it."""
-        if self._crowding or self.size + size > self._policy.spool_quota:
+        if self._pressure.crowding or self.size + size > self._policy.spool_quota:
             if not self._makes_room(size):
-                self.producer.overflow(page, self._full())
+                self.producer.overflow(page, self._pressure.store_is_full())
                 return False
         self._queued += count
         self._queued_size += size
@@ -138,8 +135,7 @@ class Lane:
         """Apply the overflow policy to a full spool; say whether *size* bytes more may come in."""
         quota = self._policy.spool_quota
         if self._policy.overflow is Overflow.BLOCK:
-            self._over_quota = self._over_quota or self.size + size > quota
-            self._tell_blocked()
+            self._pressure.fill_quota(self.size + size)
             return True
         if self._policy.overflow is not Overflow.DROP_OLDEST or size > quota:
             return False
@@ -148,15 +144,9 @@ class Lane:
             waiting = self._outbox.waiting
             if not waiting or not waiting[0].page.stored:
                 return False
-            self._outbox.drop_oldest(f"{self.producer.id}: {self._full()}")
+            self._outbox.drop_oldest(f"{self.producer.id}: {self._pressure.store_is_full()}")
         self.act_soon()
         return True
-
-    def _full(self) -> str:
-        if self._crowding:
-            return "the spool is full, and its backlog is the largest (spool-size=, overflow=)"
-        quota = format_size(self._policy.spool_quota)
-        return f"its quota of {quota} in the spool is full (spool-quota=, overflow=)"
 
     def arrive(self, incoming: Incoming, number: int) -> None:
         """Take a batch that is stored under *number* now."""
@@ -197,7 +187,7 @@ class Lane:
             self._unstored.put(UnstoredBatch(self.last, page, batch, accepted))
             self.act_soon()
         else:
-            self.producer.overflow(page, self._memory_is_full())
+            self.producer.overflow(page, self._pressure.memory_is_full())
 
     def _left_queue(self, count: int, size: int) -> None:
         self._queued -= count
@@ -215,7 +205,7 @@ class Lane:
             return False
         while self._unstored.cost > room:
             item = self._unstored.take()
-            why = f"{self.producer.id}: {self._memory_is_full()}; its oldest messages were dropped"
+            why = f"{self.producer.id}: {self._pressure.memory_is_full()}; its oldest messages were dropped"
             self._turn_away(item.page, item.batch, Full(why), Outcome.DROPPED)
             item.page.release()
         return True
@@ -224,13 +214,8 @@ class Lane:
         """Have the source wait if memory is full, and that is the policy; say whether it is."""
         blocks = self._policy.overflow is Overflow.BLOCK
         if blocks and self._outbox.nbytes + self._unstored.cost + cost >= self._policy.buffer:
-            self._memory_full = True
-            self._tell_blocked()
+            self._pressure.fill_memory()
         return blocks
-
-    def _memory_is_full(self) -> str:
-        buffer = format_size(self._policy.buffer)
-        return f"nothing can be stored, and its buffer of {buffer} is full (buffer=, overflow=)"
 
     # -- handing over ------------------------------------------------------------------------------
 
@@ -310,11 +295,7 @@ class Lane:
         self._cursor.move()
         while self.behind and not self._reader.busy and self._goes_on():
             pass
-        if self.size <= self._policy.spool_quota // 2:
-            self._over_quota = False
-        if self._unstored.cost + self._outbox.nbytes <= self._policy.buffer // 2:
-            self._memory_full = False
-        self._tell_blocked()
+        self._pressure.ease(size=self.size, memory=self._unstored.cost + self._outbox.nbytes)
         self._wake()
 
     def _goes_on(self) -> bool:
@@ -346,7 +327,7 @@ class Lane:
         """Return how many bytes have to go of what only lies in the store."""
         if self._policy.overflow is not Overflow.DROP_OLDEST:
             return 0
-        return min(max(self.size - self._policy.spool_quota, self._excess), self.backlog)
+        return min(max(self.size - self._policy.spool_quota, self._pressure.excess), self.backlog)
 
     def _ask_for_room(self) -> None:
         """Be told when the outbox is half empty."""
@@ -382,7 +363,8 @@ class Lane:
         if self.stopped:
             return
         self._reader.why_lost = why
-        error = Lost(f"{self.producer.id}: {messages} stored messages are gone: {why}")
+        gone = format_count(messages, "stored message is", "stored messages are")
+        error = Lost(f"{self.producer.id}: {gone} gone: {why}")
         self.settle_stored(messages, nbytes, Outcome.FAILED, error)
 
     def settle_stored(self, messages: int, nbytes: int, outcome: Outcome, error: DeliveryError) -> None:
@@ -390,38 +372,28 @@ class Lane:
         messages = min(messages, self.messages)
         self.messages -= messages
         self.backlog = max(self.backlog - nbytes, 0)
-        self._excess = max(self._excess - nbytes, 0)
+        self._pressure.skipped(nbytes)
         self._outbox.accounts.count_apart(outcome, messages)
         if messages:
             self.producer.settled(outcome, messages, error)
 
     def dropped(self) -> DeliveryError:
-        return Full(f"{self.producer.id}: {self._full()}; the oldest messages in it were dropped")
+        return Full(
+            f"{self.producer.id}: {self._pressure.store_is_full()}; the oldest messages in it were dropped"
+        )
 
     # -- blocking ----------------------------------------------------------------------------------
 
     def give_way(self, nbytes: int) -> None:
         """Apply the overflow policy: the store is too large by *nbytes*. With 0, it need not any more."""
-        was = self._crowding
-        self._crowding = nbytes > 0
-        self._excess = nbytes
-        if self._crowding or was:
+        if self._pressure.give_way(nbytes):
             self.act_soon()
 
     def _outbox_blocked(self, _: Producer, yes: bool) -> None:
         if not yes:
             self.act_soon()
         elif not self._asks_for_room:
-            self._memory_full = True
-            self._tell_blocked()
-
-    def _tell_blocked(self) -> None:
-        crowding = self._crowding and self._policy.overflow is Overflow.BLOCK
-        yes = (self._over_quota or self._memory_full or crowding) and not self.stopped
-        if yes is not self._blocks:
-            self._blocks = yes
-            why = self._memory_is_full() if self._memory_full else self._full()
-            self._shared.blocked(self.producer, why if yes else "")
+            self._pressure.fill_memory()
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -467,7 +439,7 @@ class Lane:
         self._reader.stop()
         if self._soon is not None:
             self._soon.cancel()
-        self._tell_blocked()
+        self._pressure.end()
         if keep:
             self._outbox.kept = KEPT
             self._kept += self.messages
