@@ -4,6 +4,7 @@ import asyncio
 import math
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import sys
 import threading
@@ -491,3 +492,20 @@ async def test_leaves_no_file_open(folder: Path) -> None:
         await desk.stored(b"x")
 
     assert len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+async def test_where_producers_are_goes_along_with_what_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy spool is told at once what need not be kept any more; one that is at rest, a little later."""
+    monkeypatch.setattr(module, "_MOVES", 1000.0)
+    monkeypatch.setattr(module, "_RIDE", 0.0)
+    async with Desk(tmp_path) as desk:
+        desk.join("a")
+        await desk.stored(b"one")
+        desk.store.move("a", 1)
+        await desk.stored(b"two")
+        shutil.copytree(tmp_path, tmp_path / "killed", ignore=shutil.ignore_patterns("reserve", "killed"))
+
+    async with Desk(tmp_path / "killed") as desk:
+        assert desk.join("a")[0].after == 1

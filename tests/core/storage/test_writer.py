@@ -1,6 +1,7 @@
 """The thread of a spool: it writes together what has gathered, and no error ends it."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from producer_pool.storage.database import Database
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
 from support.spools import Desk
+from support.waiting import BOUND
 
 
 async def test_what_has_gathered_is_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +82,21 @@ async def test_unexpected_error_at_the_end(
 
     assert "it is closed all the same" in caplog.text
     assert not Folder(tmp_path).in_use
+
+
+async def test_answers_do_not_wait_for_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored is said to be so before the log is moved, which may take as long as the disk likes."""
+    tick = Keeper.tick
+    go_on = threading.Event()
+
+    def slow(keeper: Keeper, now: float) -> None:
+        assert go_on.wait(BOUND)
+        tick(keeper, now)
+
+    async with Desk(tmp_path) as desk:
+        desk.join("a")
+        monkeypatch.setattr(Keeper, "tick", slow)
+        try:
+            assert await desk.stored(b"one") == 1
+        finally:
+            go_on.set()

@@ -35,6 +35,9 @@ _HEAD: Final = 72
 PAGE: Final = 32 * 1024
 """Bytes of a page. Larger ones make small commits larger; smaller ones make large batches slower."""
 
+_CACHE: Final = 32 * 1024 * 1024
+"""Bytes of pages in memory, at the most. What is removed soon after it was stored need not be read again."""
+
 _SCHEMA: Final = """
 CREATE TABLE batch (
     number INTEGER PRIMARY KEY, first INTEGER, messages INTEGER, nbytes INTEGER, total INTEGER,
@@ -88,7 +91,7 @@ class Database:
             f"synchronous = {'FULL' if sync == 0 else 'NORMAL'}",
             "wal_autocheckpoint = 0",
             "secure_delete = OFF",
-            "cache_size = -8192",
+            f"cache_size = -{_CACHE // 1024}",
             "mmap_size = 0",
             "trusted_schema = OFF",
             "journal_mode = WAL",
@@ -355,6 +358,14 @@ class Database:
     def file_nbytes(self) -> int:
         """Return the bytes of the file, free pages included."""
         return self._number("PRAGMA page_count") * PAGE
+
+    def growth(self) -> int:
+        """Return by how many bytes the file has to grow until what is in the log can be moved into it."""
+        return self.file_nbytes() - os.stat(self.path).st_size
+
+    def log_nbytes(self) -> int:
+        """Return the bytes of the file of the log, whether what is in it was moved or not."""
+        return os.stat(f"{self.path}-wal").st_size
 
     def try_to_grow(self, nbytes: int) -> None:
         """Write *nbytes*, safe from a power cut, and take them back: only that tells that a disk is well."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from producer_pool.model.errors import StorageError
+from producer_pool.model.text import format_count
 from producer_pool.storage.database import PAGE, Database
 from producer_pool.storage.faults import Fault, fault_of, passes, sensible
 from producer_pool.storage.folder import Folder
@@ -155,9 +156,9 @@ def replace_database(
         recovered.resend = True
         _log.error("spool %s: who had got what cannot be read: all that is left is sent again", folder)
     _log.error(
-        "spool %s: %d messages were read out of the damaged database, which is kept as %s",
+        "spool %s: %s read out of the damaged database, which is kept as %s",
         folder,
-        found,
+        format_count(found, "message was", "messages were"),
         aside,
     )
     return recovered

@@ -29,6 +29,8 @@ CROWDED: Final = 16 * 1024 * 1024
 """Bytes that may wait to be written. Beyond it sources should wait, until it is half of that."""
 _MOVES: Final = 0.05
 """Seconds until it is written where producers are."""
+_RIDE: Final = 0.01
+"""Seconds after which it goes along with what is stored. The sooner it does, the less is kept for nothing."""
 
 
 def _nothing() -> None:
@@ -58,6 +60,8 @@ class SpoolStore:
         self._crowded = False
         self._moves: dict[str, int] = {}
         self._moving: asyncio.TimerHandle | None = None
+        self._moved = 0.0
+        """When it was handed over last."""
         self._forked = False
         self._opened = False
         self._closed = False
@@ -152,8 +156,10 @@ class SpoolStore:
         if self._moving is None and self._loop is not None:
             self._moving = self._loop.call_later(_MOVES, self._hand_over_moves)
 
-    def _hand_over_moves(self) -> None:
-        self._moving = None
+    def _hand_over_moves(self, *, keep_timer: bool = False) -> None:
+        if not keep_timer:
+            self._moving = None
+        self._moved = time.monotonic()
         moves, self._moves = self._moves, {}
         if moves and not self._forked:
             self._writer.put(Moves(moves))
@@ -163,6 +169,9 @@ class SpoolStore:
     def append(self, batch: Batch, targets: Sequence[str] | None, done: Callable[[int | None], None]) -> None:
         """See Store."""
         self._check()
+        now = time.monotonic()
+        if self._moves and now - self._moved >= _RIDE:
+            self._hand_over_moves(keep_timer=True)
         self._number += 1
         nbytes = stored_size(batch)
         pending = Pending(
@@ -172,7 +181,7 @@ class SpoolStore:
             nbytes,
             None if targets is None else targets_text(tuple(targets)),
             batch.origin,
-            batch.received or time.monotonic(),
+            batch.received or now,
         )
         self._waiting += nbytes
         if self._waiting > CROWDED and not self._crowded:

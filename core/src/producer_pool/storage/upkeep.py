@@ -33,9 +33,11 @@ AGAIN: Final = 3.0
 """Seconds in which a database is not replaced a second time: on a disk that damages all, it is waited."""
 _IDLE: Final = 5.0
 _LOG_BYTES: Final = 8 * MiB
-"""After which what is in the log is moved into the database."""
+"""After which what is in the log is moved into the database, if that has to grow by as much for it."""
+_LOG_MOST: Final = 64 * MiB
+"""After which it is moved in any case. Pages that are written again before that are never moved at all."""
 _RESERVE: Final = 12 * MiB
-"""More than a log that has to be moved into the database where the disk is full: then positions still fit."""
+"""More than a database has to grow by where the disk is full: then the log begins anew, and positions fit."""
 _SLACK: Final = 16 * MiB
 """By how much a spool may be too large before it takes nothing more."""
 _SHRINK: Final = 64 * MiB
@@ -76,6 +78,7 @@ class Upkeep:
         self._unsynced: float | None = None
         self._busy: float | None = None
         self._reserve: Final = min(_RESERVE, spool.size // 4)
+        self._log_most: Final = max(_LOG_BYTES, min(_LOG_MOST, spool.size // 64))
         self.trouble: str | None = None
         self._fault: Fault | None = None
         """What kind of trouble it is, as far as the disk told."""
@@ -139,7 +142,7 @@ class Upkeep:
     def _use(self, database: Database) -> None:
         self._database = database
         self._files = database.files
-        self._logged = _LOG_BYTES  # Nobody knows what is in it.
+        self._logged = database.log_nbytes()
 
     def _mended(self, error: Exception, *, syncing: bool = False) -> bool:
         """Do what *error* asks for, and return whether the same may be tried again now."""
@@ -149,6 +152,8 @@ class Upkeep:
         if self._database is not None:
             self._database.rollback()
         if fault is Fault.FULL:
+            if self._begins_log_anew():
+                return True
             self._is_full(error)
             return False
         old, self._database = self._database, None
@@ -178,6 +183,17 @@ class Upkeep:
         known = self.trouble if fault is self._fault else None
         self.fail(known or words(fault, error, self._folder.path))
         self._fault = fault
+
+    def _begins_log_anew(self) -> bool:
+        """On a full disk, have a log that is larger than it has to be begin anew; return whether it does."""
+        if self._database is None or self._logged < 2 * _LOG_BYTES:
+            return False
+        self._logged = 0
+        try:
+            self._database.checkpoint()
+        except (sqlite3.Error, OSError):
+            return False
+        return True
 
     def fail(self, why: str) -> None:
         """Note that nothing can be stored."""
@@ -245,8 +261,6 @@ class Upkeep:
             self._unsynced = now
         self._logged += nbytes
         self._unmeasured += nbytes
-        if self._logged >= _LOG_BYTES:
-            self._checkpoint()
         if self._unmeasured > self._spool.size // 16:
             self.measure()
 
@@ -260,7 +274,9 @@ class Upkeep:
         return [time for time in times if time is not None]
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Do what is due. It may take as long as the disk likes: tell before what was written."""
+        if self._log_is_full():
+            self._checkpoint()
         if self.trouble is not None and now >= self._retry:
             self.recover()
         if self._unsynced is not None and now >= self._unsynced + self._spool.sync:
@@ -275,6 +291,14 @@ class Upkeep:
                 self._database.sync_log()
             except OSError as error:
                 self._mended(error, syncing=True)
+
+    def _log_is_full(self) -> bool:
+        if self._logged < _LOG_BYTES or self._database is None:
+            return False
+        if self._logged >= self._log_most:
+            return True
+        growth = self.attempt(lambda database: database.growth())
+        return growth is not None and growth >= _LOG_BYTES
 
     def _checkpoint(self) -> None:
         self._logged = 0
@@ -303,7 +327,10 @@ class Upkeep:
         self._busy = None
 
         def work(database: Database) -> None:
-            database.checkpoint()
+            if database.log_nbytes() > _LOG_BYTES:
+                database.empty_log()
+            else:
+                database.checkpoint()
             if database.file_nbytes() > _SHRINK and database.nbytes() < database.file_nbytes() // 8:
                 database.shrink()
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from producer_pool.model.loglimit import LogLimit, and_more
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import Backlog, StoredBatch
+from producer_pool.model.text import format_count
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.record import Pending
@@ -173,6 +174,8 @@ class Writer:
                         held.append(asked[0])
                     if isinstance(asked.pop(0), Skip):
                         keeper.move_on()
+                # Who waits for that goes on while the disk has more to do.
+                self._tell(keeper, answers)
                 keeper.tick(time.monotonic())
             except Exception:
                 # A thread that ends would keep everybody waiting for ever.
@@ -180,10 +183,7 @@ class Writer:
                 keeper.fail(f"{self._folder}: an unexpected error, see the log; it is tried again")
                 for append in unanswered:
                     answers.add(_bound(append.done, None))
-            if (self.trouble, self.excess) != (keeper.trouble, keeper.excess):
-                self.trouble, self.excess = keeper.trouble, keeper.excess
-                answers.add(self.changed)
-            answers.go()
+            self._tell(keeper, answers)
         try:
             keeper.close()
         except Exception:
@@ -191,6 +191,12 @@ class Writer:
         # Here and not on the loop, which may not have waited for it.
         self._folder.unlock()
         answers.add(closing.done)
+        answers.go()
+
+    def _tell(self, keeper: Keeper, answers: Answers) -> None:
+        if (self.trouble, self.excess) != (keeper.trouble, keeper.excess):
+            self.trouble, self.excess = keeper.trouble, keeper.excess
+            answers.add(self.changed)
         answers.go()
 
     def _gathered(self, due: float | None) -> list[Request]:
@@ -256,9 +262,9 @@ class Writer:
         if lost.messages:
             if (left_out := self._limit.allow(request.producer_id, time.monotonic())) is not None:
                 _log.error(
-                    "%s: %d messages are damaged or gone from the spool %s%s",
+                    "%s: %s damaged or gone from the spool %s%s",
                     request.producer_id,
-                    lost.messages,
+                    format_count(lost.messages, "message is", "messages are"),
                     self._folder,
                     and_more(left_out),
                 )
