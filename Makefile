@@ -40,7 +40,7 @@ dist: .venv/.dev                 ## A wheel of every distribution in dist/
 	$(pip) wheel --no-deps --no-build-isolation --wheel-dir dist $(addprefix ./,$(distributions))
 	@ls dist/*.whl
 
-bench: .venv/.dev .venv/.editable ## Measure; ARGS go to tests/bench
+bench: .venv/.dev .venv/.editable ## Measure side by side with others, 20 minutes; ARGS="tcp udp" chooses
 	$(python) tests/bench $(ARGS)
 
 sabotage: .venv/.dev .venv/.editable ## Test the tests: each listed change to the product must turn its test red
@@ -50,8 +50,8 @@ clean:                           ## Remove what the targets made, except .venv
 	rm -rf build dist docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean                 ## Remove .venv, too
-	rm -rf .venv
+distclean: clean                 ## Remove .venv and what the bench fetched, too
+	rm -rf .venv .bench-cache
 
 help:                            ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
