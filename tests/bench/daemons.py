@@ -94,7 +94,7 @@ def measure_start(name: str, workload: Start, settings: Settings) -> Iterator[Ru
 def _pass() -> float:
     with placed_on(cores()[0]):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        subprocess.run([sys.executable, "-c", "pass"], env=environment(), check=True)
         return (time.perf_counter() - began) * 1e3
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.process import BenchError
+from bench.process import BenchError, environment
 
 __all__ = ["crowd", "timed"]
 
@@ -33,12 +33,12 @@ def crowd(count: int) -> Iterator[Path]:
         yield folder
 
 
-def timed(arguments: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, float]:
+def timed(arguments: tuple[str, ...], added: Mapping[str, str]) -> dict[str, float]:
     """Run ``producer-pool`` to its end, and return what it took, in milliseconds."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "producer_pool", *arguments],
-        env={**os.environ, **environment},
+        env={**environment(), **added},
         stdout=subprocess.DEVNULL,
     )
     _, status, used = os.wait4(process.pid, 0)

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.build import made_cache
+
 KEPT = 400
 """Lines of standard error: with a hundred consumers, a relay says something of each before anybody looks."""
 SHOWN = 40
@@ -54,8 +56,14 @@ def busy_time(core: int | None) -> float:
 
 
 def environment() -> dict[str, str]:
-    """The caller's, without the variables that would configure a pool."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PRODUCER_")}
+    """
+    The caller's, without the variables that would configure a pool.
+
+    What Python imports is compiled once, and kept, as pip does it where a package is installed.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PRODUCER_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return {**kept, "PYTHONPYCACHEPREFIX": str(made_cache() / "bytecode")}
 
 
 class Child:
