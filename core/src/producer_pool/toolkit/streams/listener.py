@@ -23,6 +23,7 @@ from producer_pool.toolkit.sockets.tcp import reset, wait_readable
 from producer_pool.toolkit.streams.acceptor import Acceptor
 from producer_pool.toolkit.streams.connection import Connection, FramedConnection, StreamListenerOptions, Tail
 from producer_pool.toolkit.streams.gathering import Gathering
+from producer_pool.toolkit.streams.readbuffer import BITE_COST, COST, HANDSHAKE_COST, TURN, ReadBuffer
 from producer_pool.toolkit.streams.tls_records import TlsError
 from producer_pool.toolkit.streams.turns import Turns
 
@@ -34,13 +35,6 @@ __all__ = ["StreamListener"]
 
 _log = logging.getLogger(__name__)
 
-_READ: Final = 256 * 1024
-_TURN: Final = 1024 * 1024
-"""Bytes read in one turn of the loop, before others have theirs. All work is counted in bytes:"""
-_COST: Final = 4 * 1024
-"""a read counts as at least so many, a whole bite of a connection as a whole buffer, and"""
-_HANDSHAKE_COST: Final = 128 * 1024
-"""a step of a handshake, which may take a millisecond, as so many."""
 _MOST_UNSENT: Final = 64 * 1024
 """Bytes of answers that a connection may leave unread."""
 _LINGER: Final = 1.0
@@ -78,8 +72,7 @@ class StreamListener(Listener):
         """Those that are not established yet, the oldest first."""
         self._waiting: deque[int] = deque()
         """Connections that are ready and were not served in this turn."""
-        self._buffer = bytearray(_READ)
-        self._view = memoryview(self._buffer)
+        self._buffer = ReadBuffer()
         self._limit = LogLimit()
         self._answers = Silence()
         self._started = self._dismissed = False
@@ -88,11 +81,7 @@ class StreamListener(Listener):
 
     @property
     def plain(self) -> tuple[Binding, Framing] | None:
-        """
-        Where it listens and how messages are marked off; None: there is more to it, for both ends to agree on.
-
-        For who reads such streams in a way of his own.
-        """
+        """Where it listens, and its framing, for who reads it in his own way; None: there is more to it."""
         more = self._tls is not None or self._options.ack_after is not None
         return None if more or type(self) is not StreamListener else (self._binding, self._framing)
 
@@ -272,7 +261,7 @@ class StreamListener(Listener):
             if connection.unsent and not connection.answer(b""):
                 self._ready.watch(connection.socket.fileno(), write=False)
                 self._shut(connection)
-            if connection.socket.fileno() >= 0 and not connection.socket.recv_into(self._buffer):
+            if connection.socket.fileno() >= 0 and not connection.socket.recv_into(self._buffer.data):
                 self._close(connection)
         except (BlockingIOError, InterruptedError):
             return
@@ -321,7 +310,7 @@ class StreamListener(Listener):
         Returns for how many seconds it pays to leave waiting what comes.
         """
         waiting = self._waiting
-        left = _TURN
+        left = TURN
         while waiting and left > 0 and not self._intake.paused:
             connection = self._connections.get(waiting.popleft())
             if connection is None:
@@ -337,41 +326,42 @@ class StreamListener(Listener):
         """Read what there is, up to a buffer full, and pass on what is whole. Return what it cost."""
         if connection.parting:
             self._throw_away(connection)
-            return _COST
+            return COST
         if connection.deaf:
             self._answers.look_after(connection)
-            return _COST
+            return COST
         established = connection.established
         try:
             if connection.unsent and not self._answers.flush(connection):
                 self._answer(connection, b"")
-            size = connection.socket.recv_into(self._buffer, connection.bite)
+            size = connection.socket.recv_into(self._buffer.data, connection.bite)
         except (BlockingIOError, InterruptedError):
-            return _COST
+            return COST
         except OSError:
             self._end(connection, clean=False)
-            return _COST
+            return COST
         if not size:
             self._end(connection, clean=connection.layer is None)
-            return _COST
+            return COST
         if connection.layer is None:
             self._decode(connection, size)
         else:
             self._decrypt(connection, connection.layer, size)
+        self._buffer.fit(size)
         if established:
-            return max(size * _READ // connection.bite if connection.bite else size, _COST)
+            return max(size * BITE_COST // connection.bite if connection.bite else size, COST)
         if connection.established:
             self._newcomers.pop(connection.socket.fileno(), None)
-        return max(size, _HANDSHAKE_COST)
+        return max(size, HANDSHAKE_COST)
 
     def _decrypt(self, connection: Connection, layer: TlsLayer, size: int) -> None:
         established = connection.established
-        layer.receive(self._view[:size])
+        layer.receive(self._buffer.view[:size])
         try:
             if layer.ready or layer.handshake():
                 if not established and connection.established:
                     connection.heard(self._loop.time())
-                while size := layer.decrypt_into(self._view):
+                while size := layer.decrypt_into(self._buffer.view):
                     if not self._decode(connection, size):
                         return
             self._answer(connection, layer.outgoing())
@@ -386,7 +376,7 @@ class StreamListener(Listener):
     def _decode(self, connection: Connection, size: int) -> bool:
         """Pass on what is whole now; False: nothing more is read from this connection."""
         self.stats.bytes += size
-        batch = connection.receive(self._buffer, size, self._loop.time())
+        batch = connection.receive(self._buffer.data, size, self._loop.time())
         if batch is not None:
             self.stats.messages += len(batch)
             if self._silent or not self._answers.take(connection, batch):

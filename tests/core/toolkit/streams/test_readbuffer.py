@@ -1,0 +1,38 @@
+"""What a listener reads into."""
+
+from producer_pool.model.policies import DeliveryPolicy
+from producer_pool.toolkit.streams.connection import StreamListenerOptions
+from producer_pool.toolkit.streams.readbuffer import ReadBuffer
+
+
+def test_little_comes() -> None:
+    """As long as no read fills it, it stays as small as it was."""
+    buffer = ReadBuffer()
+    size = len(buffer.data)
+
+    buffer.fit(size - 1)
+
+    assert len(buffer.data) == len(buffer.view) == size
+
+
+def test_much_comes() -> None:
+    """Once a read filled it, the next may be much larger, and it grows no more than that."""
+    buffer = ReadBuffer()
+    size = len(buffer.data)
+
+    buffer.fit(size)
+    large = len(buffer.data)
+    buffer.fit(large)
+
+    assert len(buffer.data) == len(buffer.view) == large
+    assert large >= 4 * size
+
+
+def test_what_it_holds_needs_no_look_at_single_messages() -> None:
+    """A batch that was read at once is below the usual limit of a message, and fits into a buffer."""
+    buffer = ReadBuffer()
+
+    buffer.fit(len(buffer.data))
+
+    assert len(buffer.data) < StreamListenerOptions().max_message
+    assert len(buffer.data) < DeliveryPolicy.relay().buffer // 4
