@@ -16,8 +16,8 @@ TABLE: Final = (
     Sabotage(
         "no look at acknowledgements after the fast path",
         f"{CORE}/delivery/link.py",
-        "        self._unasked += 1\n        self._follow_up()\n",
-        "        self._unasked += 1\n",
+        "or not self._confirms:\n            self._follow_up()\n",
+        "or not self._confirms:\n            pass\n",
         "test_one_producer_alone.py::test_producer_that_waits_for_acknowledgements",
     ),
     Sabotage(

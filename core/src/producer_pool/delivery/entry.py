@@ -36,7 +36,7 @@ class Entry:
         self.deadline = deadline
         self.accepted = accepted
         """When it was; None: just now."""
-        self.count = len(batch)
+        self.count = batch.count
         self.start = 0
         """Messages from the front that are settled."""
         self.attempts = 0

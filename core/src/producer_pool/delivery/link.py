@@ -60,6 +60,7 @@ class Link:
         """
         self.producer_id = outbox.producer_id
         self.ack = ack
+        self._confirms = ack > Ack.WRITTEN
         self.probing = careful
         """Whether the one message has not arrived yet."""
         self._on_stall = on_stall
@@ -214,7 +215,7 @@ class Link:
         """
         outbox = self._outbox
         client = self._client
-        count = len(batch)
+        count = batch.count
         if not count or not self._open or self._asking or outbox.waiting or not outbox.fits(batch):
             return None
         reached = -1
@@ -227,7 +228,7 @@ class Link:
             call = "start"
             if client.start((batch,), 0) != 1:
                 return None
-            if self.ack is Ack.WRITTEN:
+            if not self._confirms:
                 call = "settled"
                 reached = client.settled().written
         except BaseException as error:
@@ -252,11 +253,12 @@ class Link:
             self._poll = FIRST_POLL
         outbox.take_off(page, batch, now)
         self._unasked += 1
-        self._follow_up()
+        if self._timer is None or self._unasked > ASK_EARLY or not self._confirms:
+            self._follow_up()
 
     def _follow_up(self) -> None:
         """See to it that what was handed over is asked after, now or soon."""
-        if self._outbox.flying and (self.ack is Ack.WRITTEN or self._unasked > ASK_EARLY):
+        if self._outbox.flying and (not self._confirms or self._unasked > ASK_EARLY):
             self.harvest()
         if self._timer is None and self._outstanding():
             self._arm()
@@ -269,7 +271,7 @@ class Link:
         self._asking = True
         try:
             settled = self._client.settled()
-            reached = settled.written if self.ack is Ack.WRITTEN else settled.confirmed
+            reached = settled.confirmed if self._confirms else settled.written
             count = reached - self._settled
             lied = count > self._outbox.in_flight() or type(reached) is not int
         except BaseException as error:
@@ -301,7 +303,7 @@ class Link:
         delay = self._patience()
         if not self._stalls:
             delay -= self._timeout * (1 - STALLED_AFTER)
-        if self.ack > Ack.WRITTEN and self._outbox.flying:
+        if self._confirms and self._outbox.flying:
             delay = min(delay, self._poll)
         self._timer = self._loop.call_later(max(delay, 0.0), self._look)
 

@@ -46,6 +46,7 @@ class Outbox:
         self.kept = ""
         """What is said of stored messages that are cancelled."""
         self._waiting_bytes = 0
+        self._blocks = policy.overflow is Overflow.BLOCK
         self._events = events
         self._ack = ack
         self.deadline = deadline
@@ -92,7 +93,7 @@ class Outbox:
         self.nbytes += entry.cost
         self._waiting_bytes += entry.cost
         self.waiting.append(entry)
-        if policy.overflow is Overflow.BLOCK and self.nbytes >= policy.buffer and self.bounded:
+        if self._blocks and self.nbytes >= policy.buffer and self.bounded:
             self.block(policy.buffer // 2)
         return True
 
@@ -123,7 +124,7 @@ class Outbox:
         self.nbytes += entry.cost
         self.handed += entry.count
         self.flying.append(entry)
-        if self.policy.overflow is Overflow.BLOCK and self.nbytes >= self.policy.buffer and self.bounded:
+        if self._blocks and self.nbytes >= self.policy.buffer and self.bounded:
             self.block(self.policy.buffer // 2)
 
     def block(self, resume_at: int) -> None:
@@ -220,6 +221,16 @@ class Outbox:
         delivered = 0
         while count:
             entry = self.flying[0]
+            whole = entry.count - entry.start
+            if whole <= count and entry.track is None and entry.rejected is None and not entry.expired:
+                # It goes as a whole, and nobody asks: as most do.
+                self.flying.popleft()
+                entry.start = entry.count
+                count -= whole
+                delivered += whole
+                self.stats.delivered += whole
+                self._release(entry)
+                continue
             stop = min(entry.count, entry.start + count)
             count -= stop - entry.start
             fresh = entry.open(stop)

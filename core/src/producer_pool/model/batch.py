@@ -23,20 +23,19 @@ class Batch:
     """
 
     __slots__ = (
-        "_count",
         "_framing",
         "_longest",
         "_messages",
         "_other",
         "_wire",
         "cost",
+        "count",
         "kept",
         "nbytes",
         "origin",
         "received",
     )
 
-    _count: int | None
     _longest: int | None
     _messages: list[bytes] | None
     """The messages one by one: their only form, or made from _wire for whoever asks next."""
@@ -46,6 +45,8 @@ class Batch:
     _other: tuple[Framing, bytes, tuple[int, ...]] | None
     """The messages in one framing more, and which of them it cannot carry."""
 
+    count: int
+    """The messages in it: its len(), for who asks often."""
     nbytes: int
     """Bytes of the messages in the form in which they came; frames included, if they had some."""
     cost: int
@@ -70,7 +71,7 @@ class Batch:
         """Make a batch of a list that the caller gives away. It is neither copied nor looked at."""
         batch = cls.__new__(cls)
         batch._messages = held = messages
-        batch._count = len(held)
+        batch.count = len(held)
         batch._framing = None
         batch._wire = b""
         batch._other = None
@@ -97,7 +98,7 @@ class Batch:
         """Make a batch of *wire*, whole frames of *framing*; *count* saves counting them again."""
         batch = cls.__new__(cls)
         batch._messages = None
-        batch._count = count
+        batch.count = framing.count(wire) if count is None else count
         batch._framing = framing
         batch._wire = wire
         batch._other = None
@@ -110,10 +111,7 @@ class Batch:
         return batch
 
     def __len__(self) -> int:
-        if self._count is None:
-            assert self._framing is not None
-            self._count = self._framing.count(self._wire)
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.messages)

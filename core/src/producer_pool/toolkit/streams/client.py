@@ -23,7 +23,7 @@ from producer_pool.toolkit.sockets.tcp import Dialer, Ending, part, reset, why
 from producer_pool.toolkit.streams.grouping import group
 from producer_pool.toolkit.streams.handshake import Dialogue, shake_hands
 from producer_pool.toolkit.streams.ledger import Ledger, same_plaintext
-from producer_pool.toolkit.streams.misfits import stream_misfits
+from producer_pool.toolkit.streams.misfits import NO_MISFITS, stream_misfits
 from producer_pool.toolkit.streams.progress import Progress
 from producer_pool.toolkit.streams.tls_records import TlsError, whole_plaintext
 
@@ -106,6 +106,8 @@ class StreamClient(PipelinedClient):
     # -- what is asked before anything is sent -----------------------------------------------------
 
     def misfits(self, batch: Batch) -> Mapping[int, Rejected]:
+        if batch.nbytes <= self.max_message and not batch.misfits(self._framing):
+            return NO_MISFITS
         return stream_misfits(batch, self._framing, self.max_message, self.protocol_name)
 
     # -- connecting --------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Rejected
 from producer_pool.model.framing import Framing
 
-__all__ = ["stream_misfits"]
+__all__ = ["NO_MISFITS", "stream_misfits"]
 
-_NONE: Final[Mapping[int, Rejected]] = {}
+NO_MISFITS: Final[Mapping[int, Rejected]] = {}
 
 
 def stream_misfits(
@@ -20,7 +20,7 @@ def stream_misfits(
     """Return the messages of *batch*, by index, that *framing* cannot carry, or that are above *limit*."""
     unfit = batch.misfits(framing)
     if not unfit and (limit is None or batch.nbytes <= limit or batch.longest <= limit):
-        return _NONE
+        return NO_MISFITS
     found = {
         index: Rejected(
             f"message of {len(message)} bytes, and {protocol_name} takes {limit}; see max-message"
