@@ -13,7 +13,7 @@ from producer_pool.contract.ports import Client, Intake
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import AsyncReceipt
 from producer_pool.delivery.store import Store
-from producer_pool.delivery.submitlog import SubmitLog
+from producer_pool.delivery.submitlog import LoopLog
 from producer_pool.entrance import Entrance, opened
 from producer_pool.loopwatch import LoopWatch
 from producer_pool.model.amounts import check_seconds
@@ -61,8 +61,10 @@ class AsyncProducerPool:
         """
         self.limits = checked_limits(limits) or Limits()
         self._spool = checked_spool(spool)
-        self._entrance = Entrance(SubmitLog(self._wake, AsyncReceipt), policy, factory)
-        self._entrance.log.stores = self._spool is not None
+        self._entrance = Entrance(LoopLog(self._wake, AsyncReceipt), policy, factory)
+        self._log = self._entrance.log
+        self._log.stores = self._spool is not None
+        self._roster = self._entrance.roster
         self._engine: Engine | None = None
         self._watch: LoopWatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -203,10 +205,13 @@ class AsyncProducerPool:
             Full: a producer with Overflow.BLOCK had no room within its deadline; nothing was accepted.
             UnknownProducer: nothing was accepted.
         """
-        targets = self._entrance.targets(to)
-        if self._entrance.log.held or self._loop is not asyncio.get_running_loop():
+        targets = self._roster.all if to is None else self._entrance.targets(to)
+        submits = self._log
+        if submits.held or self._loop is not asyncio.get_running_loop():
             await self._room(targets)
-        return self._entrance.append(targets, message)
+        if type(message) is not bytes or not targets:
+            return self._entrance.append(targets, message)
+        return submits.append(targets, message)
 
     def submit_nowait(self, message: bytes | str, *, to: str | Iterable[str] | None = None) -> AsyncReceipt:
         """

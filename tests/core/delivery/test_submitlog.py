@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from producer_pool.delivery.receipts import Receipt
-from producer_pool.delivery.submitlog import LOG_BYTES, PAGE_BYTES, OpenPage, SubmitLog
+from producer_pool.delivery.submitlog import LOG_BYTES, PAGE_BYTES, LoopLog, OpenPage, SubmitLog
 from producer_pool.model.errors import ForkedPool, Full, PoolClosed, WrongThread
 from producer_pool.model.outcomes import Outcome
 from support.waiting import BOUND, eventually
@@ -38,8 +38,13 @@ def wakes() -> Wakes:
 
 
 @pytest.fixture
-def log(wakes: Wakes) -> SubmitLog[Receipt]:
-    return SubmitLog(wakes, Receipt)
+def log(wakes: Wakes, request: pytest.FixtureRequest) -> SubmitLog[Receipt]:
+    kind: type[SubmitLog[Receipt]] = getattr(request, "param", SubmitLog)
+    return kind(wakes, Receipt)
+
+
+KINDS = pytest.mark.parametrize("log", [SubmitLog, LoopLog], indirect=True)
+"""For what holds without threads, too."""
 
 
 def pages(log: SubmitLog[Receipt]) -> list[tuple[tuple[str, ...], list[bytes]]]:
@@ -50,6 +55,7 @@ def pages(log: SubmitLog[Receipt]) -> list[tuple[tuple[str, ...], list[bytes]]]:
 # -- pages -----------------------------------------------------------------------------------------
 
 
+@KINDS
 def test_messages_to_the_same_targets(log: SubmitLog[Receipt], wakes: Wakes) -> None:
     """They share a page, and the loop is woken once."""
     for number in range(10):
@@ -60,6 +66,7 @@ def test_messages_to_the_same_targets(log: SubmitLog[Receipt], wakes: Wakes) -> 
     assert log.empty
 
 
+@KINDS
 def test_messages_to_different_targets(log: SubmitLog[Receipt]) -> None:
     """Their order is kept, page by page."""
     for targets, message in ((ALL, b"1"), (SOME, b"2"), (ALL, b"3"), (ALL, b"4")):
@@ -68,6 +75,7 @@ def test_messages_to_different_targets(log: SubmitLog[Receipt]) -> None:
     assert pages(log) == [(ALL, [b"1"]), (SOME, [b"2"]), (ALL, [b"3", b"4"])]
 
 
+@KINDS
 def test_swapped_twice(log: SubmitLog[Receipt], wakes: Wakes) -> None:
     """What comes after a swap has a page of its own, and wakes the loop again."""
     log.append(ALL, b"1")
@@ -79,6 +87,7 @@ def test_swapped_twice(log: SubmitLog[Receipt], wakes: Wakes) -> None:
     assert log.swap() == []
 
 
+@KINDS
 @pytest.mark.parametrize("size", [0, 10, 1024])
 def test_many_messages(log: SubmitLog[Receipt], size: int) -> None:
     """A page is closed when it is large, also when that is for the number of its messages alone."""
@@ -90,6 +99,7 @@ def test_many_messages(log: SubmitLog[Receipt], size: int) -> None:
     assert all(len(messages) * (size + 48) <= PAGE_BYTES + size + 48 for _, messages in found)
 
 
+@KINDS
 def test_calls_between_messages(log: SubmitLog[Receipt]) -> None:
     """They are made in their turn."""
     made: list[str] = []
@@ -118,6 +128,7 @@ def test_pages_only(log: SubmitLog[Receipt]) -> None:
     assert len(log.swap(pages_only=True)) == 1
 
 
+@KINDS
 def test_receipt_of_a_message(log: SubmitLog[Receipt]) -> None:
     """It is about that message, and pending until the pool has looked."""
     receipt = log.append(ALL, b"1")
@@ -127,6 +138,7 @@ def test_receipt_of_a_message(log: SubmitLog[Receipt]) -> None:
     assert receipt.stored is None
 
 
+@KINDS
 def test_without_waking(log: SubmitLog[Receipt], wakes: Wakes) -> None:
     """Whoever says so has the loop come later."""
     log.append(ALL, b"1", wake=False)
@@ -137,6 +149,7 @@ def test_without_waking(log: SubmitLog[Receipt], wakes: Wakes) -> None:
     assert (before, wakes.count) == (0, 1)
 
 
+@KINDS
 def test_append_from_inside_of_an_append(log: SubmitLog[Receipt]) -> None:
     """A finalizer may submit wherever it runs; its message has a page of its own, and none is lost."""
 
@@ -162,6 +175,52 @@ def test_append_from_inside_of_an_append(log: SubmitLog[Receipt]) -> None:
         b"odd",
     ]
     assert len({(id(receipt._page), receipt._index) for receipt in (first, odd, last)}) == 3
+
+
+@KINDS
+def test_swap_from_inside_of_an_append(log: SubmitLog[Receipt], wakes: Wakes) -> None:
+    """It gets nothing: what is there now is not complete. The loop comes for all of it later."""
+    swapped: list[object] = []
+
+    class Odd(bytes):
+        def __len__(self) -> int:
+            swapped.extend(log.swap())
+            return super().__len__()
+
+    log.append(ALL, b"before")
+    log.append(ALL, Odd(b"odd"))
+    log.append(ALL, b"after")
+
+    assert swapped == []
+    assert pages(log) == [(ALL, [b"before", b"odd", b"after"])]
+    assert wakes.count == 1
+
+
+@KINDS
+@pytest.mark.parametrize("when", ["looked at", "woken"])
+def test_interrupted(log: SubmitLog[Receipt], wakes: Wakes, when: str) -> None:
+    """What is there when an interrupt comes is fetched, and the next append works."""
+
+    class Odd(bytes):
+        def __len__(self) -> int:
+            if when == "looked at":
+                raise KeyboardInterrupt
+            return super().__len__()
+
+    def interrupted() -> None:
+        wakes.count += 1
+        if wakes.count == 1 and when == "woken":
+            raise KeyboardInterrupt
+
+    log._wake = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        log.append(ALL, Odd(b"odd"))
+
+    assert wakes.count > (when == "woken")
+
+    log.append(ALL, b"next")
+
+    assert pages(log) == [(ALL, [b"odd", b"next"])]
 
 
 # -- room ------------------------------------------------------------------------------------------
@@ -255,6 +314,7 @@ def test_jam(log: SubmitLog[Receipt]) -> None:
     assert not log.held
 
 
+@KINDS
 def test_page_for_a_pool_that_stores(log: SubmitLog[Receipt]) -> None:
     """Its messages are not stored yet; in a pool without a spool there is nothing to say."""
     before = log.append(ALL, b"x")
@@ -304,6 +364,7 @@ def test_waiting_on_the_thread_that_makes_the_room(log: SubmitLog[Receipt]) -> N
 # -- the end ---------------------------------------------------------------------------------------
 
 
+@KINDS
 def test_closed(log: SubmitLog[Receipt]) -> None:
     """Nothing is taken any more; what lies in it can be swapped out."""
     log.append(ALL, b"1")
@@ -315,6 +376,7 @@ def test_closed(log: SubmitLog[Receipt]) -> None:
     assert pages(log) == [(ALL, [b"1"])]
 
 
+@KINDS
 def test_refused_often(log: SubmitLog[Receipt]) -> None:
     """The error's traceback does not grow with each time, and holds nothing of who was refused."""
     log.close(PoolClosed("closed"))

@@ -18,7 +18,7 @@ from producer_pool.delivery.receipts import Handle
 from producer_pool.model.errors import ForkedPool, Full, WrongThread
 from producer_pool.model.policies import BATCH_OVERHEAD, MESSAGE_OVERHEAD
 
-__all__ = ["OpenPage", "SubmitLog"]
+__all__ = ["LoopLog", "OpenPage", "SubmitLog"]
 
 R = TypeVar("R", bound=Handle)
 
@@ -101,11 +101,7 @@ class SubmitLog(Generic[R]):
                 if self._refusal is not None:
                     self.check_open()
                 if self._inside:
-                    # Closed at once, and so is the open one: what comes next stands behind this.
-                    page = self._open(targets)
-                    receipt = self.receipt.made(page, 0)
-                    page.messages.append(message)
-                    self._page = None
+                    receipt = self._append_in_between(targets, message)
                 else:
                     self._inside = True
                     try:
@@ -129,6 +125,15 @@ class SubmitLog(Generic[R]):
             if wake and self._entries:
                 self.rouse()
             raise
+        return receipt
+
+    def _append_in_between(self, targets: Sequence[str], message: bytes) -> R:
+        """Append *message* in the middle of another append: to a page of its own."""
+        # It is closed at once, and so is the open one: what comes next stands behind this.
+        page = self._open(targets)
+        receipt = self.receipt.made(page, 0)
+        page.messages.append(message)
+        self._page = None
         return receipt
 
     @property
@@ -282,8 +287,14 @@ class SubmitLog(Generic[R]):
     # -- the loop's side ---------------------------------------------------------------------------
 
     def swap(self, *, pages_only: bool = False) -> list[OpenPage | Callable[[], None]]:
-        """Return all that was appended since the last time; with *pages_only* nothing if there are calls."""
+        """
+        Return all that was appended since the last time; with *pages_only* nothing if there are calls.
+
+        Nothing either in the middle of an append of this thread, which may add to what is there.
+        """
         with self._lock:
+            if self._inside:
+                return []
             if self._calls:
                 if pages_only:
                     return []
@@ -325,6 +336,45 @@ class SubmitLog(Generic[R]):
                 "this call came in the middle of another one of its thread, in a signal handler or a "
                 "__del__, and would wait for it; use submit_nowait() there"
             )
+
+
+class LoopLog(SubmitLog[R]):
+    """
+    A log that only the thread of its own loop appends to, as in an asyncio program.
+
+    There a lock would be two thirds of the work. A signal handler and a ``__del__`` may still come in
+    the middle.
+    """
+
+    def append(self, targets: Sequence[str], message: bytes, *, wake: bool = True) -> R:
+        try:
+            if self._refusal is not None:
+                self.check_open()
+            if self._inside:
+                receipt = self._append_in_between(targets, message)
+            else:
+                self._inside = True
+                try:
+                    page = self._page
+                    if page is None or page.targets is not targets or page.nbytes >= PAGE_BYTES:
+                        page = self._open(targets)
+                    messages = page.messages
+                    # As Handle.made() does it.
+                    receipt = _new(self.receipt)
+                    receipt._page = page
+                    receipt._index = len(messages)
+                    messages.append(message)
+                    page.nbytes += len(message) + MESSAGE_OVERHEAD
+                finally:
+                    self._inside = False
+            if not self._awake and wake:
+                self.rouse()
+        except BaseException:
+            # An interrupt may come when the message is there, and the loop has not been told.
+            if wake and self._entries:
+                self.rouse()
+            raise
+        return receipt
 
 
 _LOGS: Final[weakref.WeakSet[SubmitLog[Any]]] = weakref.WeakSet()
