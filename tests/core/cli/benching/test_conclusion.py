@@ -1,13 +1,16 @@
 """How a bench ends."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from producer_pool.cli.benching.conclusion import report
+from producer_pool.cli.benching.conclusion import as_json, report
 from producer_pool.cli.benching.figures import Outcome
 from support.measured import enter, outcome, seen
+from support.tree import ROOT
 
 
 def ended(
@@ -70,6 +73,28 @@ def test_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(outcome("tcp"), interrupted=True, in_json=True) == 1
     value = json.loads(capsys.readouterr().out)
     assert (value["intact"], value["interrupted"], value["loads"]) == (False, True, [])
+
+
+def keys(value: Any) -> Iterator[str]:
+    """Yield the names of all fields in a value."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys(inner)
+
+
+def test_fields_are_described() -> None:
+    """Each field has its place in the reference."""
+    one = outcome("tcp", "unix", rates=(None, 100.0))
+    for load in (0, 1):
+        for side in (0, 1):
+            one.enter(load, side, seen(100), 2048)
+    page = (ROOT / "docs" / "reference" / "bench.md").read_text()
+
+    assert {name for name in keys(as_json(one, interrupted=False)) if f"`{name}`" not in page} == set()
 
 
 def test_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
