@@ -342,7 +342,7 @@ class LoopLog(SubmitLog[R]):
     """
     A log that only the thread of its own loop appends to, as in an asyncio program.
 
-    There a lock would be two thirds of the work. A signal handler and a ``__del__`` may still come in
+    There a lock would be two fifths of the work. A signal handler and a ``__del__`` may still come in
     the middle.
     """
 
