@@ -601,6 +601,18 @@ def test_backlog_is_moved_bit_by_bit(checkpoints: Checkpoints, keeper: Keeper, c
     assert keeper.folder.database.stat().st_size > 4 * MiB
 
 
+def test_log_stays_small_on_a_disk_that_has_little_room(
+    checkpoints: Checkpoints, keeper: Keeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others need is not taken by a log that could do with less."""
+    monkeypatch.setattr(Folder, "room", lambda folder: module._ROOM - 1)
+
+    stream(keeper, clock, 1, 60, behind=2)
+
+    assert checkpoints.count >= 4
+    assert keeper.folder.wal.stat().st_size < 3 * MiB
+
+
 def test_full_disk_with_a_large_log(
     checkpoints: Checkpoints, keeper: Keeper, disk: Disk, clock: Clock
 ) -> None:

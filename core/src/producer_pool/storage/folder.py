@@ -228,6 +228,14 @@ class Folder:
         except OSError:
             return []
 
+    def room(self) -> int:
+        """Return the bytes that are free on its disk; 0: that is not known."""
+        try:
+            found = os.statvfs(self.path)
+        except OSError:
+            return 0
+        return found.f_bavail * found.f_frsize
+
     # -- the reserve -------------------------------------------------------------------------------
 
     def keep_reserve(self, nbytes: int) -> bool:

@@ -36,6 +36,8 @@ _LOG_BYTES: Final = 8 * MiB
 """After which what is in the log is moved into the database, if that has to grow by as much for it."""
 _LOG_MOST: Final = 64 * MiB
 """After which it is moved in any case. Pages that are written again before that are never moved at all."""
+_ROOM: Final = 256 * MiB
+"""Bytes that have to be free on the disk. With less, a log is always moved after the smaller of the two."""
 _RESERVE: Final = 12 * MiB
 """More than a database has to grow by where the disk is full: then the log begins anew, and positions fit."""
 _SLACK: Final = 16 * MiB
@@ -295,7 +297,7 @@ class Upkeep:
     def _log_is_full(self) -> bool:
         if self._logged < _LOG_BYTES or self._database is None:
             return False
-        if self._logged >= self._log_most:
+        if self._logged >= self._log_most or self._folder.room() < _ROOM:
             return True
         growth = self.attempt(lambda database: database.growth())
         return growth is not None and growth >= _LOG_BYTES
