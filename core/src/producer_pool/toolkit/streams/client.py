@@ -106,9 +106,10 @@ class StreamClient(PipelinedClient):
     # -- what is asked before anything is sent -----------------------------------------------------
 
     def misfits(self, batch: Batch) -> Mapping[int, Rejected]:
-        if batch.nbytes <= self.max_message and not batch.misfits(self._framing):
+        limit = self.max_message
+        if limit is not None and batch.nbytes <= limit and not batch.misfits(self._framing):
             return NO_MISFITS
-        return stream_misfits(batch, self._framing, self.max_message, self.protocol_name)
+        return stream_misfits(batch, self._framing, limit, self.protocol_name)
 
     # -- connecting --------------------------------------------------------------------------------
 
