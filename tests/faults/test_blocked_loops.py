@@ -104,7 +104,8 @@ def test_client_that_blocks_and_nobody_looks(caplog: pytest.LogCaptureFixture) -
 def test_client_on_a_thread_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     """True isolation: what blocks there costs the others nothing, and there is nothing to name."""
     honest = Honest()
-    told = story(BlockingClient(honest, timeout=3 * BLOCKS), honest.inner.messages, Limits(watchdog=BLOCKS * 0.8), caplog)
+    client = BlockingClient(honest, timeout=3 * BLOCKS)
+    told = story(client, honest.inner.messages, Limits(watchdog=BLOCKS * 0.8), caplog)
     report("blocked thread of a BlockingClient", blocked_s=BLOCKS, others_waited_s=told.waited)
 
     assert told.well.exact

@@ -5,16 +5,14 @@ import math
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from producer_pool.model.batch import Batch
 from producer_pool.model.policies import Spool
-from producer_pool.model.stored import StoredBatch, stored_size
 from producer_pool.storage import backlogs, faults
 from producer_pool.storage import keeper as keeping
 from producer_pool.storage import upkeep as module
@@ -23,89 +21,10 @@ from producer_pool.storage.folder import Folder
 from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.positions import Position
-from producer_pool.storage.record import Pending, targets_text
 from producer_pool.storage.state import read_state
+from support.keeping import Clock, Disk, aside, failure, numbers, put
 
 MiB = 1024 * 1024
-
-
-def failure(code: int, text: str = "it failed") -> sqlite3.OperationalError:
-    error = sqlite3.OperationalError(text)
-    error.sqlite_errorcode = code
-    return error
-
-
-class Clock:
-    """The time, which passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return 1e9
-
-
-class Disk:
-    """Makes one method of the database fail, so many times."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._patch = patch
-
-    def fails(self, method: str, error: Exception, times: int = 1) -> None:
-        left = times
-        whole: Callable[..., object] = getattr(Database, method)
-
-        def failing(database: Database, *arguments: object) -> object:
-            nonlocal left
-            if left > 0:
-                left -= 1
-                raise error
-            return whole(database, *arguments)
-
-        self._patch.setattr(Database, method, failing)
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    return Disk(monkeypatch)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    for one in (keeping, module):
-        monkeypatch.setattr(one, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def keeper(tmp_path: Path, clock: Clock) -> Iterator[Keeper]:
-    folder = Folder(tmp_path)
-    keeper = Keeper(folder, Spool(tmp_path, sync=0.5))
-    keeper.join("a", 0)
-    yield keeper
-    keeper.close()
-
-
-def put(keeper: Keeper, number: int, size: int = 10, targets: tuple[str, ...] = ()) -> bool:
-    batch = Batch.of([b"%06d" % number * (size // 6 + 1)])
-    text = targets_text(targets) if targets else None
-    return keeper.store([Pending(number, batch.form, 1, stored_size(batch), text, "", 0.0)])
-
-
-def numbers(keeper: Keeper, after: int = 0) -> list[int]:
-    found = keeper.read("a", after, 1 << 30)
-    assert found is not None
-    batches: list[StoredBatch] = found[0]
-    assert not found[2].messages
-    return [one.number for one in batches]
-
-
-def aside(keeper: Keeper) -> list[str]:
-    return [path.name for path in keeper.folder.set_aside_before()]
 
 
 def test_full_disk(keeper: Keeper, disk: Disk, clock: Clock) -> None:
@@ -547,104 +466,3 @@ def test_full_when_it_begins(tmp_path: Path, disk: Disk, clock: Clock) -> None:
     assert put(keeper, 2)
     assert numbers(keeper) == [2]
     keeper.close()
-
-
-class Checkpoints:
-    """Counts how often the log is moved into the database."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        whole = Database.checkpoint
-
-        def counting(database: Database) -> int:
-            self.count += 1
-            return whole(database)
-
-        patch.setattr(Database, "checkpoint", counting)
-
-
-@pytest.fixture
-def checkpoints(monkeypatch: pytest.MonkeyPatch) -> Checkpoints:
-    """Count them, with bounds for the log that are soon reached."""
-    monkeypatch.setattr(module, "_LOG_BYTES", MiB)
-    monkeypatch.setattr(module, "_LOG_MOST", 8 * MiB)
-    return Checkpoints(monkeypatch)
-
-
-def stream(keeper: Keeper, clock: Clock, first: int, count: int, *, behind: int) -> None:
-    """Store messages of 100 kB, with a producer that is so many behind."""
-    for number in range(first, first + count):
-        assert put(keeper, number, 100_000)
-        keeper.move("a", number - behind)
-        keeper.tick(clock.now)
-
-
-def test_what_is_soon_removed_stays_in_the_log(
-    checkpoints: Checkpoints, keeper: Keeper, clock: Clock
-) -> None:
-    """Its pages are written again there: nothing of it is moved until the log is as large as it may be."""
-    stream(keeper, clock, 1, 25, behind=2)
-    assert checkpoints.count == 0
-
-    stream(keeper, clock, 26, 60, behind=2)
-
-    assert 1 <= checkpoints.count <= 3
-    assert keeper.folder.wal.stat().st_size < 12 * MiB
-
-
-def test_backlog_is_moved_bit_by_bit(checkpoints: Checkpoints, keeper: Keeper, clock: Clock) -> None:
-    """The database never has to grow by more at once than is kept in reserve."""
-    stream(keeper, clock, 1, 60, behind=60)
-
-    assert checkpoints.count >= 4
-    assert keeper.folder.wal.stat().st_size < 3 * MiB
-    assert keeper.folder.database.stat().st_size > 4 * MiB
-
-
-def test_log_stays_small_on_a_disk_that_has_little_room(
-    checkpoints: Checkpoints, keeper: Keeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What others need is not taken by a log that could do with less."""
-    monkeypatch.setattr(Folder, "room", lambda folder: module._ROOM - 1)
-
-    stream(keeper, clock, 1, 60, behind=2)
-
-    assert checkpoints.count >= 4
-    assert keeper.folder.wal.stat().st_size < 3 * MiB
-
-
-def test_full_disk_with_a_large_log(
-    checkpoints: Checkpoints, keeper: Keeper, disk: Disk, clock: Clock
-) -> None:
-    """The log begins anew, so there is room in it: nothing is refused, and nothing is said."""
-    stream(keeper, clock, 1, 25, behind=2)
-    disk.fails("insert", failure(sqlite3.SQLITE_FULL))
-
-    assert put(keeper, 26)
-    assert keeper.trouble is None
-    assert checkpoints.count == 1
-    assert numbers(keeper)[-3:] == [24, 25, 26]
-
-
-def test_full_disk_with_a_large_log_that_cannot_begin_anew(
-    checkpoints: Checkpoints, keeper: Keeper, disk: Disk, clock: Clock
-) -> None:
-    """Then it is a full disk."""
-    stream(keeper, clock, 1, 25, behind=2)
-    disk.fails("insert", failure(sqlite3.SQLITE_FULL))
-    disk.fails("checkpoint", failure(sqlite3.SQLITE_FULL))
-
-    assert not put(keeper, 26)
-    assert "is full" in (keeper.trouble or "")
-
-
-def test_large_log_is_given_back(checkpoints: Checkpoints, keeper: Keeper, clock: Clock) -> None:
-    """While nobody wants anything, it takes no more room than it needs."""
-    stream(keeper, clock, 1, 25, behind=2)
-    assert keeper.folder.wal.stat().st_size > MiB
-
-    clock.now += module._IDLE
-    keeper.tick(clock.now)
-
-    assert keeper.folder.wal.stat().st_size == 0
-    assert numbers(keeper)[-2:] == [24, 25]

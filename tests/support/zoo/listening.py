@@ -130,7 +130,7 @@ class DoesNotDrain(ZooListener):
     """drain() reads no more, and forgets what has arrived and was not read."""
 
     async def drain(self) -> None:
-        self._stop_reading()
+        self._turns.stop()
 
 
 @animal(

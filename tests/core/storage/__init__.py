@@ -1,0 +1,1 @@
+"""The storage; a package because it has a conftest.py of its own."""
