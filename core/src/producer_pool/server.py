@@ -67,6 +67,11 @@ class _Tap(ABC):
         """Whether the pool has durable storage."""
         return bool(getattr(self._intake, "stores", False))
 
+    @property
+    def bite(self) -> int:
+        """Bytes of which the listener should make a batch at most, as far as the pool knows."""
+        return int(getattr(self._intake, "bite", CALLBACK_BYTES))
+
     def feed(self, batch: Batch) -> None:
         """Forward *batch*, and queue it for the callback."""
         self._intake.feed(batch)

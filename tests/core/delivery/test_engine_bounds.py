@@ -18,6 +18,19 @@ FULL: Any = {"buffer": 100 * KiB}
 BATCH = b"x" * (KiB - 512)
 
 
+@in_virtual_time
+async def test_batches_that_sources_should_make() -> None:
+    """Many fit into the smallest buffer that there is now, or into the pool's, if there is no producer."""
+    async with engine(buffer=3200 * KiB) as it:
+        alone = it.bite
+        add(it, "large", FakePipelinedClient(), DeliveryPolicy(buffer=1600 * KiB))
+        add(it, "small", FakePipelinedClient(), DeliveryPolicy(buffer=320 * KiB))
+        both = it.bite
+        await it.remove("small", 0.0)
+
+        assert [alone, both, it.bite] == [200 * KiB, 20 * KiB, 100 * KiB]
+
+
 # -- the pool's own bound --------------------------------------------------------------------------
 
 

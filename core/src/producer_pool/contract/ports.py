@@ -312,6 +312,8 @@ class Intake(Protocol):
     What a listener pours its batches into; a pool is one.
 
     One that has durable storage has an attribute ``stores = True``; then receipts can become `stored`.
+    One whose producers have small buffers has an attribute ``bite``: bytes of which a listener should make a
+    batch at most, where it can choose.
     """
 
     @property

@@ -28,6 +28,9 @@ __all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
 
+_BITES: Final = 16
+"""So many batches, or more, fit into each producer's buffer, where their source can choose."""
+
 _SLOW: Final = "the spool is behind: its disk is slower than what comes"
 
 
@@ -150,6 +153,12 @@ class Engine:
     def jam(self) -> str:
         """Why every source has to wait, whatever its messages are for; empty if none has."""
         return self._ahead.jam if self._ahead is not None else ""
+
+    @property
+    def bite(self) -> int:
+        """Bytes of which a source should make a batch at most: few of them would fill a buffer otherwise."""
+        buffers = [producer.policy.buffer for producer in self._producers.values()]
+        return min(buffers, default=self.limits.buffer) // _BITES
 
     @property
     def stores(self) -> bool:

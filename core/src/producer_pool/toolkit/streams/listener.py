@@ -347,7 +347,7 @@ class StreamListener(Listener):
             self._decode(connection, size)
         else:
             self._decrypt(connection, connection.layer, size)
-        self._buffer.fit(size)
+        self._buffer.fit(size, self._intake)
         if established:
             return max(size * BITE_COST // connection.bite if connection.bite else size, COST)
         if connection.established:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from producer_pool.contract.ports import Intake
+
 __all__ = ["BITE_COST", "COST", "HANDSHAKE_COST", "TURN", "ReadBuffer"]
 
 _FIRST: Final = 64 * 1024
@@ -24,17 +26,23 @@ HANDSHAKE_COST: Final = 128 * 1024
 
 
 class ReadBuffer:
-    """Bytes that were read, until the next read. Small until a connection has more than it holds."""
+    """
+    Bytes that were read, until the next read. Small until a connection has more than it holds.
+
+    Of an intake that has a `bite`, larger ones are no more than that.
+    """
 
     __slots__ = ("data", "view")
 
     def __init__(self) -> None:
         self._make(_FIRST)
 
-    def fit(self, size: int) -> None:
-        """Be told that *size* bytes were read, and are not needed any more."""
-        if size == _FIRST == len(self.data):
-            self._make(_LARGE)
+    def fit(self, size: int, intake: Intake) -> None:
+        """Be told that *size* bytes were read for *intake*, and are not needed any more."""
+        if size == len(self.data):
+            wanted = max(_FIRST, min(_LARGE, int(getattr(intake, "bite", _LARGE))))
+            if wanted != size:
+                self._make(wanted)
 
     def _make(self, size: int) -> None:
         self.data = bytearray(size)
