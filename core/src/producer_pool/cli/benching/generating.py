@@ -137,10 +137,11 @@ async def _serve() -> None:
                 await line.aclose()
             lines.clear()
             bell.close()
-            # Whoever started both of us is gone, and has ended the relay, or could not.
+            # Whoever started both of us is gone, and has ended the relay, or could not: then nobody wants what
+            # it still has, and its consumers are gone as well.
             if relay is not None:
                 with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(relay, signal.SIGTERM)
+                    signal.pidfd_send_signal(relay, signal.SIGKILL)
 
 
 def main() -> None:
