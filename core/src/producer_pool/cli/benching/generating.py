@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from typing import Any, Final
 
@@ -111,14 +112,15 @@ class _Generating:
         return sum(line.missing for line in self._lines)
 
 
-async def _serve() -> None:
+async def _serve(relay: int) -> None:
     asked = orders()
-    first = await anext(asked)
+    first = await anext(asked, None)
+    if first is None:
+        return
     setup = Setup.from_json(first["setup"])
     confine(0, setup.load_cores)
     be_punctual()
     book, factory = setup.book(), setup.factory()
-    relay = os.pidfd_open(first["relay"]) if hasattr(os, "pidfd_open") else None
     bell = Bell(setup.bell)
     with setup.board() as board:
         lines = [
@@ -129,7 +131,7 @@ async def _serve() -> None:
             for line in lines:
                 await line.connect()
             answer()
-            generating = _Generating(setup, lines, first["relay"])
+            generating = _Generating(setup, lines, relay)
             async for order in asked:
                 answer(**await generating.measure(order["unit"], order["seconds"], order["rate"]))
         finally:
@@ -137,19 +139,22 @@ async def _serve() -> None:
                 await line.aclose()
             lines.clear()
             bell.close()
-            # Whoever started both of us is gone, and has ended the relay, or could not: then nobody wants what
-            # it still has, and its consumers are gone as well.
-            if relay is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(relay, signal.SIGKILL)
 
 
 def main() -> None:
-    """Do what is asked on stdin, until nobody is there to ask."""
+    """Do what is asked on stdin, until nobody is there to ask; then see to it that the relay ends, too."""
+    number = int(sys.argv[2])
+    relay = os.pidfd_open(number) if hasattr(os, "pidfd_open") else None
     try:
-        asyncio.run(_serve())
+        asyncio.run(_serve(number))
     except* ProducerPoolError as group:
         refuse(group.exceptions[0])
+    finally:
+        # Whoever started both of us is gone, and has ended the relay, or could not: then nobody wants what
+        # it still has, and its consumers are gone as well.
+        if relay is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(relay, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -75,11 +75,13 @@ class Rig:
         for process, numbers in zip(self._consumers, groups, strict=True):
             urls.update(zip(numbers, _answer(process)["urls"], strict=True))
         self._relay = start(*self._relay_command(urls))
+        # At once: it is the one who ends the relay if we cannot any more.
+        relay = str(self._relay.pid)
+        self._generator = start("generator", relay, module=f"{_LOAD}.generating", stdin=-1)
         confine(self._relay.pid, setup.relay_cores)
         listening = json.loads(_next(self._relay))["listeners"][0]["address"]
-        self._generator = start("generator", module=f"{_LOAD}.generating", stdin=-1)
         to = self.into.producer_url(listening, self._folder("r"))
-        self._generator.write(_line({**shared, "to": to, "relay": self._relay.pid}))
+        self._generator.write(_line({**shared, "to": to}))
         _answer(self._generator)
 
     def _relay_command(self, urls: dict[int, str]) -> list[str]:
