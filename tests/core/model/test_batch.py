@@ -345,6 +345,15 @@ def test_replacing_by_another_number() -> None:
 @pytest.mark.parametrize("size", [1, 10, 128, 1024])
 def test_cost_is_what_it_takes(size: int) -> None:
     """A batch takes no more memory than it counts for, however it came, and however small its messages."""
+    # Other threads of this process take memory, too, now and then.
+    came, made = (min(taken) for taken in zip(*[memory_of_batches(size) for _ in range(5)], strict=True))
+
+    assert came <= 0
+    assert made <= 0
+
+
+def memory_of_batches(size: int) -> tuple[float, float]:
+    """Return by how much two batches take more than they may: one that came as bytes, and one of messages."""
     number = 100_000 // size
     wire = LINES.encode([b"x" * size] * number)
     tracemalloc.start()
@@ -359,5 +368,4 @@ def test_cost_is_what_it_takes(size: int) -> None:
     finally:
         tracemalloc.stop()
 
-    assert between - before <= came.cost
-    assert after - between <= made.cost * 1.05
+    return between - before - came.cost, after - between - made.cost * 1.05
