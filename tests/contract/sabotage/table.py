@@ -248,11 +248,11 @@ TABLE: Final = (
     ),
     # -- threads, signals, forks -------------------------------------------------------------------
     Sabotage(
-        "submit takes no lock",
+        "the loop takes a page that is being written to",
         f"{CORE}/delivery/submitlog.py",
-        "        try:\n            with self._lock:\n                if self._refusal is not None:",
-        "        try:\n            if True:\n                if self._refusal is not None:",
-        "test_odd_places.py::test_other_thread_at_every_point_of_a_submit",
+        "            if self._inside:\n                return []",
+        "            if False:\n                return []",
+        "test_submitlog.py::test_swap_from_inside_of_an_append",
     ),
     Sabotage(
         "signals are not deferred while the main thread does the loop's step",
