@@ -40,7 +40,7 @@ dist: .venv/.dev                 ## A wheel of every distribution in dist/
 	$(pip) wheel --no-deps --no-build-isolation --wheel-dir dist $(addprefix ./,$(distributions))
 	@ls dist/*.whl
 
-bench: .venv/.dev .venv/.editable ## Measure side by side with others, 20 minutes; ARGS="tcp udp" chooses
+bench: .venv/.dev .venv/.editable ## Measure side by side with others; ARGS="tcp udp" chooses
 	$(python) tests/bench $(ARGS)
 
 sabotage: .venv/.dev .venv/.editable ## Test the tests: each listed change to the product must turn its test red
