@@ -70,6 +70,38 @@ def test_page_that_is_right(rehearsal: Rehearsal) -> None:
     assert rehearsal.left_out() == ""
 
 
+STRAY = """
+    ```python
+    import socket
+
+    listening = socket.create_server(("127.0.0.1", 9000))
+    listening.settimeout(5)
+    port = listening.getsockname()[1]
+    with socket.socket() as stray:
+        print(stray.connect_ex((OTHERS, port)) != 0)
+    with socket.create_connection(("127.0.0.1", 9000)) as client, listening.accept()[0] as came:
+        print(came.getpeername() == client.getsockname())
+    print(listening.getsockname()[0])
+    listening.close()
+    ```
+
+    <!-- output -->
+    ```text
+    True
+    True
+    127.0.0.1
+    ```
+    """
+
+
+def test_clients_of_others_do_not_stray_in(rehearsal: Rehearsal) -> None:
+    """Who tries at a port that was another test's a moment ago is refused, whatever the page has there."""
+    # Put together, so that it is not mapped.
+    run(rehearsal, STRAY.replace("OTHERS", "'127.0.' + '0.1'"))
+
+    assert rehearsal.left_out() == ""
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

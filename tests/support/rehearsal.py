@@ -1,5 +1,5 @@
 """A page done as its reader would: python typed in, commands run in terminals, output compared."""
-# Rule: the addresses that a page shows are mapped to ports that are free here, and back in what is printed.
+# Rule: the addresses that a page shows are mapped to others that are free here, and back in what is printed.
 # Nothing is got from the network: where a page makes an environment, it is made from wheels of this tree.
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import io
+import ipaddress
 import json
 import os
 import re
@@ -36,6 +37,8 @@ __all__ = ["Ports", "Rehearsal"]
 _SHOWN: Final = re.compile(
     r"(?P<host>127\.0\.0\.1|localhost)(?P<between>:|\", |', | |/)(?P<port>[0-9]{4,5})\b"
 )
+_LOOPBACK: Final = ipaddress.IPv4Address("127.64.0.0")
+"""Where addresses begin, one for each process: a number of one has 22 bits at the most."""
 _LISTEN: Final = SETTINGS["listen"]
 _LEFT_OVER: Final = shutil.ignore_patterns("__pycache__", ".*_cache", "dist")
 _KILLS: Final = {"ctrl-c": signal.SIGINT, "kill": signal.SIGKILL}
@@ -48,17 +51,30 @@ _TOOLS: Final = ("pip", "hatchling", "editables", "mypy")
 
 
 class Ports:
-    """Free ports for the ones that a page shows."""
+    """
+    Free ports for the ones that a page shows, at a loopback address that no other process uses.
+
+    A port that is free may have been that of another test a moment ago, whose clients go on trying there.
+    They do so at 127.0.0.1, and all of 127.0.0.0/8 is this machine.
+    """
 
     def __init__(self) -> None:
+        self.host = str(_LOOPBACK + os.getpid())
+        """What stands for 127.0.0.1. The name localhost stays, as a certificate may be for it."""
         self._held: dict[str, socket.socket] = {}
 
     def mapped(self, text: str) -> str:
         """Return *text* with a free port for each that it shows."""
-        return _SHOWN.sub(lambda match: f"{match['host']}{match['between']}{self.of(match['port'])}", text)
+
+        def address(match: re.Match[str]) -> str:
+            host = match["host"] if match["host"] == "localhost" else self.host
+            return f"{host}{match['between']}{self.of(match['port'])}"
+
+        return _SHOWN.sub(address, text)
 
     def unmapped(self, text: str) -> str:
-        """Return *text* with the ports that the page shows."""
+        """Return *text* with the addresses that the page shows."""
+        text = re.sub(rf"\b{re.escape(self.host)}\b", "127.0.0.1", text)
         for shown in self._held:
             text = re.sub(rf"\b{self.of(shown)}\b", shown, text)
         return text
@@ -68,7 +84,7 @@ class Ports:
         if shown not in self._held:
             held = self._held[shown] = socket.socket()
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.bind(("127.0.0.1", 0))
+            held.bind(("", 0))
         port: int = self._held[shown].getsockname()[1]
         return port
 

@@ -216,6 +216,8 @@ def test_nothing_is_left(target: Target) -> None:
     [
         ("tcp://127.0.0.1:9?framing=nul&timeout=2s", r"tcp://127.0.0.1:\d+\?framing=nul&timeout=2s"),
         ("wss://user:secret@localhost:9/in?x=y", r"wss://user:secret@localhost:\d+/in\?x=y"),
+        ("tcp://127.9.8.7:9", r"tcp://127\.9\.8\.7:\d+"),
+        ("tcp://192.0.2.1:9", r"tcp://127\.0\.0\.1:\d+"),
         ("tcp://[::1]:9", r"tcp://127.0.0.1:\d+"),
         ("unix:///run/x.sock?framing=nul", r"unix:///.*/socket\?framing=nul"),
         ("unix+serve:@name", r"unix\+serve:///.*/socket"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, Self, TypeVar
 from urllib.parse import quote
@@ -127,7 +129,11 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """Where it listens: the URL of the target, at another place. **It may hold secrets.**"""
+        """
+        Where it listens: the URL of the target, at another place. **It may hold secrets.**
+
+        That is a free port at the target's own address, if it is one of 127.0.0.0/8; else at 127.0.0.1.
+        """
         if self._url is None:
             raise UsageError("the proxy does not run; use it in a 'with' or 'async with' block")
         return self._url
@@ -240,10 +246,11 @@ class FaultProxy:
                 path = quote(str(Path(self._folder.name, "socket")))
                 self._url = f"{self._target.scheme}://{path}{''.join(query)}"
             else:
-                self._holder = holder = _bound(("127.0.0.1", 0))
+                host = _beside(self._target.host)
+                self._holder = holder = _bound((host, 0))
                 # A certificate may be for this name.
-                host = "localhost" if self._target.host == "localhost" else "127.0.0.1"
-                self._url = self._target.at(host, holder.getsockname()[1]).raw
+                named = "localhost" if self._target.host == "localhost" else host
+                self._url = self._target.at(named, holder.getsockname()[1]).raw
             self._loop = asyncio.get_running_loop()
             self._listen()
         except BaseException:
@@ -295,6 +302,14 @@ class FaultProxy:
             self._holder.close()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def _beside(host: str) -> str:
+    """Return the loopback address of a proxy before *host*: the same, if it is one."""
+    with contextlib.suppress(ValueError):
+        if IPv4Address(host).is_loopback:
+            return host
+    return "127.0.0.1"
 
 
 def _bound(address: tuple[str, int] | str) -> socket.socket:
