@@ -281,8 +281,51 @@ def test_listener_that_cannot_be_made() -> None:
         factory().listener("bare://h")
     with pytest.raises(InvalidOption, match="fake://h: a listener has no buffer="):
         factory().listener("fake://h?buffer=1MiB")
-    with pytest.raises(InvalidOption, match="fake://h has no option timeout; known: color, number, pin"):
-        factory().listener("fake://h?timeout=1s")
+    with pytest.raises(InvalidOption, match="fake://h has no option colour; known: color, number, pin"):
+        factory().listener("fake://h?colour=blue")
+
+
+@dataclass(frozen=True)
+class Warm(Options):
+    """The options of another end, which has one more."""
+
+    degrees: int = option(20, "how warm")
+
+
+BOTH = Transport(
+    schemes=["both"], client=FakeClient, listener=FakeListener, options=Options, listener_options=Warm
+)
+
+
+def test_option_of_the_other_end() -> None:
+    """The error says whose it is, and into which URL it goes; one that both have is no error."""
+    ends = factory(BOTH)
+    cold = factory(replace(BOTH, options=Warm, listener_options=Options))
+
+    with pytest.raises(
+        InvalidOption, match=r"^both://h: a client has no degrees=; .* of a listener: .*--listen"
+    ):
+        ends.plan("both://h?color=blue&degrees=1")
+    with pytest.raises(
+        InvalidOption, match=r"^both://h: a listener has no degrees=, timeout=; .* --to or PROD"
+    ):
+        cold.listener("both://h?color=blue&timeout=1s&degrees=1")
+    assert ends.listener("both://h?color=blue&degrees=1").options == Warm("blue", degrees=1)  # type: ignore[attr-defined]
+    assert cold.create("both://h?timeout=1s&degrees=1").options == Warm(degrees=1)  # type: ignore[attr-defined]
+
+
+def test_option_of_an_end_that_is_not_there() -> None:
+    """Where nothing sends, or nothing listens, no URL could have it, and none is named."""
+    only = factory(
+        replace(BOTH, client=None, listener_options=Options), replace(BOTH, schemes=["bare2"], listener=None)
+    )
+
+    with pytest.raises(InvalidOption, match=r"both://h has no option timeout; known: color, number, pin$"):
+        only.listener("both://h?timeout=1s")
+    with pytest.raises(
+        InvalidOption, match=r"bare2://h has no option degrees; known: color, number, pin, time"
+    ):
+        only.create("bare2://h?degrees=1")
 
 
 # -- plugins that fail, and secrets ----------------------------------------------------------------------

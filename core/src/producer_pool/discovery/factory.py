@@ -30,6 +30,18 @@ R = TypeVar("R")
 
 _DELIVERY: Final = frozenset(option.name for option in DELIVERY_OPTIONS)
 
+_PRODUCERS: Final = (
+    "delivery options belong to a producer: the URL given to add_producer(), --to or PRODUCER_<ID>"
+)
+_CLIENTS: Final = (
+    "it goes into the URL of a client: the one given to add_producer(), send, --to or PRODUCER_<ID>"
+)
+_LISTENERS: Final = (
+    "it goes into the URL of a listener: the one given to bind_transport(), sink, --listen or "
+    "PRODUCER_POOL_LISTEN"
+)
+"""Where an option belongs that stands in another URL."""
+
 
 class ProducerPlan(NamedTuple):
     """All that a producer made from a URL consists of."""
@@ -113,8 +125,7 @@ class ClientFactory:
             PluginError: the plugin for its scheme cannot be had.
         """
         endpoint = Endpoint.parse(url)
-        if misplaced := _DELIVERY & endpoint.options.keys():
-            raise _misplaced(endpoint, misplaced, "a client alone")
+        _refuse(endpoint, _DELIVERY, "a client alone", _PRODUCERS)
         return self._client(endpoint, timeout, ())[0]
 
     def plan(
@@ -154,9 +165,11 @@ class ClientFactory:
         loaded = self.registry.load(endpoint.scheme)
         if loaded.transport.listener is None:
             raise InvalidEndpoint(f"{_bare(endpoint)}: {endpoint.scheme} only sends; it cannot listen")
-        if misplaced := _DELIVERY & endpoint.options.keys():
-            raise _misplaced(endpoint, misplaced, "a listener")
-        kind = loaded.transport.listener_options or loaded.transport.options
+        _refuse(endpoint, _DELIVERY, "a listener", _PRODUCERS)
+        transport = loaded.transport
+        kind = transport.listener_options or transport.options
+        theirs = {*_names(transport.options), "timeout"} if transport.client is not None else set()
+        _refuse(endpoint, theirs.difference(_names(kind)), "a listener", _CLIENTS)
         endpoint, options = _options(endpoint, kind, ())
         return self.registry.make_listener(endpoint, options)
 
@@ -168,7 +181,10 @@ class ClientFactory:
         if transport.client is None:
             raise InvalidEndpoint(f"{_bare(endpoint)}: {endpoint.scheme} only listens; it cannot send")
         seconds = _timeout(endpoint, timeout)
-        endpoint, options = _options(endpoint, transport.options, ["timeout", *others])
+        shared = ["timeout", *others]
+        theirs = {*_names(transport.listener_options)} if transport.listener is not None else set()
+        _refuse(endpoint, theirs.difference(_names(transport.options), shared), "a client", _LISTENERS)
+        endpoint, options = _options(endpoint, transport.options, shared)
         if seconds is not None and "timeout" in _names(transport.options):
             options = dataclasses.replace(options, timeout=seconds)
         client = self.registry.make_client(endpoint, options)
@@ -228,12 +244,11 @@ def _timeout(endpoint: Endpoint, argument: object) -> float | None:
     return seconds
 
 
-def _misplaced(endpoint: Endpoint, names: Iterable[str], what: str) -> InvalidOption:
-    listed = ", ".join(f"{name}=" for name in sorted(names))
-    return InvalidOption(
-        f"{_bare(endpoint)}: {what} has no {listed}; delivery options belong to a producer: "
-        "the URL given to add_producer(), --to or PRODUCER_<ID>"
-    )
+def _refuse(endpoint: Endpoint, names: Iterable[str], what: str, belong: str) -> None:
+    """Raise InvalidOption if *endpoint* has one of *names*, which are no options of *what* it is for."""
+    if misplaced := sorted(endpoint.options.keys() & names):
+        listed = ", ".join(f"{name}=" for name in misplaced)
+        raise InvalidOption(f"{_bare(endpoint)}: {what} has no {listed}; {belong}")
 
 
 def _bare(endpoint: Endpoint) -> str:
