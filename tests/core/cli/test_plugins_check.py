@@ -90,6 +90,19 @@ def test_rules_that_do_not_apply() -> None:
     assert all(skipped.values())
 
 
+@pytest.mark.parametrize("scheme", ["tcp+serve", "unix+serve", "ws+serve"])
+def test_scheme_whose_consumers_connect(scheme: str) -> None:
+    """They do, so that what arrives is asked; rules about one that is away are left out, and say why."""
+    asked = "arrives-before-the-end", "two-clients-are-independent", "notices-the-end"
+    report = json.loads(check(scheme, "--json", *(f"--rule={name}" for name in asked)).stdout)
+
+    verdicts = {rule["name"]: (rule["result"], rule["text"]) for rule in report["rules"]}
+    assert verdicts["arrives-before-the-end"] == ("kept", None)
+    for name in asked[1:]:
+        assert verdicts[name][0] == "skipped"
+        assert "has consumers that come to it" in verdicts[name][1]
+
+
 def test_rules_that_are_named() -> None:
     """They are asked in the order of the suite, and once."""
     done = check("null:", "--json", rules=("has-an-address", "closes-twice", "has-an-address"))

@@ -56,6 +56,10 @@ WRONG = {
         "has neither a client nor a listener",
     ),
     "no level": (transports_module("bad").replace("FakeClient)", "FakeClient, acks=())"), "reaches no level"),
+    "consumer that cannot be made": (
+        transports_module("bad").replace("FakeClient)", "FakeClient, trial_consumer='bad')"),
+        "has 'bad' for trial_consumer, which cannot be called with a Trial",
+    ),
     "newer contract": (
         transports_module("bad").replace("FakeClient)", "FakeClient, api=2)"),
         "speaks version 2 of the plugin contract, and .* version 1; upgrade this producer-pool",

@@ -11,6 +11,7 @@ from producer_pool.builtin.memory import MemoryClient
 from producer_pool.discovery.registry import Registry
 from producer_pool.model.errors import UnknownScheme, UsageError
 from producer_pool.plugin import Transport
+from producer_pool.testing.consumers import ListenerConsumer
 from producer_pool.testing.subject import Subject, with_options
 from support.zoo.animal import Plugin, transport
 
@@ -77,6 +78,18 @@ def test_options_in_the_url_of_what_only_sends() -> None:
 
     assert (subject.client_options, subject.listener_options) == ({"color": "a b"}, {})
     assert not subject.sees_arrivals
+
+
+def test_consumer_that_the_transport_makes() -> None:
+    """It shows what arrives, unless the suite was given another one."""
+    made = Subject("tcp+serve://127.0.0.1:0")
+    given = Subject("tcp+serve://127.0.0.1:0", consumer=ListenerConsumer)
+
+    assert made.sees_arrivals
+    assert made.consumer_maker is made.transport.trial_consumer is not None
+    assert given.consumer_maker is ListenerConsumer
+    assert Subject("tcp://127.0.0.1:0").consumer_maker is None
+    assert not Subject("null:").sees_arrivals
 
 
 def test_place_in_a_folder(tmp_path: Path) -> None:

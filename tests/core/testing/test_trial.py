@@ -13,10 +13,9 @@ from producer_pool.model.errors import InvalidOption, Rejected
 from producer_pool.plugin import Ack
 from producer_pool.testing.driving import Driver
 from producer_pool.testing.messages import numbered
-from producer_pool.testing.rule import RuleBroken
+from producer_pool.testing.rule import NotApplicable, RuleBroken
 from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import Trial
-from support.dialing import DialingConsumer
 from support.trials import plain, subject_of, trying
 from support.zoo.animal import HEALTHY, Plugin, transport
 from support.zoo.healthy import PlainClient
@@ -259,7 +258,7 @@ async def test_what_never_rests(tmp_path: Path) -> None:
 
 async def test_consumer_that_comes_by_itself(tmp_path: Path) -> None:
     """Nothing is sent before it is there: not by a client, nor one that is driven, nor by a producer."""
-    subject = Subject("tcp+serve://127.0.0.1:0", consumer=DialingConsumer)
+    subject = Subject("tcp+serve://127.0.0.1:0")
     messages = numbered(4)
     async with trying(tmp_path, subject) as trial:
         consumer = await trial.consumer()
@@ -282,9 +281,18 @@ async def test_consumer_that_comes_by_itself(tmp_path: Path) -> None:
         await trial.arrives(consumer, messages)
 
 
+async def test_consumer_that_may_not_come_by_itself(tmp_path: Path) -> None:
+    """A rule that asks for one which waits for its client is not asked where consumers come."""
+    async with trying(tmp_path, Subject("tcp+serve://127.0.0.1:0")) as trial:
+        with pytest.raises(NotApplicable, match="has consumers that come to it"):
+            await trial.consumer(comes=False)
+    async with trying(tmp_path, Subject("tcp://127.0.0.1:0")) as trial:
+        assert (await trial.consumer(comes=False)).url.startswith("tcp://127.0.0.1:")
+
+
 async def test_consumer_that_does_not_come(tmp_path: Path) -> None:
     """One that has crashed is not waited for; one that should come, and does not, breaks the rule."""
-    subject = Subject("tcp+serve://127.0.0.1:0", consumer=DialingConsumer)
+    subject = Subject("tcp+serve://127.0.0.1:0")
     async with trying(tmp_path, subject, patience=0.2) as trial:
         consumer = await trial.consumer()
         await consumer.crash()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import ClassVar
 
-import pytest
-
-from producer_pool.testing import TransportConformance, Trial, TrialConsumer
-from support.certificates import Authority
-from support.dialing import EXCUSED, PATIENT, DialingConsumer
+from producer_pool.testing import TransportConformance
+from support.secure_conformance import SecureConformance, SecureServingConformance
 
 
 class TestTcp(TransportConformance):
@@ -27,40 +23,14 @@ class TestTcpWithEveryMessage(TransportConformance):
 class TestTcpServe(TransportConformance):
     """A client that listens, and a consumer that connects to it."""
 
-    url = "tcp+serve://127.0.0.1:0"
-    client_options: ClassVar = PATIENT
-    excused: ClassVar = EXCUSED
-
-    def consumer(self, trial: Trial) -> TrialConsumer:
-        return DialingConsumer(trial)
+    url = "tcp+serve://127.0.0.1:0?peer-buffer=64MiB"
 
 
-class TestTcpTls(TransportConformance):
+class TestTcpTls(SecureConformance):
     url = "tcp+tls://127.0.0.1:0"
 
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def _certificates(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
-        authority = Authority(tmp_path_factory.mktemp("ca"))
-        here = authority.issue()
-        cls.client_options = {"tls-ca": str(authority.file)}
-        cls.listener_options = {"tls-cert": str(here.cert), "tls-key": str(here.key)}
 
-
-class TestTcpTlsServe(TransportConformance):
+class TestTcpTlsServe(SecureServingConformance):
     """The same, encrypted."""
 
-    url = "tcp+tls+serve://127.0.0.1:0"
-    excused: ClassVar = EXCUSED
-    tls: ClassVar[ssl.SSLContext]
-
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def _certificates(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
-        authority = Authority(tmp_path_factory.mktemp("ca"))
-        here = authority.issue()
-        cls.client_options = {**PATIENT, "tls-cert": str(here.cert), "tls-key": str(here.key)}
-        cls.tls = ssl.create_default_context(cafile=authority.file)
-
-    def consumer(self, trial: Trial) -> TrialConsumer:
-        return DialingConsumer(trial, self.tls)
+    url = "tcp+tls+serve://127.0.0.1:0?peer-buffer=64MiB"

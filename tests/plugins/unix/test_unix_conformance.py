@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from producer_pool.testing import TransportConformance, Trial, TrialConsumer
-from support.dialing import EXCUSED, PATIENT, DialingConsumer
+from producer_pool.testing import TransportConformance
 
 
 class TestUnix(TransportConformance):
@@ -39,9 +38,11 @@ class TestUnixDatagrams(TransportConformance):
 class TestUnixServe(TransportConformance):
     """A client that listens, and a consumer that connects to it."""
 
-    url = "unix+serve://{tmp}/consumers.sock"
-    client_options: ClassVar = PATIENT
-    excused: ClassVar = EXCUSED
+    url = "unix+serve://{tmp}/consumers.sock?peer-buffer=64MiB"
 
-    def consumer(self, trial: Trial) -> TrialConsumer:
-        return DialingConsumer(trial)
+
+class TestUnixServeWithLengths(TransportConformance):
+    """With a framing that carries every message."""
+
+    url = "unix+serve://{tmp}/consumers.sock?peer-buffer=64MiB"
+    client_options: ClassVar = {"framing": "length4"}

@@ -51,6 +51,12 @@ class Transport:
     """
     api: int = API
     """The version of the contract that the plugin was written for."""
+    trial_consumer: Callable[[Any], Any] | None = None
+    """
+    Called with a ``producer_pool.testing.Trial``, returns what shows the conformance suite which messages
+    arrive: a ``TrialConsumer``. For a protocol without a listener, above all for a client that consumers
+    connect to: ``plugins check`` tries it with one that connects. None: its listener shows them.
+    """
 
     def __post_init__(self) -> None:
         if isinstance(self.schemes, str):

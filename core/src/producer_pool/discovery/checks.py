@@ -94,6 +94,9 @@ def _fault(transport: Transport, taken: set[str]) -> str:
             return f"has the scheme {scheme}, which it offers twice"
     if transport.client is None and transport.listener is None:
         return "has neither a client nor a listener"
+    consumer: object = transport.trial_consumer
+    if consumer is not None and not callable(consumer):
+        return f"has {consumer!r} for trial_consumer, which cannot be called with a Trial"
     if not transport.acks:
         return "reaches no level of acknowledgement; leave acks out for WRITTEN"
     for options in filter(None, (transport.options, transport.listener_options)):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from producer_pool.builtin.memory import MemoryClient
     from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
+    from producer_pool.testing.dialing import DialingConsumer
     from producer_pool.testing.flaky import FlakyClient, FlakyEvent, FlakyPipelinedClient
     from producer_pool.testing.proxied import ProxiedConnection
     from producer_pool.testing.proxy import Direction, FaultProxy
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "builtin.memory": ["MemoryClient"],
     "testing.consumers": ["ListenerConsumer", "TrialConsumer"],
+    "testing.dialing": ["DialingConsumer"],
     "testing.flaky": ["FlakyClient", "FlakyEvent", "FlakyPipelinedClient"],
     "testing.proxied": ["ProxiedConnection"],
     "testing.proxy": ["Direction", "FaultProxy"],
@@ -72,6 +74,8 @@ __all__ = [
     # testing.consumers
     "ListenerConsumer",
     "TrialConsumer",
+    # testing.dialing
+    "DialingConsumer",
     # testing.flaky
     "FlakyClient",
     "FlakyEvent",

@@ -42,7 +42,7 @@ class Subject:
     listener_options: Mapping[str, str] = field(default_factory=dict)
     """Options that each listener's URL gets."""
     consumer: Callable[[Trial], TrialConsumer] | None = None
-    """Makes what shows the arrivals; None: the transport's own listener does."""
+    """Makes what shows the arrivals; None: what the transport says, or its own listener, does."""
 
     def __post_init__(self) -> None:
         bare, question, query = self.url.partition("?")
@@ -104,7 +104,12 @@ class Subject:
     @property
     def sees_arrivals(self) -> bool:
         """Whether there is something that shows what arrives."""
-        return self.consumer is not None or self.transport.listener is not None
+        return self.consumer_maker is not None or self.transport.listener is not None
+
+    @property
+    def consumer_maker(self) -> Callable[[Trial], TrialConsumer] | None:
+        """What makes a consumer that shows what arrives; None: the transport's own listener does."""
+        return self.consumer or self.transport.trial_consumer
 
     @property
     def shown(self) -> str:

@@ -20,7 +20,7 @@ from producer_pool.testing.driving import Driver
 from producer_pool.testing.forwarding import DIRECT, Forwarding
 from producer_pool.testing.messages import difference, numbered
 from producer_pool.testing.patience import bounded, settling
-from producer_pool.testing.rule import RuleBroken, require
+from producer_pool.testing.rule import RuleBroken, not_applicable, require
 from producer_pool.testing.subject import Subject
 
 __all__ = ["PATIENCE", "Trial"]
@@ -83,14 +83,25 @@ class Trial:
 
     # -- the two sides -----------------------------------------------------------------------------
 
-    async def consumer(self) -> TrialConsumer:
-        """Return a consumer that is reachable: what the suite was given, or the transport's own listener."""
-        if self.subject.consumer is None:
+    async def consumer(self, *, comes: bool = True) -> TrialConsumer:
+        """
+        Return a consumer that is reachable: what the suite was given, or the transport's own listener.
+
+        Raises:
+            NotApplicable: it connects to the client by itself, and may not: *comes* is false.
+        """
+        make = self.subject.consumer_maker
+        if make is None:
             return await self.listening(**self.answering())
-        consumer = self.subject.consumer(self)
+        consumer = make(self)
         self._consumers.append(consumer)
         self._closed_after(consumer.aclose)
         await consumer.start()
+        if consumer.comes and not comes:
+            not_applicable(
+                "has consumers that come to it, and decides itself what becomes of messages while one is "
+                "away or slow"
+            )
         return consumer
 
     async def listening(self, **options: str) -> ListenerConsumer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from producer_pool.plugin import (
     LINES,
@@ -19,6 +20,9 @@ from producer_pool.plugin import (
     hookimpl,
     option,
 )
+
+if TYPE_CHECKING:
+    from producer_pool.testing import Trial, TrialConsumer
 
 __all__ = ["AnyServeOptions", "ServeOptions", "producer_pool_transports"]
 
@@ -45,6 +49,12 @@ def _serve(endpoint: Endpoint, options: ServeOptions) -> Client:
     return ServingClient(binding, options, framing=options.framing, protocol_name=endpoint.scheme)
 
 
+def _trial_consumer(trial: Trial) -> TrialConsumer:
+    from producer_pool.testing import DialingConsumer
+
+    return DialingConsumer(trial)
+
+
 @hookimpl
 def producer_pool_transports() -> Iterable[Transport]:
     """Offer tcp+serve. Only Linux tells what was acknowledged: elsewhere WRITTEN is the highest level."""
@@ -53,5 +63,6 @@ def producer_pool_transports() -> Iterable[Transport]:
         client=_serve,
         options=ServeOptions,
         acks=TCP_ACKS,
-        loopback="tcp+serve://127.0.0.1:0",
+        loopback="tcp+serve://127.0.0.1:0?peer-buffer=64MiB",
+        trial_consumer=_trial_consumer,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from producer_pool.plugin import (
     LINES,
@@ -35,6 +36,9 @@ from producer_pool.plugin import (
 from producer_pool_unix.datagrams import UnixDatagramBinding, UnixDatagramDialer, longest_datagram
 from producer_pool_unix.place import PlaceOptions
 from producer_pool_unix.streams import UnixBinding, UnixDialer
+
+if TYPE_CHECKING:
+    from producer_pool.testing import Trial, TrialConsumer
 
 __version__ = "0.1.0"
 
@@ -88,6 +92,12 @@ def _datagram_listener(endpoint: Endpoint, options: UnixDatagramListenerOptions)
     return DatagramListener(UnixDatagramBinding(endpoint, options), options)
 
 
+def _trial_consumer(trial: Trial) -> TrialConsumer:
+    from producer_pool.testing import DialingConsumer
+
+    return DialingConsumer(trial)
+
+
 @hookimpl
 def producer_pool_transports() -> Iterable[Transport]:
     """Offer all schemes. Only Linux tells what a process has read: elsewhere WRITTEN is the highest level."""
@@ -114,5 +124,6 @@ def producer_pool_transports() -> Iterable[Transport]:
         client=_serve,
         options=ServeOptions,
         acks=UNIX_ACKS,
-        loopback="unix+serve://{tmp}/consumers.sock",
+        loopback="unix+serve://{tmp}/consumers.sock?peer-buffer=64MiB",
+        trial_consumer=_trial_consumer,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from producer_pool.plugin import (
     TCP_ACKS,
@@ -37,6 +38,9 @@ from producer_pool_websocket.options import (
     ServerOptions,
 )
 from producer_pool_websocket.serving import WebSocketServingClient
+
+if TYPE_CHECKING:
+    from producer_pool.testing import Trial, TrialConsumer
 
 __version__ = "0.1.0"
 
@@ -86,6 +90,12 @@ def _tls(options: ServerOptions, where: str) -> ServerTls | None:
     return server_tls(options, where=where) if isinstance(options, TlsListenerOptions) else None
 
 
+def _trial_consumer(trial: Trial) -> TrialConsumer:
+    from producer_pool_websocket.consuming import DialingWebSocket
+
+    return DialingWebSocket(trial, tls=trial.subject.scheme == "wss+serve")
+
+
 @hookimpl
 def producer_pool_transports() -> Iterable[Transport]:
     """Offer all schemes. PEER is a pong; KERNEL is there where the kernel tells what was acknowledged."""
@@ -113,12 +123,14 @@ def producer_pool_transports() -> Iterable[Transport]:
         client=_serve,
         options=ServeOptions,
         acks=acks,
-        loopback="ws+serve://127.0.0.1:0",
+        loopback="ws+serve://127.0.0.1:0?peer-buffer=64MiB",
+        trial_consumer=_trial_consumer,
     )
     yield Transport(
         schemes=("wss+serve",),
         client=_serve,
         options=SecureServeOptions,
         acks=acks,
-        loopback="wss+serve://127.0.0.1:0",
+        loopback="wss+serve://127.0.0.1:0?peer-buffer=64MiB",
+        trial_consumer=_trial_consumer,
     )

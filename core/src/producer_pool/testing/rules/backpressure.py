@@ -50,7 +50,7 @@ async def bounds_what_it_holds(trial: Trial) -> None:
     which has a bound, and a rule for what is too much; a client keeps one partly written buffer. Many
     libraries write into a buffer without an end: wait for theirs to drain after each write.
     """
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=False)
     driver = await trial.driven(consumer, numbered(1))
     size = min(_PIECE, trial.longest(driver.client) or _PIECE)
     consumer.pause()

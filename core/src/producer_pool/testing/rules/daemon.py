@@ -51,7 +51,7 @@ async def daemon_survives_its_consumer(trial: Trial) -> None:
 
     At WRITTEN, the first messages may be lost in the connection that broke.
     """
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=False)
     messages = numbered(300)
     async with TrialDaemon(trial, "--to", trial.url(consumer, **_SOON)) as daemon:
         client = await _sender(trial, daemon, consumer)

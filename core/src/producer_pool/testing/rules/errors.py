@@ -40,7 +40,7 @@ async def absent_consumer_is_a_connect_error(trial: Trial) -> None:
     ``raise ConnectError(...) from error``. A client never sleeps: the producer knows how long to wait
     before the next attempt, and who has to be told.
     """
-    client = trial.client(await _absent(trial))
+    client = trial.client(await _absent(trial, comes=False))
     try:
         async with bounded(_AT_ONCE):
             await trial.reach(client)
@@ -135,9 +135,9 @@ def _named(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error is not None else "nothing"
 
 
-async def _absent(trial: Trial) -> TrialConsumer:
+async def _absent(trial: Trial, *, comes: bool = True) -> TrialConsumer:
     """Return a consumer that was there, and is gone."""
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=comes)
     await consumer.crash()
     return consumer
 

@@ -129,6 +129,8 @@ async def settles_everything(trial: Trial) -> None:
                 raise RuleBroken(
                     f"{fault}; ack={level.label}, and {there} of the last {count} arrived"
                 ) from None
+        # The next one may have to listen where this one does.
+        await trial.within("the pool is closed when all is delivered", forwarding.pool.aclose())
 
 
 # -- what they share -------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ async def keeps_order_over_a_break(trial: Trial) -> None:
     overtakes: a client that keeps messages over a break, and sends them itself, would come in between
     with them. So it keeps none; its producer has them all.
     """
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=False)
     forwarding = await trial.forwarding(consumer, RELAY)
     sent = numbered(_MANY)
     third = _MANY // 3

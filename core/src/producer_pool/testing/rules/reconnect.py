@@ -139,7 +139,7 @@ async def notices_the_end(trial: Trial) -> None:
     PipelinedClient to call broken(). If this fails, an error is swallowed: of a write, or of the task
     that reads. Rejected is for what the consumer will never take: such a message is not sent again.
     """
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=False)
     forwarding = await trial.forwarding(consumer)
     await _arrive(trial, consumer, forwarding, numbered(1))
     await consumer.crash()
@@ -163,7 +163,7 @@ async def connects_only_when_told(trial: Trial) -> None:
     what was not confirmed. A send() that connects again by itself hides that what the old connection had
     taken may be lost.
     """
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=False)
     driver = await _breakable(trial, consumer)
     if driver.client.ack > Ack.WRITTEN and not isinstance(driver.client, PipelinedClient):
         not_applicable("waits for an answer to each message, and loses none with a connection")
@@ -190,7 +190,7 @@ async def tells_of_the_end_once(trial: Trial) -> None:
     It does so on the event loop, never inside start(), with a ConnectError or a SendError. Signals that
     come later would be taken for those of the next connection.
     """
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=False)
     driver = await _breakable(trial, consumer)
     if not isinstance(driver.client, PipelinedClient):
         not_applicable("has a plain client: it has no signals")
@@ -239,7 +239,7 @@ async def _one_arrives(
 
 
 async def _crash_of_one_who_reads_nothing(trial: Trial, level: Ack) -> None:
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=False)
     forwarding = await trial.forwarding(consumer, RELAY, ack=level.label)
     await _arrive(trial, consumer, forwarding, numbered(20, size=1024))
     consumer.pause()
@@ -258,7 +258,7 @@ async def _crash_of_one_who_reads_nothing(trial: Trial, level: Ack) -> None:
 
 
 async def _crash_of_one_who_reads(trial: Trial, level: Ack) -> None:
-    consumer = await trial.consumer()
+    consumer = await trial.consumer(comes=False)
     forwarding = await trial.forwarding(consumer, RELAY, ack=level.label)
     await forwarding.submit(numbered(6000, size=512))
     await trial.until(lambda: len(consumer.received) >= 500, "messages stream in")

@@ -16,7 +16,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, DeliveryError, InvalidOption, ListenError
 from producer_pool.testing.consumers import TrialConsumer
 from producer_pool.testing.messages import difference, numbered
-from producer_pool.testing.rule import CLIENT, CONSUMER, OPTIONS, RuleBroken, require, rule
+from producer_pool.testing.rule import CLIENT, CONSUMER, OPTIONS, RuleBroken, not_applicable, require, rule
 from producer_pool.testing.subject import filled
 from producer_pool.testing.trial import Trial
 
@@ -186,6 +186,8 @@ async def two_clients_are_independent(trial: Trial) -> None:
     connection is kept in the client that made it, not in its class, its module, or the options.
     """
     consumer = await trial.consumer()
+    if consumer.comes:
+        not_applicable("has consumers that come to it, and no two clients can be at one place")
     messages = numbered(6)
     one, other = trial.client(consumer), trial.client(consumer)
     async with trial.patience("two clients are used in turn"):

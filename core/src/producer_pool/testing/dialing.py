@@ -1,4 +1,4 @@
-"""Consumers that connect to a client which listens, for the conformance suite."""
+"""Consumers that connect to a client which listens: what the conformance suite tries such a client with."""
 
 from __future__ import annotations
 
@@ -7,55 +7,35 @@ import contextlib
 import socket
 import ssl
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from producer_pool.model.endpoint import Endpoint
-from producer_pool.model.framing import LINES
-from producer_pool.testing import Trial, TrialConsumer
-from support.consumers import reserved_port
+from producer_pool.model.errors import InvalidEndpoint
+from producer_pool.model.framing import LINES, framing_named
+from producer_pool.testing.consumers import TrialConsumer
 
-__all__ = ["EXCUSED", "PATIENT", "DialingConsumer"]
+if TYPE_CHECKING:
+    from producer_pool.testing.trial import Trial
 
-_REFUSED = "what is sent while no consumer is connected is refused, and not kept for later"
-_ALONE = "no two clients can listen at one place"
+__all__ = ["DialingConsumer"]
 
-EXCUSED = {
-    **dict.fromkeys(
-        (
-            "absent-consumer-is-a-connect-error",
-            "connects-only-when-told",
-            "daemon-survives-its-consumer",
-            "keeps-order-over-a-break",
-            "loses-nothing-in-mid-stream",
-            "loses-nothing-unconfirmed",
-            "notices-the-end",
-            "tells-of-the-end-once",
-        ),
-        _REFUSED,
-    ),
-    **dict.fromkeys(("settles-everything", "two-clients-are-independent"), _ALONE),
-    "bounds-what-it-holds": "what a slow consumer does not take waits for it in peer-buffer",
-}
-"""Rules that a client which consumers connect to does not keep, on purpose."""
-
-PATIENT = {"peer-buffer": "64MiB"}
-"""So that a consumer is not cut off that reads nothing for a while."""
-
-_LONGEST = 64 * 1024 * 1024
-_AGAIN = 0.002
+_LONGEST: Final = 64 * 1024 * 1024
+_AGAIN: Final = 0.002
 """Seconds until it looks again whether the client listens."""
 
 
 class DialingConsumer(TrialConsumer):
     """
-    Connects to wherever the client of the trial listens, as soon as it does, and takes lines.
+    Connects to wherever the client of the trial listens, as soon as it does, and takes framed messages.
 
-    Other protocols override listen(). *tls* is for clients that speak TLS.
+    The framing is that of the option ``framing=``, or lines. With *tls*, it speaks TLS, and trusts
+    whatever certificate it is shown. Other protocols override listen().
     """
 
-    def __init__(self, trial: Trial, tls: ssl.SSLContext | None = None) -> None:
-        self.tls = tls
+    def __init__(self, trial: Trial, *, tls: bool = False) -> None:
+        self.tls = _trusting() if tls else None
         self.received = []
+        self._framing = framing_named(trial.subject.client_options.get("framing", LINES.name))
         self._held: list[socket.socket] = []
         self._family, self._place = self._find(trial.another_place())
         self._connected = False
@@ -67,12 +47,19 @@ class DialingConsumer(TrialConsumer):
         """Choose the place of the client, which has to be known before it listens there."""
         self.url = url
         endpoint = Endpoint.parse(url)
-        if endpoint.scheme == "unix+serve":
-            return socket.AF_UNIX, endpoint.path
-        self._held.append(reserved_port())
-        place = self._held[0].getsockname()
-        self.url = endpoint.at(*place).raw
-        return socket.AF_INET, place
+        try:
+            host, port = endpoint.host, endpoint.port
+        except InvalidEndpoint:  # a path, as with unix+serve
+            path = endpoint.path
+            return socket.AF_UNIX, f"\0{path[1:]}" if path.startswith("@") else path
+        # Nobody listens at it, and nobody else is given it.
+        held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._held.append(held)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((host, port))
+        place = held.getsockname()
+        self.url = endpoint.at(*place[:2]).raw
+        return held.family, place
 
     def connected(self) -> None:
         """Note that there is a connection now."""
@@ -135,18 +122,30 @@ class DialingConsumer(TrialConsumer):
             sock.close()
 
     async def listen(self, sock: socket.socket) -> None:
-        """Take what comes over a connection, until its end, and close it then without a word."""
+        """
+        Take what comes over a connection, until its end, and close it then without a word.
+
+        To be overridden: call connected() when the consumer is one, put messages into `received`, and read
+        as long as `reads` says so.
+        """
         name = None if self.tls is None else "127.0.0.1"
         reader, writer = await asyncio.open_connection(sock=sock, ssl=self.tls, server_hostname=name)
         try:
             self.connected()
-            decoder = LINES.decoder(_LONGEST)
+            decoder = self._framing.decoder(_LONGEST)
             while True:
                 await self._reading.wait()
                 data = await reader.read(256 * 1024)
                 if not data:
                     return
                 wire = decoder.feed(data, len(data))
-                self.received += wire.split(b"\n")[:-1] if wire else []
+                self.received += self._framing.split(wire)
         finally:
             writer.transport.abort()
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
