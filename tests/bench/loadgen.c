@@ -41,7 +41,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { READ_SIZE = 256 * 1024, EVENTS = 256, BUCKETS = 64 * 32, DATAGRAMS = 64, REACH_MOST = 16 };
+enum { PAGE = 4096, READ_SIZE = 256 * 1024, EVENTS = 256, BUCKETS = 64 * 32, DATAGRAMS = 64, REACH_MOST = 16 };
 
 enum wire { TCP, UNIX, WS, UDP, NATS, MQTT, ZMTP, RECORDS, WIRES };
 
@@ -63,7 +63,7 @@ struct consumer {
     enum wire wire;
     int listening;
     unsigned connections;
-    uint64_t lines, torn;
+    uint64_t torn;
     double last;
     bool stalled;
     struct ledger ledger;
@@ -104,7 +104,7 @@ static bool told;                   /* the line on stdin is there */
 static struct consumer *consumers;
 static struct producer *producers;
 static unsigned producer_count;
-static char *chunk;                 /* a tail, then what was read after it: shared by all connections */
+static char *chunk;                 /* what was read, shared by all connections; there is room for a tail before it */
 static size_t tail_room;
 static struct envelope outgoing;    /* what producers write around a message */
 static struct envelope incoming[WIRES];
@@ -162,7 +162,6 @@ static double latency_at(double share)
 
 static void enter_line(struct consumer *consumer, const char *line, size_t size, uint64_t since_start)
 {
-    consumer->lines++;
     if (size != message_size) {
         consumer->ledger.corrupt++;
         return;
@@ -176,12 +175,16 @@ static void enter_line(struct consumer *consumer, const char *line, size_t size,
 static char *take_lines(struct connection *connection, char *at, char *end, uint64_t since_start)
 {
     while (at < end) {
-        char *newline = at + message_size;
-        if (newline >= end || *newline != '\n') {
-            newline = memchr(at, '\n', (size_t)(end - at));
-            if (!newline)
-                break;
-        }
+        char *first = at;
+        if (!connection->overlong)
+            at = ledger_enter_run(&connection->consumer->ledger, at, end);
+        for (char *one = first; since_start && one < at; one += message_size + 1)
+            note_latency(one, since_start);
+        if (at > first)
+            continue;
+        char *newline = memchr(at, '\n', (size_t)(end - at));
+        if (!newline)
+            break;
         if (connection->overlong)
             connection->overlong = false;
         else
@@ -350,8 +353,8 @@ static void consume(struct connection *connection)
 {
     struct consumer *consumer = connection->consumer;
     size_t kept = connection->tail_size;
-    memcpy(chunk, connection->tail, kept);
-    ssize_t got = recv(connection->fd, chunk + kept, READ_SIZE, 0);
+    char *at = memcpy(chunk - kept, connection->tail, kept);
+    ssize_t got = recv(connection->fd, chunk, READ_SIZE, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got <= 0) {
@@ -363,7 +366,7 @@ static void consume(struct connection *connection)
     }
     double now = seconds();
     uint64_t since_start = now_if_timed(now);
-    char *at = chunk, *end = chunk + kept + got;
+    char *end = chunk + got;
     if (!connection->greeted)
         at = connection->wire == WS ? take_request(connection, at, end) : recognize(connection, at);
     if (connection->greeted) {
@@ -533,6 +536,10 @@ static void open_producer(struct producer *producer, unsigned conn, int port, ui
     int fd = reach(port);
     *producer = (struct producer){.kind = PRODUCER, .fd = fd, .conn = conn, .writable = true, .limit = limit};
     producer->out = malloc(options.batch * stride);
+    for (char *at = producer->out; at < producer->out + options.batch * stride; at += stride) {
+        memcpy(at, outgoing.before, outgoing.before_size);
+        memcpy(at + stride - outgoing.after_size, outgoing.after, outgoing.after_size);
+    }
     watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, producer);
 }
 
@@ -540,19 +547,17 @@ static void fill_batch(struct producer *producer, uint64_t since_start)
 {
     uint64_t room = producer->limit - producer->made;
     unsigned count = room < options.batch ? (unsigned)room : options.batch;
-    char *at = producer->out;
-    for (unsigned i = 0; i < count; i++) {
-        char *message = at + outgoing.before_size;
-        memcpy(at, outgoing.before, outgoing.before_size);
-        encode_message(message, producer->conn, producer->made + i, since_start);
+    uint64_t seq = producer->made, head = encode_head(producer->conn, seq), time_digits = encode_time(since_start);
+    char *message = producer->out + outgoing.before_size;
+    for (unsigned i = 0; i < count; i++, message += stride) {
+        encode_message(message, head, time_digits, producer->conn, seq);
+        head = encode_next_head(head, producer->conn, ++seq);
         if (options.wire == WS)
             ws_mask(message, message, message_size, mask);
-        memcpy(message + message_size, outgoing.after, outgoing.after_size);
-        at += stride;
     }
     producer->made += count;
     made += count;
-    producer->out_size = (size_t)(at - producer->out);
+    producer->out_size = count * stride;
     producer->out_sent = 0;
 }
 
@@ -886,8 +891,10 @@ static void set_sizes(void)
     incoming[ZMTP] = zmtp_envelope();
     stride = outgoing.before_size + message_size + outgoing.after_size;
     tail_room = message_size + WS_REQUEST_MOST; /* more than anything that is taken in one piece */
-    size_t datagrams = DATAGRAMS * (message_size + 1), stream = tail_room + READ_SIZE;
-    chunk = malloc(datagrams > stream ? datagrams : stream);
+    size_t datagrams = DATAGRAMS * (message_size + 1), before = (tail_room + PAGE - 1) / PAGE * PAGE;
+    if (posix_memalign((void **)&chunk, PAGE, before + (datagrams > READ_SIZE ? datagrams : READ_SIZE)))
+        die("memory");
+    chunk += before;
 }
 
 int main(int argc, char **argv)

@@ -62,6 +62,21 @@ static inline uint64_t encode_head(unsigned conn, uint64_t seq)
     return head;
 }
 
+/* The same for the message after one with this head: only two digits are others, except for each 4096th. */
+static inline uint64_t encode_next_head(uint64_t head, unsigned conn, uint64_t seq)
+{
+    return seq & 4095 ? (head & 0xFFFFFFFFFFFF) | (uint64_t)pair[seq & 4095] << 48 : encode_head(conn, seq);
+}
+
+static inline uint64_t encode_time(uint64_t nanoseconds)
+{
+    uint16_t digits[4] = {pair[(nanoseconds >> 36) & 4095], pair[(nanoseconds >> 24) & 4095],
+                          pair[(nanoseconds >> 12) & 4095], pair[nanoseconds & 4095]};
+    uint64_t time_digits;
+    memcpy(&time_digits, digits, 8);
+    return head_size == TIMED_HEAD ? time_digits : 0;
+}
+
 static inline uint16_t check_digits(uint64_t head, uint64_t time_digits)
 {
     uint64_t mixed = (head ^ (time_digits * 0x9E3779B97F4A7C15u)) * 0xD6E8FEB86659FD93u;
@@ -73,17 +88,13 @@ static inline const char *fill_of(unsigned conn, uint64_t seq)
     return pattern + ((seq * 61 + conn * 131) & (PATTERN_SLOTS - 1));
 }
 
-static inline void encode_message(char *out, unsigned conn, uint64_t seq, uint64_t nanoseconds)
+/* Write message seq of conn, whose head and time are encoded already. */
+static inline void encode_message(char *out, uint64_t head, uint64_t time_digits, unsigned conn, uint64_t seq)
 {
-    uint64_t head = encode_head(conn, seq), time_digits = 0;
-    memcpy(out, &head, 8);
-    if (head_size == TIMED_HEAD) {
-        uint16_t digits[4] = {pair[(nanoseconds >> 36) & 4095], pair[(nanoseconds >> 24) & 4095],
-                              pair[(nanoseconds >> 12) & 4095], pair[nanoseconds & 4095]};
-        memcpy(&time_digits, digits, 8);
-        memcpy(out + 8, digits, 8);
-    }
     uint16_t check = check_digits(head, time_digits);
+    memcpy(out, &head, 8);
+    if (head_size == TIMED_HEAD)
+        memcpy(out + 8, &time_digits, 8);
     memcpy(out + head_size - 2, &check, 2);
     memcpy(out + head_size, fill_of(conn, seq), fill_size);
 }
@@ -208,6 +219,31 @@ static inline void ledger_enter(struct ledger *ledger, const char *message)
         }
     }
     ledger_enter_odd(ledger, message);
+}
+
+/*
+ * Enter the lines between *at* and *end* up to the first that is not the next message of the connection which the first
+ * one is of, and right; return where that begins. What is known of the connection is looked up once for all of them.
+ */
+static inline char *ledger_enter_run(struct ledger *ledger, char *at, const char *end)
+{
+    size_t step = message_size + 1;
+    if ((size_t)(end - at) < step)
+        return at;
+    unsigned conn = digit[(unsigned char)at[0]] << 6 | digit[(unsigned char)at[1]];
+    if (conn >= ledger->stream_count)
+        return at;
+    struct stream *stream = &ledger->streams[conn];
+    uint64_t seq = stream->next, head = encode_head(conn, seq);
+    while ((size_t)(end - at) >= step && load64(at) == head && at[message_size] == '\n' &&
+           rest_is_right(at, head, conn, seq)) {
+        at += step;
+        head = encode_next_head(head, conn, ++seq);
+    }
+    ledger->unique += seq - stream->next;
+    stream->unique += seq - stream->next;
+    stream->next = seq;
+    return at;
 }
 
 #endif

@@ -260,6 +260,23 @@ def test_corruption(wire: str, in_python: bool) -> None:
     assert found(sent_through(spoil, wire, in_python)) == {"lost": 6, "corrupt": 6}
 
 
+def test_numbers_go_on(in_python: bool) -> None:
+    """Thousands of messages of a producer are numbered on in each digit, as the Python format reads them."""
+    traffic = replace(TRAFFIC, consumers=1, producers=1, count=9000)
+    with (
+        LoadProcess(traffic, bound=10, python=in_python) as load,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
+        server.settimeout(10)
+        load.begin(server.getsockname()[1], 0)
+        source, _ = server.accept()
+        with source:
+            lines = lines_of(source, traffic.count)
+
+    decoded = [Format(traffic.size).decode(line[:-1]) for line in lines]
+    assert [one and one[:2] for one in decoded] == [(0, seq) for seq in range(traffic.count)]
+
+
 # -- what is found on one wire ---------------------------------------------------------------------
 
 
