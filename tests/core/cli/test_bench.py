@@ -85,6 +85,7 @@ def test_two_are_compared(tmp_path: Path) -> None:
         (["--over", "tcp?bufer=1"], 78, "tcp has no option bufer; known: "),
         (["--over", "tcp?idle-timeout=soon"], 78, "idle-timeout"),
         (["--over", "null"], 78, "null only sends"),
+        (["--size", "0"], 78, "a message of 0 bytes has no room for its number"),
         (["--size", "3"], 78, "has no room for its number; here it takes "),
         (["--size", "many"], 2, "is not a size in bytes such as 4096"),
         (["--rate", "fast"], 2, "is not a rate such as 1000"),

@@ -65,7 +65,20 @@ def test_unknown_command_suggests_a_known_one() -> None:
     done = CliRunner().invoke(cli, ["rum"])
 
     assert done.exit_code == 2
-    assert "no such command: rum; did you mean run?" in done.output
+    assert "no such command: rum; there are: run, send, " in done.output
+    assert done.output.endswith("; did you mean run?\n")
+
+
+@pytest.mark.parametrize(
+    "group,there",
+    [("spool", "export, forget, "), ("dead-letters", "drop, "), ("plugins", "check, ")],
+)
+def test_unknown_command_of_a_group(group: str, there: str) -> None:
+    """It is told in the same words, with those that there are."""
+    done = CliRunner().invoke(cli, [group, "xyz"])
+
+    assert done.exit_code == 2
+    assert f"Error: no such command: xyz; there are: {there}" in done.output
 
 
 def test_plugin_adds_a_command(site: Site) -> None:

@@ -350,6 +350,10 @@ def test_unlimited_attempts() -> None:
 @pytest.mark.parametrize(
     "query,fault",
     [
+        (
+            {"deadline": "never"},
+            "option deadline: 'never' is not a duration such as 500ms, 10s or 24h, or unlimited",
+        ),
         ({"retry_attempts": "0"}, "option retry-attempts: '0' is not a number from 1 on, or unlimited"),
         ({"retry_attempts": "x"}, "option retry-attempts: 'x' is not a whole number"),
         ({"retry_backoff": "31s"}, "retry-backoff must be above 0 and not above retry-max-backoff"),

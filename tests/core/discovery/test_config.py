@@ -147,7 +147,10 @@ def test_selection_of_plugins_in_several_sources(file: str) -> None:
         ({"PRODUCER_POOL_LOG_LEVEL": "loud"}, "PRODUCER_POOL_LOG_LEVEL: 'loud' is none of debug"),
         ({"PRODUCER_POOL_LISTEN": "here"}, "PRODUCER_POOL_LISTEN is no URL; write a URL such as"),
         ({"PRODUCER_POOL_LISTEN": "udp://h:1 udp://h:1"}, "PRODUCER_POOL_LISTEN names udp://h:1 twice"),
-        ({"PRODUCER_POOL_CONFIG": "/not/there"}, "/not/there: cannot be read"),
+        (
+            {"PRODUCER_POOL_CONFIG": "/not/there"},
+            "/not/there: cannot be read: .*; name a file",
+        ),
     ],
 )
 def test_value_that_cannot_be_used(environ: dict[str, str], message: str) -> None:

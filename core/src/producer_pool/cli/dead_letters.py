@@ -11,6 +11,7 @@ import click
 from producer_pool.cli.dead_letters_choice import FOLDER, NUMBERS, check_known, choice_options, chosen, opened
 from producer_pool.cli.dead_letters_replay import replay
 from producer_pool.cli.exits import FAILED, explained, leave
+from producer_pool.cli.group import Group
 from producer_pool.cli.output import print_json, print_table, printable, write_all
 from producer_pool.model.text import format_count
 
@@ -21,6 +22,7 @@ __all__ = ["dead_letters"]
 
 
 @click.group(
+    cls=Group,
     name="dead-letters",
     short_help="Show, replay or drop what was given up.",
     epilog="""\b

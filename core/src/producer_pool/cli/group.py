@@ -11,13 +11,29 @@ import click
 from producer_pool import __version__
 from producer_pool.cli.exits import complain
 
-__all__ = ["Commands", "cli"]
+__all__ = ["Commands", "Group", "cli"]
 
 COMMANDS: Final = ("run", "send", "sink", "check", "bench", "spool", "dead-letters", "plugins")
 """Each is an object of its name, with _ for -, in the module of that name."""
 
 
-class Commands(click.Group):
+class Group(click.Group):
+    """Commands, one of which is to be named: who names another one is told which there are."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            from producer_pool.model.text import suggestion
+
+            known = self.list_commands(ctx)
+            there = f"; there are: {', '.join(known)}"
+            raise click.UsageError(f"no such command: {name}{there}{suggestion(name, known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class Commands(Group):
     """The commands of core, one module each, and behind them those that plugins add."""
 
     _asked = False
@@ -45,16 +61,6 @@ class Commands(click.Group):
                 default_registry().wiring().commands(self)
             except ProducerPoolError as error:
                 complain(error)  # Help must not fail because of it.
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            from producer_pool.model.text import suggestion
-
-            raise click.UsageError(f"no such command: {name}{suggestion(name, self.list_commands(ctx))}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.group(

@@ -11,6 +11,7 @@ import click
 from producer_pool.cli.certify import certify
 from producer_pool.cli.declared import declared, lines
 from producer_pool.cli.exits import explained
+from producer_pool.cli.group import Group
 from producer_pool.cli.new import new
 from producer_pool.cli.output import print_json, print_table
 
@@ -22,6 +23,7 @@ __all__ = ["plugins"]
 
 
 @click.group(
+    cls=Group,
     short_help="Show the protocols that are installed, and their options.",
     epilog="""\b
 Examples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from producer_pool.cli.exits import DONE, FAILED, complain, explained, leave
+from producer_pool.cli.group import Group
 from producer_pool.cli.output import print_json, print_table, printable, write_all
 from producer_pool.model.text import format_count
 
@@ -24,6 +25,7 @@ _PIECE: Final = 256 * 1024
 
 
 @click.group(
+    cls=Group,
     short_help="Look into a spool, check it, and get messages out of it.",
     epilog="""\b
 Examples:

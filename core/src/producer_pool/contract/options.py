@@ -249,7 +249,12 @@ _Attempts = Annotated[int, _Reader(_attempts, str, "number|unlimited")]
 
 
 def _deadline(text: str) -> float:
-    return math.inf if text == "unlimited" else parse_duration(text)
+    if text == "unlimited":
+        return math.inf
+    try:
+        return parse_duration(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}, or unlimited") from None
 
 
 _Deadline = Annotated[float, _Reader(_deadline, format_duration, "duration|unlimited")]

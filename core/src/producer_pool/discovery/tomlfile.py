@@ -61,7 +61,10 @@ def read_file(path: Path, faults: Faults | None = None) -> Layer:
         with path.open("rb") as file:
             tables = tomllib.load(file)
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigurationError(
+            f"{path}: cannot be read: {error.strerror}; name a file that can: --config FILE or "
+            "PRODUCER_POOL_CONFIG"
+        ) from None
     except ValueError as error:  # no TOML, or no UTF-8
         raise ConfigurationError(f"{path}: {error}") from None
     faults = faults or Faults()

@@ -43,7 +43,7 @@ class Shape:
     @property
     def round(self) -> int:
         """Messages of a producer until its numbers come again."""
-        room = _BYTES // (self.producers * self.batch * self.size)
+        room = _BYTES // (self.producers * self.batch * max(self.size, 1))
         return self.batch * max(_LEAST, min(room, _MOST // self.producers))
 
     def window(self, *, ordered: bool) -> int:
