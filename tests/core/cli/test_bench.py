@@ -12,10 +12,21 @@ from typing import Any
 
 import pytest
 
-from support.processes import clean_environment, command, marked, run_command
+from producer_pool.cli.benching import measuring
+from producer_pool.cli.benching.bar import Bar
+from producer_pool.cli.benching.elsewhere import Elsewhere
+from producer_pool.cli.benching.figures import Outcome
+from producer_pool.cli.benching.plan import Plan
+from producer_pool.cli.processes import ProcessError
+from producer_pool.discovery.registry import Registry
+from support.consumers import reserved_port
+from support.processes import clean_environment, command, daemon, marked, run_command
 from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(120)
+
+THERE = ["--to", "tcp://127.0.0.1:9", "--listen", "tcp://127.0.0.1:0"]
+"""A daemon that does not run."""
 
 
 def measured(*arguments: str, code: int = 0) -> dict[str, Any]:
@@ -49,6 +60,43 @@ def test_every_message_is_verified(arguments: tuple[str, ...]) -> None:
         assert way["messages"] > 0
         assert way["deliveries"] == 2 * way["messages"] == sum(count for _, count in way["histogram_us"])
         assert set(way["faults"].values()) == {0}
+
+
+def test_daemon_that_runs_already() -> None:
+    """Messages go to where it listens, and are verified where its consumers are; it goes on afterwards."""
+    with reserved_port() as first, reserved_port() as second:
+        places = [f"tcp://127.0.0.1:{held.getsockname()[1]}?framing=nul" for held in (first, second)]
+        consumers = [argument for place in places for argument in ("--to", place)]
+        with daemon(*consumers) as there:
+            to = f"tcp://127.0.0.1:{there.port}"
+            listen = [argument for place in places for argument in ("--listen", place)]
+            done = run_command("bench", "--to", to, *listen, "--seconds", "1", "--json")
+
+            assert there.terminate() == 0
+    assert done.returncode == 0, done.stderr.decode()
+    value = json.loads(done.stdout)
+    assert value["intact"]
+    assert value["settings"]["to"] == to
+    assert value["settings"]["listen"] == places
+    assert value["settings"]["over"] is None
+    for load in value["loads"]:
+        (way,) = load["ways"]
+        assert way["deliveries"] == 2 * way["messages"] > 0
+        assert way["relay_busy"] is way["relay_memory_bytes"] is None
+
+
+def test_consumer_that_the_daemon_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that arrives nowhere is not waited for for ever: the error names the place."""
+    monkeypatch.setattr(measuring, "_KNOCK", 0.3)
+    with daemon("--to", "null:") as running:
+        listen = ["tcp://127.0.0.1:0?framing=nul"]
+        there = Elsewhere.of(f"tcp://127.0.0.1:{running.port}", listen, Registry())
+        plan = Plan.made([there], None, size=9, parties=(1, 1), batch=1, rates=[None], seconds=1)
+
+        with pytest.raises(
+            ProcessError, match=r"not arrive at tcp://127.0.0.1:0\S* within 0.3 s; does the d"
+        ):
+            measuring.measure(plan, Outcome(plan, 1), Bar(shown=False))
 
 
 def test_what_a_relay_loses_is_found() -> None:
@@ -93,6 +141,15 @@ def test_two_are_compared(tmp_path: Path) -> None:
         (["--spool-sync", "os"], 2, "--spool-sync needs --spool"),
         (["--client-option", "x"], 2, "x is not of the form NAME=VALUE"),
         (["--over", "tcp://192.0.2.1:0"], 78, "192.0.2.1"),
+        (["--to", "tcp://127.0.0.1:9"], 2, "--to needs --listen, too"),
+        (["--listen", "tcp://127.0.0.1:0"], 2, "--listen needs --to, too"),
+        ([*THERE, "--listen", "tcp://127.0.0.1:0"], 78, "--listen names a URL twice"),
+        ([*THERE, "--consumers", "4"], 2, "--consumers is for a relay that bench starts"),
+        ([*THERE, "--from", "tcp"], 2, "--from is for a relay that bench starts"),
+        ([*THERE, "--listen", "null:"], 78, "null only sends; it cannot listen"),
+        (["--to", "tpc://h:1", "--listen", "null:"], 78, "no installed plugin handles tpc://"),
+        (["--to", "tcp://h:1?buffer=1MiB", "--listen", "null:"], 78, "a client alone has no buffer="),
+        (THERE, 1, "tcp://127.0.0.1:9: connection refused; is it running?"),
     ],
 )
 def test_what_cannot_be_measured(arguments: list[str], code: int, text: str) -> None:

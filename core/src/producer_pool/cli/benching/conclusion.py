@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from producer_pool import __version__
 from producer_pool.cli.benching.chart import chart
+from producer_pool.cli.benching.elsewhere import Elsewhere
 from producer_pool.cli.benching.figures import Outcome
 from producer_pool.cli.benching.machine import described
 from producer_pool.cli.benching.tables import bars, heading, table, verdicts
@@ -56,6 +57,7 @@ def _print(outcome: Outcome) -> None:
 def as_json(outcome: Outcome, *, interrupted: bool) -> dict[str, Any]:
     """Return all of it as plain values."""
     plan = outcome.plan
+    there = next((way for way in plan.ways if isinstance(way, Elsewhere)), None)
     loads = []
     for number, sides in outcome.measured:
         load = plan.loads[number]
@@ -77,7 +79,9 @@ def as_json(outcome: Outcome, *, interrupted: bool) -> dict[str, Any]:
         "version": __version__,
         "machine": described(),
         "settings": {
-            "over": plan.ways[0].text,
+            "over": plan.ways[0].text if there is None else None,
+            "to": there.text if there is not None else None,
+            "listen": there.places if there is not None else None,
             "against": plan.ways[1].text if len(plan.ways) > 1 else None,
             "from": plan.into.text if plan.into is not None else None,
             "consumers": plan.consumers,

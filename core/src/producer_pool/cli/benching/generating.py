@@ -13,7 +13,7 @@ from typing import Any, Final
 from producer_pool.cli.benching.histogram import Histogram
 from producer_pool.cli.benching.lines import Bell, Line
 from producer_pool.cli.benching.machine import be_punctual, confine, cpu_time
-from producer_pool.cli.benching.talk import Setup, answer, orders, refuse
+from producer_pool.cli.benching.talk import NOBODY, Setup, answer, orders, refuse
 from producer_pool.model.errors import ProducerPoolError
 
 __all__ = ["main"]
@@ -31,16 +31,22 @@ _DEAF: Final = _SECOND // 100
 
 
 class _Generating:
-    def __init__(self, setup: Setup, lines: list[Line], relay: int) -> None:
+    def __init__(self, setup: Setup, lines: list[Line], relay: int | None) -> None:
         self._setup = setup
         self._lines = lines
         self._relay = relay
 
-    async def measure(self, unit: int, seconds: float, rate: float | None) -> dict[str, Any]:
-        """Send for a while, *unit* messages in a write; return what was sent when all of it has arrived."""
+    async def measure(
+        self, unit: int, seconds: float, rate: float | None, patience: float = _PATIENCE
+    ) -> dict[str, Any]:
+        """
+        Send for a while, *unit* messages in a write; return what was sent when all of it has arrived.
+
+        What is missing is given up when nothing has arrived for *patience* seconds.
+        """
         for line in self._lines:
             line.begin(unit)
-        busy, own = cpu_time(self._relay), time.process_time()
+        busy, own = self._relay_cpu(), time.process_time()
         late = Histogram()
         began = time.monotonic_ns()
         end = began + int(seconds * _SECOND)
@@ -50,8 +56,8 @@ class _Generating:
                     group.create_task(self._pour(line, end))
         else:
             await self._by_schedule(began, end, unit * _SECOND / rate, late)
-        await self._arrive()
-        after = cpu_time(self._relay)
+        await self._arrive(patience)
+        after = self._relay_cpu()
         own = time.process_time() - own
         await asyncio.sleep(_LINGER)
         return {
@@ -61,6 +67,9 @@ class _Generating:
             "cpu": own,
             "late": late.as_json(),
         }
+
+    def _relay_cpu(self) -> float | None:
+        return None if self._relay is None else cpu_time(self._relay)
 
     async def _pour(self, line: Line, end: int) -> None:
         """Write as soon as there is room."""
@@ -98,21 +107,21 @@ class _Generating:
                     return
                 await line.write(due)
 
-    async def _arrive(self) -> None:
+    async def _arrive(self, patience: float) -> None:
         """Wait until every consumer has all, or nothing has come for a while."""
         missing = self._missing()
-        give_up = time.monotonic() + _PATIENCE
+        give_up = time.monotonic() + patience
         while missing and time.monotonic() < give_up:
             await asyncio.sleep(_POLL)
             before, missing = missing, self._missing()
             if missing != before:
-                give_up = time.monotonic() + _PATIENCE
+                give_up = time.monotonic() + patience
 
     def _missing(self) -> int:
         return sum(line.missing for line in self._lines)
 
 
-async def _serve(relay: int) -> None:
+async def _serve(relay: int | None) -> None:
     asked = orders()
     first = await anext(asked, None)
     if first is None:
@@ -133,7 +142,7 @@ async def _serve(relay: int) -> None:
             answer()
             generating = _Generating(setup, lines, relay)
             async for order in asked:
-                answer(**await generating.measure(order["unit"], order["seconds"], order["rate"]))
+                answer(**await generating.measure(**order))
         finally:
             for line in lines:
                 await line.aclose()
@@ -143,8 +152,8 @@ async def _serve(relay: int) -> None:
 
 def main() -> None:
     """Do what is asked on stdin, until nobody is there to ask; then see to it that the relay ends, too."""
-    number = int(sys.argv[2])
-    relay = os.pidfd_open(number) if hasattr(os, "pidfd_open") else None
+    number = None if sys.argv[2] == NOBODY else int(sys.argv[2])
+    relay = os.pidfd_open(number) if number is not None and hasattr(os, "pidfd_open") else None
     try:
         asyncio.run(_serve(number))
     except* ProducerPoolError as group:

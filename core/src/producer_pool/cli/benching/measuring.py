@@ -12,15 +12,19 @@ from typing import Final
 
 from producer_pool.cli.benching.bar import Bar
 from producer_pool.cli.benching.certificate import make_certificate
+from producer_pool.cli.benching.elsewhere import Elsewhere
 from producer_pool.cli.benching.figures import Outcome
 from producer_pool.cli.benching.machine import divided, usable_cores
 from producer_pool.cli.benching.plan import Plan
+from producer_pool.cli.benching.relay import OwnRelay
 from producer_pool.cli.benching.rig import Rig
 from producer_pool.cli.benching.talk import Setup
 from producer_pool.cli.processes import Processes
 
 __all__ = ["measure"]
 
+_KNOCK: Final = 60.0
+"""Seconds in which a daemon that runs already has found our consumers: it looks again every half a minute."""
 _WARM: Final = 0.25
 """Seconds that are not counted: buffers grow to their size."""
 _LEAST: Final = 0.1
@@ -46,13 +50,17 @@ def measure(plan: Plan, outcome: Outcome, bar: Bar) -> None:
         rigs = _rigs(plan, folder, stack)
         for rig in rigs:
             bar.show("starting", 0.0)
-            rig.start(max(1, len(rig.setup.load_cores) - 1))
+            rig.start(max(1, outcome.cores - 1))
+            if rig.relay.process is None:
+                bar.show("waiting until the daemon has found its consumers", 0.0)
+                rig.knock(_KNOCK)
+                since = time.monotonic()
         for number, load in enumerate(plan.loads):
             for side, rig in enumerate(rigs):
                 bar.show("warming up", 0.0)
                 one = rig.measure(load.unit, min(_WARM, plan.seconds / 20), load.rate)
                 if any(vars(one.faults).values()):
-                    outcome.enter(number, side, one, rig.memory)
+                    outcome.enter(number, side, one, rig.relay.memory)
         began = time.monotonic()
         end = max(since + plan.seconds, began)
         kinds = len(plan.loads) * len(rigs)
@@ -65,32 +73,39 @@ def measure(plan: Plan, outcome: Outcome, bar: Bar) -> None:
                     done = (time.monotonic() - began) / max(end - began, least * kinds * seconds)
                     bar.show(f"{load.name}{outcome.glance(number)}", done)
                     one = rig.measure(load.unit, seconds, load.rate)
-                    outcome.enter(number, side, one, rig.memory)
+                    outcome.enter(number, side, one, rig.relay.memory)
             outcome.rounds += 1
         bar.show("ending", 1.0)
         for side, rig in enumerate(rigs):
-            outcome.counted[side] = rig.counted()
+            outcome.counted[side] = rig.relay.counted()
 
 
 def _rigs(plan: Plan, folder: Path, stack: ExitStack) -> list[Rig]:
     """Prepare what each way needs. Nothing runs yet."""
-    wanted = [*plan.ways, *([plan.into] if plan.into is not None else [])]
+    processes = stack.enter_context(Processes())
+    ways = []
+    for way in plan.ways:
+        if isinstance(way, Elsewhere):
+            setup = Setup(folder, plan.shape, plan.consumers, plan.window, plugins=plan.plugins)
+            return [Rig(way, setup, processes)]
+        ways.append(way)
+    wanted = [*ways, *([plan.into] if plan.into is not None else [])]
     if any(way.wants_certificate for way in wanted):
         make_certificate(folder)
         wanted = [way.certified(folder) if way.wants_certificate else way for way in wanted]
     for way in wanted:
         way.check(folder)
     relay_cores, load_cores = divided(usable_cores())
-    processes = stack.enter_context(Processes())
     rigs = []
-    for number, way in enumerate(wanted[: len(plan.ways)]):
+    for number, way in enumerate(wanted[: len(ways)]):
         own = folder / str(number)
         own.mkdir()
         setup = Setup(
             own, plan.shape, plan.consumers, plan.window, tuple(relay_cores), tuple(load_cores), plan.plugins
         )
         into = way if plan.into is None else wanted[-1]
-        rigs.append(Rig(way, into, setup, processes, tuple(_stored(plan, stack))))
+        relay = OwnRelay(way, into, setup, processes, tuple(_stored(plan, stack)))
+        rigs.append(Rig(relay, setup, processes))
     return rigs
 
 

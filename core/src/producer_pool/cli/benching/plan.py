@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from producer_pool.cli.benching.book import WRITE, Book, Shape
+from producer_pool.cli.benching.elsewhere import Elsewhere
 from producer_pool.cli.benching.ways import Way
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.text import format_count
@@ -39,8 +40,8 @@ class Load:
 class Plan:
     """All of it."""
 
-    ways: tuple[Way, ...]
-    """One, or two that are compared."""
+    ways: tuple[Way | Elsewhere, ...]
+    """One, or two that are compared; a daemon that runs elsewhere is one of its own."""
     into: Way | None
     """How the load sends to the relay, if not in the same way."""
     shape: Shape
@@ -54,7 +55,7 @@ class Plan:
     @classmethod
     def made(
         cls,
-        ways: Sequence[Way],
+        ways: Sequence[Way | Elsewhere],
         into: Way | None,
         *,
         size: int,
@@ -72,17 +73,17 @@ class Plan:
             ConfigurationError: messages of that size cannot be measured.
         """
         producers, consumers = parties
-        everything = [*ways, *([into] if into is not None else [])]
-        for way in everything:
-            longest = way.transport.max_message
+        everything = [end for one in _present(ways, into) for end in one.ends]
+        for scheme, transport in everything:
+            longest = transport.max_message
             if longest is not None and size > longest:
-                raise ConfigurationError(f"{way.scheme} carries messages of {longest:,} bytes at the most")
+                raise ConfigurationError(f"{scheme} carries messages of {longest:,} bytes at the most")
         if size * producers > _LARGEST:
             raise ConfigurationError(
                 f"{format_count(producers, 'producer')}, messages of {size:,} bytes: one of each is more "
                 f"than {_LARGEST:,} bytes together; take fewer producers, or smaller messages"
             )
-        ordered = all(way.transport.ordered for way in everything)
+        ordered = all(transport.ordered for _, transport in everything)
         if batch is None:
             most = WRITE // (size + 1) if ordered else min(_TOGETHER, _most_at_once(size, producers) // 2)
             whole, single = max(1, most), 1
@@ -92,7 +93,7 @@ class Plan:
         window = shape.window(ordered=ordered)
         if whole > window:
             raise ConfigurationError(
-                f"{', '.join(way.scheme for way in everything)}: of what nobody holds back, "
+                f"{', '.join(scheme for scheme, _ in everything)}: of what nobody holds back, "
                 f"{format_count(window, 'message')} of each producer may be under way, or some find no room; "
                 f"--batch takes that many at the most"
             )
@@ -104,12 +105,16 @@ class Plan:
     @property
     def ordered(self) -> bool:
         """Whether messages have to arrive in order."""
-        return all(way.transport.ordered for way in (*self.ways, *([self.into] if self.into else [])))
+        return all(end.ordered for one in _present(self.ways, self.into) for _, end in one.ends)
 
     @property
     def window(self) -> int:
         """Messages of a producer that may be under way."""
         return self.shape.window(ordered=self.ordered)
+
+
+def _present(ways: Sequence[Way | Elsewhere], into: Way | None) -> list[Way | Elsewhere]:
+    return [*ways, *([into] if into is not None else [])]
 
 
 def _most_at_once(size: int, producers: int) -> int:

@@ -8,6 +8,7 @@ from textwrap import fill
 from typing import Final
 
 from producer_pool import __version__
+from producer_pool.cli.benching.elsewhere import Elsewhere
 from producer_pool.cli.benching.figures import (
     AT_LEAST,
     BUSY,
@@ -43,9 +44,12 @@ def heading(plan: Plan) -> list[str]:
     ]
     if plan.spool is not None:
         parties.append(f"spool in {plan.spool}, {plan.spool_sync or 'always'} synced")
+    where = "on this machine alone, over its loopback"
+    if any(isinstance(way, Elsewhere) for way in plan.ways):
+        where = "sends and consumes on this machine"
     return [
         printable(f"{sides}{from_}: {', '.join(parties)}"),
-        f"producer-pool {__version__} on this machine alone, over its loopback; {described()}",
+        f"producer-pool {__version__} {where}; {described()}",
     ]
 
 
@@ -196,6 +200,8 @@ def _limit(figures: Figures, load: Load, *, stored: bool) -> Iterator[str]:
             what = "the load, or the disk," if stored else "the load"
             more = "" if stored else "; with more cores, it may do more"
             yield f"{what} was the limit: the relay was busy for {busy} of the time, not {BUSY:.0%}{more}"
+        case None:
+            yield "whether the relay was the limit is not known, as it is not ours; see how busy the load was"
         case "behind":
             assert load.rate is not None
             sent = figures.messages_per_s.median

@@ -17,8 +17,10 @@ from producer_pool.cli.plugin_files import registry_with
 from producer_pool.discovery.factory import ClientFactory
 from producer_pool.model.errors import ConfigurationError, PluginError
 
-__all__ = ["Setup", "answer", "orders", "refuse"]
+__all__ = ["NOBODY", "Setup", "answer", "orders", "refuse"]
 
+NOBODY: Final = "nobody"
+"""In the place of a relay's number: there is none that would have to be ended."""
 _LINE: Final = 16 * 1024 * 1024
 _BOARD: Final = "board"
 _BELL: Final = "bell"
@@ -48,6 +50,12 @@ class Setup:
     def often(self) -> int:
         """Messages after which a consumer rings."""
         return max(1, self.window * self.shape.producers // 4)
+
+    def place(self, name: str) -> Path:
+        """Return a folder for one end of a protocol."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def book(self) -> Book:
         """Return the messages."""

@@ -99,6 +99,11 @@ class Way:
         return self.subject.transport
 
     @property
+    def ends(self) -> tuple[tuple[str, Transport], ...]:
+        """Through which messages go, by scheme."""
+        return ((self.scheme, self.transport),)
+
+    @property
     def wants_certificate(self) -> bool:
         """Whether it has TLS, and nobody said which certificate a listener shows."""
         options = self.subject.listener_options
