@@ -369,3 +369,26 @@ def memory_of_batches(size: int) -> tuple[float, float]:
         tracemalloc.stop()
 
     return between - before - came.cost, after - between - made.cost * 1.05
+
+
+@each_framing
+def test_pieces(framing: Framing) -> None:
+    """They are what goes out, in parts; made once for all who ask for the same."""
+    messages = [b"%d" % number for number in range(50)]
+    batch = Batch.of(messages)
+    pieces = batch.pieces(framing, 40)
+
+    assert b"".join(piece.wire(framing) for piece in pieces) == batch.wire(framing)
+    assert [message for piece in pieces for message in piece] == messages
+    assert max(piece.nbytes for piece in pieces) <= 40
+    assert batch.pieces(framing, 40) is pieces
+    assert len(batch.pieces(framing, 100)) < len(pieces)
+
+
+def test_pieces_are_let_go_of() -> None:
+    """They take as much room again, so a batch that has to wait does not keep them."""
+    batch = Batch.of([b"a", b"b"])
+    pieces = batch.pieces(LINES, 2)
+    batch.compact()
+
+    assert batch.pieces(LINES, 2) is not pieces

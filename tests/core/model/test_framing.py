@@ -1,5 +1,7 @@
 """Framings: encode, split, count, offset, index and misfits agree with each other."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,22 @@ def test_offset_and_index_are_inverse(framing: Framing, messages: list[bytes]) -
     assert [framing.index(wire, offset) for offset in range(len(wire) + 1)] == [
         sum(start <= offset for start in starts) - 1 for offset in range(len(wire) + 1)
     ]
+
+
+@each_framing
+@given(messages=payloads, size=st.integers(1, 30))
+def test_cut(framing: Framing, messages: list[bytes], size: int) -> None:
+    """Pieces follow each other, are no longer than was asked for or one frame, and as long as they may be."""
+    messages = carried(framing, messages)
+    wire = framing.encode(messages)
+    pieces = list(framing.cut(wire, size))
+
+    assert b"".join(piece for piece, _ in pieces) == wire
+    assert [framing.count(piece) for piece, _ in pieces] == [count for _, count in pieces]
+    for piece, count in pieces:
+        assert count == 1 or len(piece) <= size
+    for (piece, _), (following, _) in pairwise(pieces):
+        assert len(piece) + framing.offset(following, 1) > size
 
 
 @each_framing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,6 @@ from producer_pool_websocket.frames import (
     PING,
     PLAIN_BINARY,
     PLAIN_TEXT,
-    Frames,
     all_text,
     control_frame,
 )
@@ -108,18 +108,34 @@ def test_halves_of_a_character_are_no_text() -> None:
     assert "use frames=binary" in PLAIN_TEXT.why_misfit()
 
 
+@pytest.mark.parametrize("framing", [MASKED_TEXT, PLAIN_TEXT], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_where_frames_begin_among_many_of_one_size(framing: Framing, length: int) -> None:
+    """It is known of each, also before, between and after runs of them."""
+    run = [b"y" * length] * (20 if length > 1000 else 300)
+    messages = [b"first", *run, b"between", *run, *[b"z" * (length + 1)] * 10]
+    wire = framing.encode(messages)
+    starts = [0, *accumulate(len(framing.encode([message])) for message in messages)]
+
+    assert framing.count(wire) == len(messages)
+    assert framing.split(wire) == messages
+    for number in {0, 1, 2, 9, 10, len(run), len(run) + 1, len(run) + 2, len(messages) - 10, len(messages)}:
+        assert framing.offset(wire, number) == starts[number]
+        assert framing.index(wire, starts[number]) == number
+        assert framing.index(wire, starts[number] - 1) == max(number - 1, 0)
+
+
 @given(messages=texts, size=st.integers(1, 40))
 def test_pieces_of_a_wire(messages: list[bytes], size: int) -> None:
     """They follow each other, are no longer than was asked for or one frame, and count their frames."""
-    assert isinstance(MASKED_TEXT, Frames)
     wire = MASKED_TEXT.encode(messages)
     pieces = list(MASKED_TEXT.cut(wire, size))
 
-    assert b"".join(wire[start:end] for start, end, _ in pieces) == wire
-    assert sum(count for _, _, count in pieces) == len(messages)
-    for start, end, count in pieces:
-        assert MASKED_TEXT.count(wire[start:end]) == count
-        assert count == 1 or end - start <= size
+    assert b"".join(piece for piece, _ in pieces) == wire
+    assert sum(count for _, count in pieces) == len(messages)
+    for piece, count in pieces:
+        assert MASKED_TEXT.count(piece) == count
+        assert count == 1 or len(piece) <= size
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -27,6 +27,7 @@ class Batch:
         "_longest",
         "_messages",
         "_other",
+        "_pieces",
         "_wire",
         "cost",
         "count",
@@ -44,6 +45,8 @@ class Batch:
     """All messages in _framing, if there is one."""
     _other: tuple[Framing, bytes, tuple[int, ...]] | None
     """The messages in one framing more, and which of them it cannot carry."""
+    _pieces: tuple[Framing, int, tuple[Batch, ...]] | None
+    """The parts in which it last was asked for: in that framing, of so many bytes."""
 
     count: int
     """The messages in it: its len(), for who asks often."""
@@ -74,7 +77,7 @@ class Batch:
         batch.count = len(held)
         batch._framing = None
         batch._wire = b""
-        batch._other = None
+        batch._other = batch._pieces = None
         batch._longest = None
         batch.nbytes = size = sum(map(len, held))
         batch.cost = size + BATCH_OVERHEAD
@@ -101,7 +104,7 @@ class Batch:
         batch.count = framing.count(wire) if count is None else count
         batch._framing = framing
         batch._wire = wire
-        batch._other = None
+        batch._other = batch._pieces = None
         batch._longest = None
         batch.nbytes = size = len(wire)
         batch.cost = size + BATCH_OVERHEAD
@@ -138,11 +141,12 @@ class Batch:
 
     def compact(self) -> None:
         """
-        Let go of `messages` if they can be made again.
+        Let go of `messages` if they can be made again, and of its pieces.
 
         Small messages, one by one, take many times the room that `cost` counts. So this is called for
         a batch that may have to wait, once those are through who want its messages now.
         """
+        self._pieces = None
         if self._framing is not None:
             self._messages = None
 
@@ -161,6 +165,19 @@ class Batch:
         """
         wire = self._wire if framing is self._framing else self._encoded(framing)[1]
         return wire[framing.offset(wire, start) :] if start else wire
+
+    def pieces(self, framing: Framing, size: int) -> tuple[Batch, ...]:
+        """
+        Return it in parts, as they go out in *framing*, of at most *size* bytes or of one message each.
+
+        Asked by many, made once. As for wire(), misfits must have been left out before.
+        """
+        pieces = self._pieces
+        if pieces is None or pieces[0] is not framing or pieces[1] != size:
+            cut = framing.cut(self.wire(framing), size)
+            made = tuple([Batch.from_wire(wire, framing, count) for wire, count in cut])
+            self._pieces = pieces = (framing, size, made)
+        return pieces[2]
 
     def misfits(self, framing: Framing) -> tuple[int, ...]:
         """Return the indexes of messages that *framing* cannot carry unchanged; asked by many, found once."""

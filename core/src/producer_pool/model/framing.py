@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Final
 
@@ -61,6 +61,16 @@ class Framing(ABC):
     @abstractmethod
     def index(self, wire: bytes, offset: int) -> int:
         """Return how many frames lie wholly in the first *offset* bytes of *wire*."""
+
+    def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
+        """Yield *wire* in pieces of at most *size* bytes, or of one frame, with their numbers of frames."""
+        while len(wire) > size:
+            count = self.index(wire, size) or 1
+            end = self.offset(wire, count)
+            yield wire[:end], count
+            wire = wire[end:]
+        if wire:
+            yield wire, self.count(wire)
 
     @abstractmethod
     def decoder(self, max_message: int) -> Decoder:

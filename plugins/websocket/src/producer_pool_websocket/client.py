@@ -28,7 +28,6 @@ from producer_pool_websocket.frames import (
     MASKED_BINARY,
     MASKED_TEXT,
     PONG,
-    Frames,
     control_frame,
 )
 from producer_pool_websocket.options import ClientOptions, Kind, PingOptions
@@ -134,12 +133,12 @@ class WebSocketClient(StreamClient):
     def _start_in_pieces(self, batch: Batch, offset: int) -> bool:
         """Take a batch, if its first part goes out now. The others follow as the consumer takes them."""
         framing = self._framing
-        assert isinstance(framing, Frames)
-        wire = batch.wire(framing, offset)
-        pieces = (Batch.from_wire(wire[i:j], framing, n) for i, j, n in framing.cut(wire, _PIECE))
+        if offset:
+            batch = Batch.from_wire(batch.wire(framing, offset), framing, len(batch) - offset)
+        pieces = iter(batch.pieces(framing, _PIECE))
         first = next(pieces, None)
         if first is None:
-            return super().start((batch,), offset) > 0
+            return super().start((batch,)) > 0
         if not super().start((first,)):
             return False
         self._pieces = pieces

@@ -18,6 +18,7 @@ except ImportError:  # wheels have it; a source distribution may be built withou
     from websockets.utils import apply_mask
 
 __all__ = [
+    "ALIKE",
     "BINARY",
     "CLOSE",
     "CONTINUATION",
@@ -34,6 +35,7 @@ __all__ = [
     "all_text",
     "apply_mask",
     "control_frame",
+    "equal_frames",
     "head",
 ]
 
@@ -46,6 +48,11 @@ PONG: Final = 0xA
 FIN: Final = 0x80
 RSV1: Final = 0x40
 _MASK: Final = 0x80
+
+ALIKE: Final = 8
+"""So many frames of one size in a row, and more of them are looked for."""
+_MOST_EQUAL: Final = 256
+"""Frames of one size that are looked for at once; in vain, where the size changes often."""
 
 _AT_ONCE: Final = 64
 _KEYS: Final = Struct("4s" * _AT_ONCE)
@@ -60,6 +67,13 @@ def head(first: int, size: int, mask: int) -> bytes:
     if size < 65536:
         return _HEAD16.pack(first, mask | 126, size)
     return _HEAD64.pack(first, mask | 127, size)
+
+
+def _head_size(size: int) -> int:
+    """Return how many of the *size* bytes of a frame without its mask stand before the message."""
+    if size < 2 + 126:
+        return 2
+    return 4 if size < 4 + 65536 else 10
 
 
 def control_frame(opcode: int, payload: bytes, *, masked: bool) -> bytes:
@@ -84,6 +98,19 @@ def _is_text(message: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def equal_frames(data: bytes, position: int, head: int, stride: int) -> int:
+    """
+    Count the frame at *position*, and those after it that begin with the same *head* bytes.
+
+    Each has *stride* bytes. It is whole, and so are those that are counted.
+    """
+    count = min((len(data) - position) // stride, _MOST_EQUAL)
+    for index in range(position, position + head):
+        column = data[index : index + count * stride : stride]
+        count = len(column) - len(column.lstrip(column[:1]))
+    return count
 
 
 class Frames(Framing):
@@ -140,53 +167,56 @@ class Frames(Framing):
         """Yield the first byte and the payload of each frame."""
         key = self._key
         position = 0
-        for start, end in self._bodies(wire):
+        for end in self._ends(wire):
+            start = position + key + _head_size(end - position - key)
             payload = wire[start:end]
             yield wire[position], apply_mask(payload, wire[start - key : start]) if key else payload
             position = end
 
     def count(self, wire: bytes) -> int:
-        return len(self._bodies(wire))
+        return len(self._ends(wire))
 
     def offset(self, wire: bytes, index: int) -> int:
-        return self._bodies(wire)[index - 1][1] if index else 0
+        return self._ends(wire)[index - 1] if index else 0
 
     def index(self, wire: bytes, offset: int) -> int:
-        return bisect_right([end for _, end in self._bodies(wire)], offset)
+        return bisect_right(self._ends(wire), offset)
 
-    def cut(self, wire: bytes, size: int) -> Iterator[tuple[int, int, int]]:
-        """Yield start, end and number of frames of pieces of *wire*, each of *size* bytes or of one frame."""
-        start = end = count = 0
-        for _, position in self._bodies(wire):
-            if count and position - start > size:
-                yield start, end, count
-                start, count = end, 0
-            end = position
-            count += 1
-        if count:
-            yield start, end, count
+    def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
+        ends = self._ends(wire)
+        start = first = 0
+        while first < len(ends):
+            after = max(bisect_right(ends, start + size), first + 1)
+            end = ends[after - 1]
+            yield wire[start:end], after - first
+            start, first = end, after
 
     def decoder(self, max_message: int) -> NoReturn:
         raise NotImplementedError("frames are read by a FrameReader, which also has something to say")
 
-    def _bodies(self, wire: bytes) -> list[tuple[int, int]]:
-        """Return where each message starts and ends."""
+    def _ends(self, wire: bytes) -> list[int]:
+        """Return where each frame ends."""
         key = self._key
-        bodies = []
+        ends: list[int] = []
         size = len(wire)
-        position = 0
+        position = alike = before = 0
         while position < size:
             length = wire[position + 1] & 0x7F
-            start = position + 2 + key
+            start = 2
             if length == 126:
                 length = (wire[position + 2] << 8) | wire[position + 3]
-                start += 2
+                start = 4
             elif length == 127:
                 (length,) = struct.unpack_from("!Q", wire, position + 2)
-                start += 8
-            position = start + length
-            bodies.append((start, position))
-        return bodies
+                start = 10
+            stride = start + key + length
+            alike = alike + 1 if stride == before else 0
+            before = stride
+            count = equal_frames(wire, position, start, stride) if alike >= ALIKE else 1
+            end = position + count * stride
+            ends += range(position + stride, end + 1, stride)
+            position = end
+        return ends
 
 
 MASKED_TEXT: Final[Framing] = Frames("websocket-masked-text", TEXT, masked=True)

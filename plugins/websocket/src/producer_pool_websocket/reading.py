@@ -15,6 +15,7 @@ from producer_pool_websocket.closing import (
     read_close,
 )
 from producer_pool_websocket.frames import (
+    ALIKE,
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -25,6 +26,7 @@ from producer_pool_websocket.frames import (
     TEXT,
     all_text,
     apply_mask,
+    equal_frames,
 )
 
 if TYPE_CHECKING:
@@ -39,10 +41,6 @@ _WHOLE: Final = frozenset({FIN | TEXT, FIN | BINARY})
 _NOT_TEXT: Final = "a text message that is not UTF-8; frames=binary sends any bytes"
 _MOST_ODD: Final = 1000
 """Control frames and fragments in one call of feed(), of which each takes as long as three messages."""
-_ALIKE: Final = 8
-"""So many messages of one size in a row, and more of them are looked for."""
-_MOST_EQUAL: Final = 256
-"""Frames of one size that are looked for at once; in vain, where the size changes often."""
 _KNOWN: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 
@@ -174,7 +172,7 @@ class FrameReader:
             if end > size or length > limit:
                 break
             alike = alike + 1 if length == before else 0
-            if alike >= _ALIKE:
+            if alike >= ALIKE:
                 # As from sensors: together they take half the time.
                 position += _read_equal(data, position, start - position, length, key, run)
                 continue
@@ -321,11 +319,7 @@ def _read_equal(data: bytes, position: int, head: int, length: int, key: int, ru
     Each has *head* bytes, the last *key* of which are its mask, and a message of *length*.
     """
     stride = head + length
-    count = min((len(data) - position) // stride, _MOST_EQUAL)
-    for index in range(position, position + head - key):
-        column = data[index : index + count * stride : stride]
-        count = len(column) - len(column.lstrip(column[:1]))
-    end = position + count * stride
+    end = position + equal_frames(data, position, head - key, stride) * stride
     frames = struct.iter_unpack(f"{head - key}x{key}s{length}s", memoryview(data)[position:end])
     if key:
         run += [apply_mask(message, mask) for mask, message in frames]

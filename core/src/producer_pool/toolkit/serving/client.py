@@ -35,10 +35,6 @@ _PIECE: Final = 256 * 1024
 """A batch with more bytes goes out in pieces: a peer may keep, and encrypts, a piece at a time."""
 
 
-_FRAME: Final = 4
-"""Bytes that are counted for a frame around a message, to find where to cut."""
-
-
 class _Refusal(NamedTuple):
     """Messages that are to be reported as rejected."""
 
@@ -215,20 +211,8 @@ class ServingClient(PipelinedClient):
             same = len(batches) == 1 and first.cost <= len(wire) + BATCH_OVERHEAD
             yield (first if same else Batch.from_wire(wire, framing, count)), wire
             return
-        piece: list[bytes] = []
-        size = 0
-        for batch in batches:
-            for message in batch.messages[offset:]:
-                more = len(message) + _FRAME
-                if piece and size + more > self._piece:
-                    wire = framing.encode(piece)
-                    yield Batch.from_wire(wire, framing, len(piece)), wire
-                    piece, size = [], 0
-                piece.append(message)
-                size += more
-            offset = 0
-        wire = framing.encode(piece)
-        yield Batch.from_wire(wire, framing, len(piece)), wire
+        for piece, number in framing.cut(wire, self._piece):
+            yield Batch.from_wire(piece, framing, number), piece
 
     def _refuse(self, count: int) -> None:
         """Take messages, and report soon that there is nobody to send them to."""
