@@ -23,7 +23,8 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-print(sorted(sys.modules))
+from producer_pool.cli.latecomers import is_late
+print(sorted(name for name, module in sys.modules.items() if not is_late(module)))
 """
 
 OF_OTHERS = (
@@ -36,6 +37,8 @@ OF_OTHERS = (
     "pickle",
     "rich",
     "sqlite3",
+    "textwrap",
+    "tokenize",
     "tomllib",
 )
 OF_OURS = (
