@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -68,6 +69,8 @@ class AsyncProducerPool:
         self._engine: Engine | None = None
         self._watch: LoopWatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        """The thread on which that loop ran first; 0: the pool does not work yet."""
         self._closed = False
         self._gone = asyncio.Event()
         """Set when closing is over."""
@@ -207,7 +210,8 @@ class AsyncProducerPool:
         """
         targets = self._roster.all if to is None else self._entrance.targets(to)
         submits = self._log
-        if submits.held or self._loop is not asyncio.get_running_loop():
+        # get_running_loop() asks the system for the process, which takes longer than all else here.
+        if submits.held or get_ident() != self._thread or not self._loop_runs():
             await self._room(targets)
         if type(message) is not bytes or not targets:
             return self._entrance.append(targets, message)
@@ -234,9 +238,10 @@ class AsyncProducerPool:
     ) -> list[AsyncReceipt]:
         """Enqueue messages in their order and return a receipt for each."""
         targets = self._entrance.targets(to)
+        self._running()
         receipts = []
         for message in self._entrance.several(messages):
-            if self._entrance.log.held or self._loop is not asyncio.get_running_loop():
+            if self._entrance.log.held:
                 await self._room(targets)
             receipts.append(self._entrance.append(targets, message))
         return receipts
@@ -336,6 +341,8 @@ class AsyncProducerPool:
             # A forked child that ends cancels the tasks: what they wait for must stay in the parent's epoll.
             keep_from_children(*filter(None, [getattr(loop, "_selector", None)]), poller=True)
             self._engine = Engine(self.limits, self._open_store())
+            self._loop_runs = loop.is_running
+            self._thread = get_ident()
             self._engine.on_blocked.append(self._tell_blocked)
             self._watch = LoopWatch(loop, self.limits.watchdog)
             self._entrance.announce(self._engine, self)
@@ -356,7 +363,8 @@ class AsyncProducerPool:
         self._entrance.log.jam = self._engine.jam
 
     def _wake(self) -> None:
-        asyncio.get_running_loop().call_soon(self._process)
+        assert self._loop is not None
+        self._loop.call_soon(self._process)
 
     def _process(self) -> None:
         if self._engine is not None:

@@ -250,9 +250,37 @@ TABLE: Final = (
     Sabotage(
         "the loop takes a page that is being written to",
         f"{CORE}/delivery/submitlog.py",
-        "            if self._inside:\n                return []",
-        "            if False:\n                return []",
+        "        if self._interrupted:\n            return []",
+        "        if False:\n            return []",
         "test_submitlog.py::test_swap_from_inside_of_an_append",
+    ),
+    Sabotage(
+        "threads submit without a lock",
+        f"{CORE}/delivery/submitlog.py",
+        "        lock = self._lock\n",
+        "        lock = threading.RLock()\n",
+        "test_submitlog_between.py::test_other_thread_in_the_middle",
+    ),
+    Sabotage(
+        "a submit in the middle of another one of its thread goes on with the same page",
+        f"{CORE}/delivery/submitlog.py",
+        "        if lock._is_owned():  # type: ignore[attr-defined]\n",
+        "        if False:\n",
+        "test_submitlog_between.py::test_append_in_the_middle",
+    ),
+    Sabotage(
+        "the same in an asyncio program",
+        f"{CORE}/delivery/submitlog.py",
+        "        if self._inside:\n            return self._append_in_between",
+        "        if False:\n            return self._append_in_between",
+        "test_submitlog_between.py::test_append_in_the_middle",
+    ),
+    Sabotage(
+        "an interrupt leaves the log of submits locked",
+        f"{CORE}/delivery/submitlog.py",
+        "                lock.release()\n            except RuntimeError",
+        "                pass\n            except RuntimeError",
+        "test_submitlog_between.py::test_interrupt_in_the_middle",
     ),
     Sabotage(
         "signals are not deferred while the main thread does the loop's step",
@@ -271,8 +299,8 @@ TABLE: Final = (
     Sabotage(
         "a call may wait in the middle of a submit of its own thread",
         f"{CORE}/delivery/submitlog.py",
-        "        if self._lock._is_owned():  # type: ignore[attr-defined]",
-        "        if False:",
+        "        if self._interrupted:\n            raise WrongThread(",
+        "        if False:\n            raise WrongThread(",
         "test_odd_places.py::test_signal_handler_at_every_point[forward_to_all-submit]",
     ),
     Sabotage(
