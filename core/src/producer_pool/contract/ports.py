@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from producer_pool.contract.alone import Alone
+from producer_pool.contract.stream import Stream
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import DeliveryError, Rejected
 from producer_pool.model.outcomes import Ack, Outcome
@@ -185,6 +186,14 @@ class PipelinedClient(Client):
         A batch is taken whole: what the kernel does not take is kept as the one partly written buffer.
         0 means: ask again after writable(). Never waits, never calls a signal.
         """
+
+    def stream(self) -> Stream | None:
+        """
+        Return the connection as a stream that the same bytes can be sent on as on others.
+
+        Asked once after connect(). None: there is more to it than to send the frames of a batch.
+        """
+        return None
 
     @abstractmethod
     def settled(self) -> Settled:

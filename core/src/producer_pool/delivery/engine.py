@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from producer_pool.delivery.containment import CLOSING, peers_of
+from producer_pool.delivery.convoy import LARGEST, Convoy
 from producer_pool.delivery.lane import Lane
 from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.page import AcceptedPage, Budget, Page
@@ -19,6 +20,7 @@ from producer_pool.delivery.store import Store
 from producer_pool.delivery.writeahead import WriteAhead
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled
+from producer_pool.model.framing import Framing
 from producer_pool.model.outcomes import ForwardResult, Outcome
 from producer_pool.model.policies import Limits, Overflow, Role
 from producer_pool.model.stats import Health, PoolStats, ProducerStats
@@ -48,6 +50,7 @@ class Engine:
         self._roles: dict[str, Role] = {}
         """Those of the producers that are not required."""
         self._ids: tuple[str, ...] = ()
+        self._convoys: dict[Framing, Convoy] = {}
         self._leaving: dict[Producer, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
         self._go_on = asyncio.Event()
@@ -89,6 +92,7 @@ class Engine:
         Returns what can be waited for. To stop waiting does not stop it. *gone* is called when it is over.
         """
         producer = self._producers.pop(producer_id)
+        producer.part()
         self._ids = tuple(self._producers)
         if self._ahead is not None:
             self._ahead.remove(producer)
@@ -183,7 +187,17 @@ class Engine:
 
     def feed(self, batch: Batch) -> None:
         """Forward *batch* to every producer, and tell nobody what becomes of it."""
-        self.take(Page(None, self._ids, tracked=False), batch)
+        flight = None
+        form = batch.form
+        if type(form) is tuple and batch.kept is None and batch.cost <= LARGEST and self.open_for(batch.cost):
+            convoy = self._convoys.get(form[0])
+            if convoy is None:
+                convoy = self._convoys[form[0]] = Convoy(form[0], self.budget)
+            flight = convoy.take(batch, form[1], self._producers)
+        if flight is None:
+            self.take(Page(None, self._ids, tracked=False), batch)
+        elif flight.others:
+            self._offer(flight.page(self.budget), batch, flight.others, None)
 
     def accept(self, batch: Batch) -> BatchReceipt:
         """Forward *batch* to every producer, and return a receipt for whoever acknowledges it upstream."""
@@ -261,7 +275,7 @@ class Engine:
         let go of what waits for them, whatever their policy.
         """
         share = self.share()
-        backlogs = [producer for producer in self._producers.values() if producer.outbox.nbytes]
+        backlogs = [producer for producer in self._producers.values() if producer.part().nbytes]
         backlogs.sort(key=lambda producer: producer.outbox.nbytes, reverse=True)
         refusing = set()
         others = []
@@ -350,7 +364,7 @@ class Engine:
         return PoolStats(producers, self.budget.used, self.observers.errors, *storage)
 
     def _counters(self, producer: Producer) -> ProducerStats:
-        outbox = producer.outbox
+        outbox = producer.part()
         peers = peers_of(producer.client) or 0
         counters = replace(outbox.stats, pending_bytes=outbox.nbytes, peers=peers)
         if self._ahead is not None:
@@ -396,7 +410,7 @@ class Engine:
         ways = [self._way(producer) for producer in producers]
         await self._together([way.drain() for way in ways], wait)
         idle = all(way.idle for way in ways if isinstance(way, Lane))
-        return idle and all(producer.outbox.empty for producer in producers)
+        return idle and all(producer.part().empty for producer in producers)
 
     async def aclose(self, drain: float) -> None:
         """

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from producer_pool.contract.ports import PipelinedClient
+from producer_pool.contract.stream import Stream
 from producer_pool.delivery.containment import address_of, as_delivery_error, let_interrupts_pass
 from producer_pool.delivery.entry import Entry
 from producer_pool.delivery.health import STALLED_AFTER
@@ -86,11 +87,18 @@ class Link:
         self._poll = FIRST_POLL
         self._timer: asyncio.TimerHandle | None = None
         self._next_turn: asyncio.Handle | None = None
+        self._stream: Stream | None = None
+        self.leave: Callable[[], None] | None = None
+        """While it is in a convoy: what ends that."""
         self._limit = LogLimit()
 
     async def serve(self) -> DeliveryError:
         """Send what waits and what comes, until the connection is lost; return why it was."""
         self._serving = True
+        try:
+            self._stream = self._client.stream()
+        except BaseException as error:
+            self._fault("stream", error)
         self.writable()
         return await asyncio.shield(self._lost)
 
@@ -121,6 +129,8 @@ class Link:
     def broken(self, error: DeliveryError) -> None:
         """Stop: the connection is gone."""
         self._open = False
+        if self.leave is not None:
+            self.leave()
         if not self._lost.done():
             self._lost.set_result(as_delivery_error(error, SendError, f"{self._name()}: broken by"))
 
@@ -131,6 +141,8 @@ class Link:
             return
         if not self._serving or self._lost.done():
             return
+        if self.leave is not None:
+            self.leave()
         try:
             in_time = self._outbox.reject(
                 number, as_delivery_error(error, Rejected, f"{self._name()}: refused with"), count
@@ -256,6 +268,18 @@ class Link:
         if self._timer is None or self._unasked > ASK_EARLY or not self._confirms:
             self._follow_up()
 
+    def stream(self) -> Stream | None:
+        """Return what can be sent on past the outbox, if that is empty and nothing is unusual."""
+        outbox = self._outbox
+        if not self._open or self._asking or self._stalls or outbox.flying or outbox.waiting:
+            return None
+        return self._stream
+
+    def passes(self, count: int) -> None:
+        """Be told that *count* messages were sent on its stream and are settled; the client is told, too."""
+        self._settled += count
+        self._outbox.pass_through(count)
+
     def _follow_up(self) -> None:
         """See to it that what was handed over is asked after, now or soon."""
         if self._outbox.flying and (not self._confirms or self._unasked > ASK_EARLY):
@@ -267,6 +291,8 @@ class Link:
         """Tell the outbox what has been settled since the last time, and say whether there was anything."""
         if self._asking or not self._serving:
             return False
+        if self.leave is not None:
+            self.leave()
         self._unasked = 0
         self._asking = True
         try:

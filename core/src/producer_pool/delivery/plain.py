@@ -21,6 +21,9 @@ __all__ = ["PlainLink"]
 class PlainLink:
     """Drives a Client that has only send(), and perhaps send_batch(), for as long as one connection lasts."""
 
+    leave: None = None
+    """It is in no convoy."""
+
     def __init__(
         self,
         client: Client,

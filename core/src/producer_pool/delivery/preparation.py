@@ -13,7 +13,7 @@ from producer_pool.model.errors import DeliveryError, Filtered, Rejected
 from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import BATCH_OVERHEAD, MESSAGE_OVERHEAD
 
-__all__ = ["TurnedAway", "fitting", "pieces", "staged"]
+__all__ = ["TurnedAway", "fitting", "pieces", "prepared", "staged"]
 
 
 class TurnedAway(NamedTuple):
@@ -24,6 +24,20 @@ class TurnedAway(NamedTuple):
     outcome: Outcome
     error: DeliveryError
     """Its cause is what somebody's code raised, if that is the reason."""
+
+
+def prepared(
+    producer_id: str, stages: Sequence[Stage], client: Client, batch: Batch
+) -> tuple[Batch | None, list[TurnedAway]]:
+    """Return what is left of *batch* after the stages, less what *client* can never carry, and the rest."""
+    left: Batch | None = batch
+    away: list[TurnedAway] = []
+    if stages:
+        left, away = staged(producer_id, stages, batch)
+    if left is not None:
+        left, unfit = fitting(producer_id, client, left)
+        away += unfit
+    return left, away
 
 
 def staged(producer_id: str, stages: Sequence[Stage], batch: Batch) -> tuple[Batch | None, list[TurnedAway]]:

@@ -28,7 +28,7 @@ from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.outbox import Outbox
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.delivery.plain import PlainLink
-from producer_pool.delivery.preparation import TurnedAway, fitting, pieces, staged
+from producer_pool.delivery.preparation import TurnedAway, pieces, prepared
 from producer_pool.delivery.standing import Standing
 from producer_pool.delivery.waiters import Waiters
 from producer_pool.model.batch import Batch
@@ -79,9 +79,9 @@ class Producer:
         """Called with (producer, yes) when the source has to wait, and when it need not any more."""
         self._lasting = self.policy.retry.holds or peers_of(client) is not None
         """Whether it connects without a message: that may wait, or consumers have to find it before."""
-        self._stages = tuple(stages)
+        self.stages = tuple(stages)
         self._largest_piece = self.policy.buffer // PIECES
-        self._link: Link | PlainLink | None = None
+        self.link: Link | PlainLink | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
@@ -153,8 +153,10 @@ class Producer:
             page.passed(self.id, settled, self.outbox.accounts.first_try)
         elif settled is not None:
             self.flies(page, batch, now)
-        elif (prepared := self._prepare(page, batch)) is not None:
-            for piece in pieces(prepared, self._largest_piece):
+        else:
+            left, away = prepared(self.id, self.stages, self.client, batch)
+            self._turn_away(page, away)
+            for piece in pieces(left, self._largest_piece) if left is not None else ():
                 self._offer(page, piece, now)
 
     def express(self, batch: Batch, now: float) -> int | None:
@@ -163,8 +165,12 @@ class Producer:
 
         0: it is on its way, and flies() has to follow. None: nothing has happened; offer() it.
         """
-        link = self._link
-        if link is None or self._stages or batch.cost > self._largest_piece:
+        link = self.link
+        if link is None:
+            return None
+        if link.leave is not None:
+            link.leave()
+        if self.stages or batch.cost > self._largest_piece:
             return None
         settled = link.express(batch)
         if settled:
@@ -174,17 +180,23 @@ class Producer:
                 self.settled(Outcome.DELIVERED, settled, None)
         return settled
 
+    def part(self) -> Outbox:
+        """Leave the convoy, if it is in one, and return the outbox: all that is in flight is there now."""
+        if self.link is not None and self.link.leave is not None:
+            self.link.leave()
+        return self.outbox
+
     def flies(self, page: Page, batch: Batch, now: float) -> None:
-        """Keep a batch that express() handed over until it is settled."""
-        assert self._link is not None
-        self._link.flies(page, batch, now)
+        """Keep a batch that was handed over past the outbox until it is settled."""
+        assert self.link is not None
+        self.link.flies(page, batch, now)
         if self._expiry is None:
             self._arm_expiry()
 
     def _offer(self, page: Page, batch: Batch, now: float) -> None:
         if not self.outbox.offer(page, batch, now):
             return
-        link = self._link
+        link = self.link
         if link is not None:
             link.pump()
         elif self._is(State.CLOSED):
@@ -201,18 +213,6 @@ class Producer:
         """Settle one page as a full buffer would: another bound was reached."""
         assert page.batch is not None
         self.outbox.overflow(page, page.batch, why)
-
-    def _prepare(self, page: Page, batch: Batch) -> Batch | None:
-        """Return what is left of *batch* after the stages, and without what the client can never carry."""
-        left: Batch | None = batch
-        if self._stages:
-            left, away = staged(self.id, self._stages, batch)
-            self._turn_away(page, away)
-        if left is not None:
-            left, away = fitting(self.id, self.client, left)
-            if away:
-                self._turn_away(page, away)
-        return left
 
     def _turn_away(self, page: Page, away: Sequence[TurnedAway]) -> None:
         for batch, indexes, outcome, error in away:
@@ -278,7 +278,7 @@ class Producer:
         since = self._now()
         self.outbox.stats.connects += 1
         self._enter(State.UP)
-        link = self._link
+        link = self.link
         assert link is not None
         error = await self._serve(link)
         outbox = self.outbox
@@ -316,7 +316,7 @@ class Producer:
             failure = as_failure(error, ConnectError, "connect", client, self.id, limit)
             await self._let_go()
             return failure
-        self._link = link
+        self.link = link
         return None
 
     async def _serve(self, link: Link | PlainLink) -> DeliveryError:
@@ -329,7 +329,7 @@ class Producer:
 
     def _unlink(self) -> None:
         """Ask what was settled to the last. It can be asked until the client is closed."""
-        link, self._link = self._link, None
+        link, self.link = self.link, None
         if link is not None:
             link.close()
 
@@ -431,20 +431,16 @@ class Producer:
 
     def _expire(self) -> None:
         self._expiry = None
-        why = ""
-        if self._link is None and not self._is(State.UP):
-            error = self._standing.last_error
-            why = f"; the consumer is {self._standing.phase.value}"
-            why += f": {error}" if error is not None else ""
-        self.outbox.expire(self._now(), why=why)
+        down = self.link is None and not self._is(State.UP)
+        self.outbox.expire(self._now(), why=self._standing.why_late() if down else "")
         self._arm_expiry()
 
     # -- the end -----------------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing is in flight, or until give_up()."""
-        while not self.outbox.empty and not self._given_up:
-            if self._link is not None and self._link.harvest():
+        while not self.part().empty and not self._given_up:
+            if self.link is not None and self.link.harvest():
                 continue  # Perhaps that was all.
             await self._emptied.wait()
 
@@ -496,4 +492,4 @@ class Producer:
             self.observers.tell()
 
     def _cancel_rest(self) -> None:
-        self.outbox.cancel("closed before it was delivered")
+        self.part().cancel("closed before it was delivered")

@@ -81,6 +81,11 @@ class Standing:
         if self._limit.allow(State.DOWN, self._now()) is not None:
             log.warning("%s: down: %s; next attempt %s", self._producer_id, self._condition.why_down(), when)
 
+    def why_late(self) -> str:
+        """Say, for the error of what ran out of time, why there is no connection."""
+        error = self.last_error
+        return f"; the consumer is {self.phase.value}" + (f": {error}" if error is not None else "")
+
     def waits(self, why: str) -> None:
         """Note *why* the source has to wait; with an empty text: it need not any more."""
         self._condition.waits(why, self._now())

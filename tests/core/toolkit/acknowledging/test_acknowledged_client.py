@@ -51,6 +51,27 @@ def test_levels(consumer: Consumer) -> None:
     assert resolve_ack(Ack.APP, client.acks) is Ack.APP
 
 
+@pytest.mark.skipif(Ack.KERNEL not in TCP_ACKS, reason="needs Linux: SIOCOUTQ")
+async def test_stream_only_where_there_is_no_more_to_it(consumer: Consumer) -> None:
+    """Not where answers count, and not of a class that inherits: it may do more with a batch than send it."""
+
+    class Heir(AcknowledgedClient):
+        pass
+
+    streams = {}
+    for kind in (AcknowledgedClient, Heir):
+        for ack in (Ack.KERNEL, Ack.APP):
+            client = kind(
+                TcpDialer(consumer.endpoint, TcpOptions()), StreamClientOptions(), protocol_name="tcp"
+            )
+            client.attach(FakeSignals(ack))
+            await client.connect()
+            streams[kind, ack] = client.stream() is not None
+            await client.aclose()
+
+    assert [key for key, there in streams.items() if there] == [(AcknowledgedClient, Ack.KERNEL)]
+
+
 @pytest.mark.parametrize("framing", [LINES, LENGTH4], ids=lambda framing: framing.name)
 async def test_confirmed_is_what_was_answered(consumer: Consumer, framing: Framing) -> None:
     """And nothing else: neither what is written nor what the consumer has read; and it is told at once."""

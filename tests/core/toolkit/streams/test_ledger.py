@@ -117,3 +117,16 @@ def test_messages_that_this_connection_does_not_get(keeps: bool) -> None:
         assert ledger.confirmed == 4
     ledger.flushed()
     assert ledger.written == 8
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_messages_that_passed_by(keeps: bool) -> None:
+    """They are confirmed with all before them, and what is taken after them begins behind their bytes."""
+    ledger = Ledger(LINES, keeps=keeps)
+    ledger.pass_by(40, 10)
+
+    assert (ledger.position, ledger.taken, ledger.written, ledger.confirmed) == (40, 10, 10, 10)
+
+    ledger.take(Batch.of([b"a", b"b"]), 0, 4, 2)
+
+    assert [ledger.within(reached) for reached in (40, 42, 44)] == [10, 11, 12]

@@ -7,6 +7,7 @@ import socket
 from typing import Final
 
 from producer_pool.contract.ports import Settled
+from producer_pool.contract.stream import Stream
 from producer_pool.model.errors import DeliveryError, FramingError, SendError
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.text import format_count
@@ -51,6 +52,10 @@ class AcknowledgedClient(StreamClient):
 
     def progress(self, sock: socket.socket) -> Progress | None:
         return super().progress(sock) if self._answers is None else None
+
+    def stream(self) -> Stream | None:
+        # Who inherits from this may do more with a batch.
+        return self._plain() if self._answers is None and type(self) is AcknowledgedClient else None
 
     def settled(self) -> Settled:
         settled = super().settled()

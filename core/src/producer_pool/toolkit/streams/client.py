@@ -7,13 +7,13 @@ import errno
 import logging
 import select
 import socket
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from producer_pool.contract.options import Size, option
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
+from producer_pool.contract.stream import Stream
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, InvalidOption, Rejected, SendError
 from producer_pool.model.framing import LINES, Framing
@@ -24,7 +24,9 @@ from producer_pool.toolkit.streams.grouping import group
 from producer_pool.toolkit.streams.handshake import Dialogue, shake_hands
 from producer_pool.toolkit.streams.ledger import Ledger, same_plaintext
 from producer_pool.toolkit.streams.misfits import NO_MISFITS, stream_misfits
+from producer_pool.toolkit.streams.plainstream import POSSIBLE, PlainStream
 from producer_pool.toolkit.streams.progress import Progress
+from producer_pool.toolkit.streams.scratch import SCRATCH, scratch
 from producer_pool.toolkit.streams.tls_records import TlsError, whole_plaintext
 
 if TYPE_CHECKING:
@@ -42,7 +44,6 @@ _LINGER: Final = 0.5
 _GONE: Final = getattr(select, "POLLRDHUP", select.POLLIN) | select.POLLHUP | select.POLLERR
 _OF_TIMEOUT: Final = 0.95
 """Of the time for an attempt: so that this client says what took too long, before its Producer does."""
-_SCRATCH: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class StreamClient(PipelinedClient):
         if early:
             self.received(memoryview(early))
         if layer is not None and self._heard:
-            self._decrypt(layer, _scratch(), 0)
+            self._decrypt(layer, scratch(), 0)
 
     def _begin(self, sock: socket.socket, layer: TlsLayer | None) -> None:
         self._socket = sock
@@ -255,20 +256,39 @@ class StreamClient(PipelinedClient):
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self._open = False
-            self._note_failure()
-            self._loop.call_soon(self._break_with, self._socket, error)
+            self._broke(error)
             return -1
         if noting is not None:
             noting.sent(self._ledger.position - len(self._tail) + sent)
-        if sent < len(wire) and not self._watching and self._socket is not None:
+        if sent < len(wire):
+            self._await_room()
+        return sent
+
+    def _await_room(self) -> None:
+        if not self._watching and self._socket is not None:
             self._watching = True
             self._loop.add_writer(self._socket, self._writable)
-        return sent
+
+    def _broke(self, error: OSError) -> None:
+        """Take no more, and tell that soon: never inside start()."""
+        self._open = False
+        self._note_failure()
+        self._loop.call_soon(self._break_with, self._socket, error)
 
     def _keep(self, rest: memoryview) -> None:
         self._tail = rest
         self._open = False
+
+    def _plain(self) -> Stream | None:
+        """Return its stream(), if to take a batch is no more than to send it. For who has nothing to add."""
+        sock = self._socket
+        if sock is None or self._layer is not None or self._noting is not None or not POSSIBLE:
+            return None
+        return PlainStream(sock, self._framing, self._ledger, self._progress, self._keep_rest, self._broke)
+
+    def _keep_rest(self, wire: bytes, sent: int) -> None:
+        self._keep(memoryview(wire)[sent:])
+        self._await_room()
 
     def _writable(self) -> None:
         if self._socket is None or self._lost is not None:
@@ -364,12 +384,12 @@ class StreamClient(PipelinedClient):
 
     def _readable(self) -> None:
         sock = self._socket
-        scratch = _scratch()
+        into = scratch()
         for _ in range(_READS):
             if sock is None or sock is not self._socket or self._lost is not None:
                 return
             try:
-                size = sock.recv_into(scratch, self.bite)
+                size = sock.recv_into(into, self.bite)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -381,17 +401,17 @@ class StreamClient(PipelinedClient):
                 return
             self._heard = True
             if self._layer is None:
-                self.received(scratch[:size])
+                self.received(into[:size])
             else:
-                self._decrypt(self._layer, scratch, size)
-            if size < _SCRATCH:
+                self._decrypt(self._layer, into, size)
+            if size < SCRATCH:
                 return
 
-    def _decrypt(self, layer: TlsLayer, scratch: memoryview, size: int) -> None:
-        layer.receive(scratch[:size])
+    def _decrypt(self, layer: TlsLayer, into: memoryview, size: int) -> None:
+        layer.receive(into[:size])
         try:
-            while size := layer.decrypt_into(scratch):
-                self.received(scratch[:size])
+            while size := layer.decrypt_into(into):
+                self.received(into[:size])
         except TlsError as error:
             self.fail(SendError(f"{self.address}: TLS: {error}"))
             return
@@ -473,15 +493,3 @@ class StreamClient(PipelinedClient):
                 sock.send(words)
         except OSError:
             return  # its end will be a surprise; all that it has is whole
-
-
-_threads: Final = threading.local()
-
-
-def _scratch() -> memoryview:
-    """Return this thread's buffer for what consumers say: one for all clients of a loop."""
-    try:
-        return cast("memoryview", _threads.scratch)
-    except AttributeError:
-        _threads.scratch = memoryview(bytearray(_SCRATCH))
-        return cast("memoryview", _threads.scratch)

@@ -70,6 +70,11 @@ class Ledger:
         """Take bytes that belong to no message."""
         self.position += size
 
+    def pass_by(self, size: int, count: int) -> None:
+        """Take *size* bytes of *count* messages that are confirmed already, as is all before them."""
+        self.position += size
+        self.taken = self.written = self.confirmed = self.taken + count
+
     def miss(self, count: int) -> None:
         """Count messages that this connection does not get, when the kernel has all that was taken."""
         self.taken += count

@@ -1,0 +1,274 @@
+"""Producers that are at the same place: what comes is sent to all of them in one go, and kept once."""
+# Rule: what is in flight here is in no outbox. Whoever looks at one, or gives it anything else, has its
+# producer leave before: then all is as if each batch had come to it the long way.
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from producer_pool.contract.stream import Stream
+from producer_pool.delivery.link import Link
+from producer_pool.delivery.page import Budget, Page
+from producer_pool.model.batch import Batch
+from producer_pool.model.framing import Framing
+from producer_pool.model.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from producer_pool.delivery.producer import Producer
+
+__all__ = ["LARGEST", "Convoy", "Flight"]
+
+LARGEST: Final = 8 * 1024
+"""Bytes that a batch may cost. Of a larger one, most of the work is the kernel's anyway."""
+_ROOM: Final = 1024 * 1024
+"""Bytes that may be in flight together. Of whom it is more, the consumer acknowledges late, and it leaves."""
+_BUFFER: Final = 4 * _ROOM
+"""Bytes of the smallest buffer of a member: all that is in flight has room there."""
+_LOOK: Final = 0.004
+"""Seconds between two looks at what was acknowledged. Nobody waits to know."""
+_LATE: Final = 0.2
+"""Seconds after which a member leaves whose consumer has not acknowledged a batch."""
+_TIME: Final = 1.0
+"""Seconds of the shortest time limit of a member: it leaves long before that."""
+
+_end_of: Final = attrgetter("end")
+
+
+class Flight:
+    """One batch that was sent to the members."""
+
+    __slots__ = ("_page", "batch", "end", "messages", "now", "others")
+
+    def __init__(self, batch: Batch, end: int, messages: int, now: float) -> None:
+        self.batch = batch
+        self.end = end
+        """Bytes sent up to its end."""
+        self.messages = messages
+        """Messages sent up to its end."""
+        self.now = now
+        """When it came."""
+        self.others: Sequence[str] = ()
+        """Producers that did not get it."""
+        self._page: Page | None = None
+
+    def page(self, budget: Budget) -> Page:
+        """Return its page, for outboxes to hold it, too; *budget* counts it already."""
+        page = self._page
+        if page is None:
+            self._page = page = Page(None, (), tracked=False)
+            page.open(budget, self.batch)
+            page.holders = 1
+        return page
+
+    def release(self, budget: Budget) -> None:
+        """Note that no member needs it any more."""
+        if self._page is not None:
+            self._page.release()
+        else:
+            budget.used -= self.batch.cost
+
+
+class _Member:
+    """One producer, and how far its consumer is."""
+
+    __slots__ = ("done", "joined", "link", "passed", "producer", "send", "stream")
+
+    def __init__(self, producer: Producer, link: Link, stream: Stream) -> None:
+        self.producer = producer
+        self.link = link
+        self.stream = stream
+        self.send = stream.send
+        self.done = 0
+        """Flights from the front that are settled, or not for it."""
+        self.joined = self.passed = (0, 0)
+        """Of all that was sent: the bytes and messages before it joined, and up to where all is settled."""
+
+
+class Convoy:
+    """
+    Sends batches of one framing to those producers that are through with all before, and keeps up with them.
+
+    A member leaves, with what is in flight for it, as soon as there is anything unusual about it: its
+    connection ends or takes no more, its consumer is late, it is given something else, or asked.
+    """
+
+    def __init__(self, framing: Framing, budget: Budget) -> None:
+        self._framing = framing
+        self._budget = budget
+        self._loop = asyncio.get_running_loop()
+        self._members: dict[Producer, _Member] = {}
+        self._flights: list[Flight] = []
+        self._end = self._messages = 0
+        """All that were sent."""
+        self._cost = 0
+        """Bytes in flight, as outboxes count them."""
+        self._ended: Callable[[], bool] = bool
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def take(self, batch: Batch, wire: bytes, producers: Mapping[str, Producer]) -> Flight | None:
+        """
+        Send *batch*, which is *wire*, to those of *producers* that are members, or can be now.
+
+        Returns its flight, which tells who did not get it; None: nobody did.
+        """
+        members = self._members
+        others: list[str] = []
+        if self._cost + batch.cost > _ROOM:
+            self._catch_up()
+        if len(members) < len(producers):
+            others = [one.id for one in producers.values() if one not in members and not self._join(one)]
+            if not members:
+                return None
+        if self._ended():
+            others += self._part_with([one for one in members.values() if one.stream.has_ended()])
+        size = len(wire)
+        odd: list[tuple[_Member, int | OSError]] = []
+        for member in members.values():
+            try:
+                sent = member.send(wire)
+                if sent != size:
+                    odd.append((member, sent))
+            except OSError as error:
+                odd.append((member, error))
+        end = self._end + size
+        messages = self._messages + batch.count
+        self._budget.used += batch.cost
+        flight = Flight(batch, end, messages, self._loop.time())
+        if odd:  # They part as if it had not been: so it is not counted yet.
+            others += self._cope_with(odd, flight)
+        if others:
+            flight.others = others
+        self._end = end
+        self._messages = messages
+        self._cost += batch.cost
+        self._flights.append(flight)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_LOOK, self._look)
+        return flight
+
+    def _join(self, producer: Producer) -> bool:
+        """Take on a producer for which nothing waits and nothing flies; say whether that is so."""
+        link = producer.link
+        stream = link.stream() if isinstance(link, Link) else None
+        if stream is None or stream.framing is not self._framing or not _is_roomy(producer):
+            return False
+        if self._members and stream.ended != self._ended:
+            return False
+        assert isinstance(link, Link)
+        stream.watch(True)
+        self._ended = stream.ended
+        link.leave = partial(self._part, producer)
+        self._members[producer] = member = _Member(producer, link, stream)
+        member.done = len(self._flights)
+        member.joined = member.passed = self._end, self._messages
+        return True
+
+    def _cope_with(self, odd: Iterable[tuple[_Member, int | OSError]], flight: Flight) -> list[str]:
+        """Part with those who did not get all of *flight*; return the ids of those who got nothing of it."""
+        nothing = []
+        for member, sent in odd:
+            producer, stream = member.producer, member.stream
+            self._part(producer)
+            if isinstance(sent, int) and sent:
+                stream.took(flight.batch, sent)
+                producer.flies(flight.page(self._budget), flight.batch, flight.now)
+                continue
+            if isinstance(sent, OSError) and not isinstance(sent, (BlockingIOError, InterruptedError)):
+                stream.broke(sent)
+            nothing.append(producer.id)
+        return nothing
+
+    # -- keeping up --------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """See how far the consumers are, and part with those that are late."""
+        self._timer = None
+        for member in self._members.values():
+            self._settle(member)
+        late = self._loop.time() - _LATE
+        flights = self._flights
+        behind = [one for one in self._members.values() if one.done < len(flights)]
+        self._part_with([one for one in behind if flights[one.done].now < late])
+        self._let_go()
+        if flights:
+            self._timer = self._loop.call_later(_LOOK, self._look)
+
+    def _catch_up(self) -> None:
+        """Make room: part with those that are behind."""
+        for member in self._members.values():
+            self._settle(member)
+        self._part_with([one for one in self._members.values() if one.done < len(self._flights)])
+        self._let_go()
+
+    def _settle(self, member: _Member) -> None:
+        """Ask how far a member's consumer is, and settle that."""
+        flights = self._flights
+        try:
+            reached = self._end - member.stream.unconfirmed()
+        except OSError:
+            return  # Its link asks again, and finds out what that means.
+        done = len(flights)
+        if reached < self._end:
+            done = bisect_right(flights, reached, member.done, key=_end_of)
+        if done > member.done:
+            last = flights[done - 1]
+            count = last.messages - member.passed[1]
+            member.done = done
+            member.passed = last.end, last.messages
+            member.link.passes(count)
+            member.producer.settled(Outcome.DELIVERED, count, None)
+
+    def _let_go(self) -> None:
+        """Forget the flights that no member needs."""
+        flights = self._flights
+        done = min((member.done for member in self._members.values()), default=len(flights))
+        if done:
+            for flight in flights[:done]:
+                self._cost -= flight.batch.cost
+                flight.release(self._budget)
+            del flights[:done]
+            for member in self._members.values():
+                member.done -= done
+        if not flights and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- leaving -----------------------------------------------------------------------------------
+
+    def _part_with(self, leaving: Sequence[_Member]) -> list[str]:
+        """Part with some, and return their ids."""
+        for member in leaving:
+            self._part(member.producer)
+        return [member.producer.id for member in leaving]
+
+    def _part(self, producer: Producer) -> None:
+        """Part with a member: its client and its outbox get what is in flight for it, and go on with that."""
+        member = self._members[producer]
+        self._settle(member)
+        del self._members[producer]
+        member.link.leave = None
+        stream = member.stream
+        stream.watch(False)
+        stream.passed(member.passed[0] - member.joined[0], member.passed[1] - member.joined[1])
+        for flight in self._flights[member.done :]:
+            stream.took(flight.batch, len(flight.batch.wire(self._framing)))
+            producer.flies(flight.page(self._budget), flight.batch, flight.now)
+        self._let_go()
+
+
+def _is_roomy(producer: Producer) -> bool:
+    """Whether all that may be in flight, and be late, is within its bounds, and goes to it unchanged."""
+    longest = producer.client.max_message
+    return (
+        not producer.stages
+        and producer.policy.buffer >= _BUFFER
+        and (longest is None or longest >= LARGEST)
+        and min(producer.outbox.deadline, producer.client.timeout) >= _TIME
+    )

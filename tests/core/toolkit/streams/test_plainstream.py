@@ -1,0 +1,146 @@
+"""A connection as a stream, over real sockets: what is sent past the client is the client's afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from producer_pool.contract.stream import Stream
+from producer_pool.model.batch import Batch
+from producer_pool.model.framing import LINES
+from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.streams.plainstream import POSSIBLE
+from support.sending import Connected, connected, needs_kernel
+from support.streams import Consumer, receive, until
+
+pytestmark = [needs_kernel, pytest.mark.skipif(not POSSIBLE, reason="needs epoll")]
+
+ONE = Batch.from_wire(b"one\n", LINES)
+TWO = Batch.from_wire(b"two\n", LINES)
+
+
+def stream_of(link: Connected) -> Stream:
+    stream = link.client._plain()
+    assert stream is not None
+    return stream
+
+
+@pytest.fixture
+async def link(consumer: Consumer) -> AsyncIterator[Connected]:
+    link = await connected(consumer, Ack.KERNEL)
+    yield link
+    await link.client.aclose()
+
+
+async def test_sent_and_passed(link: Connected) -> None:
+    """What was confirmed before the client heard of it counts, and what is started then comes after it."""
+    stream = stream_of(link)
+    assert stream.send(b"one\n") == 4
+    await until(lambda: stream.unconfirmed() == 0)
+    stream.passed(4, 1)
+    link.start([TWO])
+    await until(lambda: link.client.settled() == (2, 2))
+
+    assert await receive(link.peer, 8) == b"one\ntwo\n"
+
+
+async def test_sent_and_not_confirmed(link: Connected) -> None:
+    """The client goes on to ask how far it is."""
+    stream = stream_of(link)
+    stream.send(b"one\n")
+    stream.took(ONE, 4)
+
+    assert link.client.settled().written == 1
+
+    await until(lambda: link.client.settled() == (1, 1))
+
+
+async def test_unconfirmed(link: Connected) -> None:
+    """Bytes that the other side has no room for are not confirmed; those that it has are."""
+    stream = stream_of(link)
+    sent = 0
+    with suppress(BlockingIOError):
+        while True:
+            sent += stream.send(b"x" * 100_000)
+    await until(lambda: 0 < stream.unconfirmed() < sent)
+
+
+async def test_rest_is_sent_by_the_client(link: Connected) -> None:
+    """It says when it takes more, and nothing of it was taken before."""
+    stream = stream_of(link)
+    wire = b"x" * 8_000_000 + b"\n"
+    large = Batch.from_wire(wire, LINES)
+    sent = stream.send(wire)
+    assert sent < len(wire)
+    stream.took(large, sent)
+
+    assert link.start([TWO]) == 0
+    assert link.client.settled().written == 0
+
+    assert await receive(link.peer, len(wire)) == wire
+    await until(lambda: link.signals.writes)
+    link.start([TWO])
+    assert await receive(link.peer, 4) == b"two\n"
+    await until(lambda: link.client.settled() == (2, 2))
+
+
+async def test_end_of_one_of_several(consumer: Consumer) -> None:
+    """One look tells that there is one, and each whether it is the one. Others are not looked at."""
+    links = [await connected(consumer, Ack.KERNEL) for _ in range(3)]
+    streams = [stream_of(link) for link in links]
+    before = len(os.listdir("/proc/self/fd"))
+    for stream in streams:
+        stream.watch(True)
+
+    assert not streams[0].ended()
+
+    links[1].peer.close()
+    await until(streams[0].ended)
+
+    assert [stream.has_ended() for stream in streams] == [False, True, False]
+
+    streams[1].watch(False)
+
+    assert not streams[0].ended()
+
+    streams[0].watch(False)
+    streams[2].watch(False)
+
+    assert not streams[0].ended()
+    assert len(os.listdir("/proc/self/fd")) == before - 1  # that of the peer
+
+    for link in links:
+        await link.client.aclose()
+
+
+async def test_send_that_failed(link: Connected) -> None:
+    """The client takes nothing more, and says why a little later."""
+    stream = stream_of(link)
+    stream.broke(ConnectionResetError(104, "reset by a test"))
+
+    assert link.start([ONE]) == 0
+    assert not link.signals.errors
+
+    await asyncio.sleep(0)
+
+    assert "reset by a test" in str(link.signals.errors[0])
+
+
+async def test_closed_and_watched_again(link: Connected) -> None:
+    """Who stopped watching can begin again."""
+    stream = stream_of(link)
+    for _ in range(2):
+        stream.watch(True)
+        assert not stream.ended()
+        stream.watch(False)
+
+
+async def test_no_connection(link: Connected) -> None:
+    """There is no stream without one."""
+    await link.client.aclose()
+
+    assert link.client._plain() is None
