@@ -75,6 +75,7 @@ def test_damaged_page_costs_its_rows(made: tuple[Path, Path, dict[int, Row]]) ->
     data = path.read_bytes()
     log.unlink()
     whole = found(path, log)
+    assert whole
     pages = [data[at : at + PAGE] for at in range(0, len(data), PAGE)]
     most = max(len(rawpages._cells(page, 0)) for page in pages)
     for number, page in enumerate(pages):

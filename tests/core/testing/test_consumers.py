@@ -84,8 +84,12 @@ async def test_closing_twice(tmp_path: Path) -> None:
     async with trying(tmp_path) as trial:
         await ListenerConsumer(trial).aclose()
         consumer = await trial.listening()
+        await trial.reached(consumer, b"one")
         await consumer.aclose()
         await consumer.aclose()
+
+        assert consumer.received == [b"one"]
+        assert consumer.connections == 0
 
 
 async def test_where_it_is_fed_from(tmp_path: Path) -> None:
