@@ -317,3 +317,31 @@ def test_pool_in_a_second_loop() -> None:
     assert asyncio.run(begin())
     with pytest.raises(UsageError, match="belongs to another event loop"):
         asyncio.run(go_on())
+
+
+def test_submit_while_its_loop_stands() -> None:
+    """A loop that may run again is none that runs: on another one of the thread, submit() says so."""
+    pool = AsyncProducerPool()
+    own, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        own.run_until_complete(pool.add_producer("a", "null:"))
+        with pytest.raises(UsageError, match="belongs to another event loop"):
+            other.run_until_complete(pool.submit(b"one"))
+        receipt = own.run_until_complete(pool.submit(b"two"))
+
+        assert own.run_until_complete(receipt.results()).ok
+
+        own.run_until_complete(pool.aclose())
+    finally:
+        own.close()
+        other.close()
+
+
+async def test_submit_on_a_loop_of_another_thread() -> None:
+    """It says so as well while the pool's own loop runs."""
+    async with AsyncProducerPool() as pool:
+        await pool.add_producer("a", "null:")
+        with pytest.raises(UsageError, match="belongs to another event loop"):
+            await asyncio.to_thread(asyncio.run, pool.submit(b"one"))
+
+        assert (await pool.stats()).producers["a"].accepted == 0
