@@ -84,7 +84,7 @@ class SubmitLog(Generic[R]):
 
     # -- appending ---------------------------------------------------------------------------------
 
-    def append(self, targets: Sequence[str], message: bytes, *, wake: bool = True) -> R:
+    def append(self, targets: Sequence[str], message: bytes, wake: bool = True) -> R:
         """
         Append *message* and return its receipt. Never waits: see wait_for_room().
 
@@ -93,6 +93,7 @@ class SubmitLog(Generic[R]):
         Raises:
             PoolClosed: the pool takes nothing any more.
         """
+        # *wake* is passed by name, but need not be: a call that leaves out one that had to be takes longer.
         lock = self._lock
         if lock._is_owned():  # type: ignore[attr-defined]
             return self._append_in_between(targets, message, wake)
@@ -364,7 +365,7 @@ class LoopLog(SubmitLog[R]):
     def _interrupted(self) -> bool:
         return self._inside
 
-    def append(self, targets: Sequence[str], message: bytes, *, wake: bool = True) -> R:
+    def append(self, targets: Sequence[str], message: bytes, wake: bool = True) -> R:
         if self._inside:
             return self._append_in_between(targets, message, wake)
         try:
