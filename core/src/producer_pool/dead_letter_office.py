@@ -57,9 +57,9 @@ class DeadLetterOffice:
         self._writers: dict[str, LetterWriter] = {}
         self._forwarders: dict[str, _Forwarder] = {}
 
-    def keeper(self, producer_id: str, policy: DeliveryPolicy) -> DeadLetters | None:
+    def letters_of(self, producer_id: str, policy: DeliveryPolicy) -> DeadLetters | None:
         """
-        Return who keeps what this producer gives up, if its policy asks for that. From any thread.
+        Return what takes what this producer gives up, if its policy asks for that. From any thread.
 
         Raises:
             StorageError: the folder cannot be used.

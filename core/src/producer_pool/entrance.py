@@ -100,7 +100,7 @@ class Entrance(Generic[R]):
             with self._opening:  # Two threads may add a producer each at once.
                 if self._office is None:
                     self._office = DeadLetterOffice(lambda: self.factory)
-            producer.outbox.accounts.letters = self._office.keeper(producer.id, producer.policy)
+            producer.outbox.accounts.letters = self._office.letters_of(producer.id, producer.policy)
         return producer
 
     async def close_letters(self) -> None:

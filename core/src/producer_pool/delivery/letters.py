@@ -18,6 +18,6 @@ class DeadLetters(Protocol):
         """
         Begin to keep these messages, and say whether that was begun: False, if there is no room.
 
-        *done* is called once, on the loop, when it is known whether they are kept, all of them; never if
+        *done* is called once, on the loop, when it is known whether they are safe, all of them; never if
         this returned False.
         """

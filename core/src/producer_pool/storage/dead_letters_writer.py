@@ -112,12 +112,12 @@ class LetterWriter:
             self._thread.start()
         return self._loop
 
-    def _settle(self, written: Sequence[_Waiting], kept: bool) -> None:
-        if self._abandoned and kept:
+    def _settle(self, written: Sequence[_Waiting], safe: bool) -> None:
+        if self._abandoned and safe:
             return  # They were given up meanwhile.
         for one in written:
             self._held -= one.cost
-            one.done(kept)
+            one.done(safe)
 
     async def aclose(self, wait: float) -> None:
         """Write what waits, for at most *wait* seconds; what is left then is lost. May be called twice."""
@@ -183,7 +183,7 @@ class LetterWriter:
                 self._finish(waiting, False)
             else:
                 self._portion = min(self._portion * 2, self._room)
-                # Who is told that a letter is kept may look into the log.
+                # Who is told that a letter is safe may look into the log.
                 self._tell(file.dropped - dropped)
                 self._finish(waiting, True)
         return True
@@ -199,11 +199,11 @@ class LetterWriter:
             leading.append(one)
         return leading
 
-    def _finish(self, waiting: Sequence[_Waiting], kept: bool) -> None:
+    def _finish(self, waiting: Sequence[_Waiting], safe: bool) -> None:
         with suppress(IndexError):  # Somebody who waited no longer has emptied it.
             for _ in waiting:
                 self._queue.popleft()
-        self._call(self._settle, waiting, kept)
+        self._call(self._settle, waiting, safe)
 
     def _failed(self, error: Exception) -> None:
         self._failing = True
