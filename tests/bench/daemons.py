@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench import websocket
+from bench.certificate import trusting
 from bench.installed import crowd, timed
 from bench.process import BenchError, Child, cores, environment, placed_on, resident
-from bench.relays import RELAYS, UnavailableError
+from bench.relays import RELAYS, Relay, UnavailableError
 from bench.runs import BOUND, Run, Settings
 from bench.traffic import LoadProcess, Traffic
 from bench.workloads import Crowded, Idle, Start
@@ -58,11 +60,34 @@ def _idle(contestant: str, connections: int) -> dict[str, float]:
         idle, _ = resident(child.pid)
         before = _files(child)
         for _ in range(connections):
-            opened.enter_context(socket.create_connection(("127.0.0.1", port), WAIT))
+            opened.enter_context(_connected(relay, port))
         _until(lambda: _files(child) - before >= connections, f"{contestant} has not accepted them all")
         time.sleep(SETTLED)
         busy, _ = resident(child.pid)
     return {"idle_mb": idle / 1e6, "connection_kib": (busy - idle) / connections / 1024}
+
+
+def _connected(relay: Relay, port: int) -> socket.socket:
+    """Return a connection on which a message might be sent."""
+    sock = socket.create_connection(("127.0.0.1", port), WAIT)
+    try:
+        if relay.encrypts:
+            sock = trusting().wrap_socket(sock, server_hostname="127.0.0.1")
+        if relay.wire == "ws":
+            sock.sendall(websocket.REQUEST)
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n"):
+                got = sock.recv(websocket.REQUEST_MOST)
+                if not got:
+                    raise BenchError(f"{relay.name} ended a handshake after {answer!r}")
+                answer += got
+    except OSError as error:
+        sock.close()
+        raise BenchError(f"{relay.name} does not take a connection: {error}") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _files(child: Child) -> int:

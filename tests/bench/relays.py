@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import build
+from bench.certificate import certificate
 from bench.peers.brokers import mosquitto, nats
 from bench.peers.launch import Launch, UnavailableError, free_port, is_bound, scratch
 from bench.peers.libraries import of_node, of_python, plain_python
@@ -19,7 +20,7 @@ from bench.process import Child
 __all__ = ["MIXED", "RELAYS", "Relay", "UnavailableError"]
 
 LISTENS = re.compile(
-    r"listen.*?(?:(?:tcp|ws|udp)://127\.0\.0\.1:|unix:\S*/producer-pool-bench-)([1-9]\d*)", re.IGNORECASE
+    r"listen.*?(?:(?:tcp|tls|ws|udp)://127\.0\.0\.1:|unix:\S*/producer-pool-bench-)([1-9]\d*)", re.IGNORECASE
 )
 START_WAIT = 20.0
 MIXED = ("ws", "udp", "unix", "tcp")
@@ -39,6 +40,8 @@ class Relay:
     """Whether it writes lines of JSON to its standard output, and a status at SIGUSR1."""
     reaches: tuple[str, ...] = ()
     """How it reaches each consumer in turn, where that is another way."""
+    encrypts: bool = False
+    """Whether who connects has to speak TLS, and to trust our certificate."""
 
     def start(self, ports: Sequence[int], *, core: int | None, bound: float) -> tuple[Child, int]:
         """Start it towards *ports*; the process and the port on which it listens."""
@@ -74,6 +77,12 @@ def _stored(sync: str) -> Callable[[Sequence[int]], list[str]]:
 def _over_unix(ports: Sequence[int]) -> list[str]:
     urls = [f"unix:{unix_socket(port)}" for port in (free_port("unix", ports), *ports)]
     return _run(urls[0], urls[1:])
+
+
+def _encrypting(ports: Sequence[int]) -> list[str]:
+    pem = certificate()
+    listen = f"tcp+tls://127.0.0.1:0?tls-cert={pem}&tls-key={pem}"
+    return _run(listen, [f"tcp://127.0.0.1:{port}" for port in ports])
 
 
 def _across(*wires: str) -> Callable[[Sequence[int]], list[str]]:
@@ -120,6 +129,7 @@ RELAYS = {
         Relay("spool", _stored("always")),
         Relay("spool-os", _stored("os")),
         Relay("max-delay", _over("tcp", listening="?max-delay=1ms")),
+        Relay("tls", _encrypting, encrypts=True),
         Relay("to-all", _across(*MIXED), reaches=MIXED),
         *(Relay(f"to-{wire}", _across(wire), reaches=(wire,)) for wire in MIXED),
         Relay("naive", plain_python("naive")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,25 @@ def test_workload_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [run.contestant for run in runs] == ["bench", CEILING, "naive"]
 
 
-def test_idle() -> None:
+@pytest.mark.parametrize("contestant", ["naive", "websocket", "tls"])
+def test_idle(contestant: str) -> None:
     """A relay that does nothing takes memory, and all connections are there when it is looked at again."""
-    (run,) = daemons.measure_idle("idle", Idle("t", 20, ("naive",)), Settings(repetitions=1))
+    (run,) = daemons.measure_idle("idle", Idle("t", 20, (contestant,)), Settings(repetitions=1))
 
+    assert not run.skipped
     assert 5 < run.figures["idle_mb"] < 100
     assert "connection_kib" in run.figures
+
+
+def test_idle_that_does_not_take_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection is one on which a message might be sent: a relay that does not get there failed."""
+    monkeypatch.setitem(RELAYS, "plain", replace(RELAYS["naive"], name="plain", encrypts=True))
+    monkeypatch.setattr(daemons, "WAIT", 0.5)  # seconds in which it does not answer
+
+    (run,) = daemons.measure_idle("idle", Idle("t", 1, ("plain",)), Settings(repetitions=1))
+
+    assert "plain does not take a connection" in run.skipped
+    assert not run.intact
 
 
 def test_workload_of_each_kind_is_reported() -> None:

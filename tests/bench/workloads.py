@@ -220,6 +220,12 @@ WORKLOADS: dict[str, Workload] = {
         replace(SINGLE, size=10, stall=1, count=600_000),
     ),
     "idle": Idle("memory of a relay that does nothing, 4 consumers", 1000, ("product", "nats", "naive", "C")),
+    "idle-ws": Idle(
+        "memory of a relay that does nothing, websockets, 4 consumers",
+        1000,
+        ("websocket", "picows", "node-ws", "aiohttp", "naive-websocket", "C-websocket"),
+    ),
+    "idle-tls": Idle("memory of a relay that does nothing, producers over TLS, 4 consumers", 1000, ("tls",)),
     "start": Start("start until a connection is accepted", 5),
     "installed": Crowded(
         "commands with 300 more distributions installed",
