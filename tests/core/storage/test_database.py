@@ -39,11 +39,12 @@ def put(database: Database, made: list[Row]) -> None:
     database.commit()
 
 
-def test_rows_come_back(database: Database) -> None:
+@pytest.mark.parametrize("size", [10, 100_000, 300_000])
+def test_rows_come_back(database: Database, size: int) -> None:
     """In the order of their numbers, as they were; a number that is there stays what it is."""
-    made = rows(1, 2, 3, size=100_000)
+    made = rows(1, 2, 3, size=size)
     put(database, made)
-    put(database, [made[1]._replace(payload=b"another")])
+    put(database, [made[1]._replace(payload=bytes(size + 1))])
 
     assert [checked(columns) for columns in database.rows(1)] == made[1:]
     assert [columns[-1] for columns in database.heads(0, "a")] == [None] * 3

@@ -49,6 +49,9 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
 _COLUMNS: Final = ", ".join(Row._fields)
 _INSERT: Final = f"INSERT OR IGNORE INTO batch ({_COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"
+_INSERT_ROOM: Final = f"{_INSERT.removesuffix('?)')}zeroblob(?))"
+_LARGE: Final = 128 * 1024
+"""Bytes of a payload from which on it is written into its place, and not with the rest of its row."""
 
 _AT: Final = "at:"
 """Before the name of a producer: where it is. In one table with the rest, so that one page is written."""
@@ -171,7 +174,13 @@ class Database:
 
     def insert(self, rows: Iterable[Row]) -> None:
         """Add *rows*; those whose numbers are there already are left out."""
-        self._connection.executemany(_INSERT, rows)
+        for row in rows:
+            if len(row.payload) < _LARGE:
+                self._connection.execute(_INSERT, row)
+            # Room first, and then the bytes into it: with a statement, they would be copied twice more.
+            elif self._connection.execute(_INSERT_ROOM, (*row[:-1], len(row.payload))).rowcount:
+                with self._connection.blobopen("batch", "payload", row.number) as room:
+                    room.write(row.payload)
 
     def delete(self, spans: Iterable[Span], targets: str | None = None) -> None:
         """Remove what is in *spans*, of the batches for *targets*; None: of those for all."""
