@@ -169,5 +169,6 @@ def test_log_is_synced(database: Database) -> None:
     put(database, rows(1))
     database.sync_log()
 
-    assert database._wal is not None
-    assert os.readlink(f"/proc/self/fd/{database._wal}") == f"{database.path}-wal"
+    fd = database.log._fd
+    assert fd is not None
+    assert os.readlink(f"/proc/self/fd/{fd}") == f"{database.path}-wal"

@@ -15,9 +15,9 @@ from typing import Final
 
 from producer_pool.model.errors import StorageError
 from producer_pool.storage.faults import sensible
-from producer_pool.storage.portable import sync_data
 from producer_pool.storage.positions import Position, Span
 from producer_pool.storage.record import Row, part_nbytes, parts_in, quoted
+from producer_pool.storage.syncing import LogFile
 
 __all__ = ["FORMAT", "PAGE", "Database", "Totals", "is_alien"]
 
@@ -72,7 +72,9 @@ class Database:
     def __init__(self, path: Path, sync: float = 0.0, *, new: bool = True) -> None:
         """Open *path*; *new*: make it one if it is empty."""
         self.path = path
-        self._wal: int | None = None
+        self.log: Final = LogFile(Path(f"{path}-wal"))
+        self._waits: bool | None = None
+        """Whether commit() waits for the disk."""
         self.files: Final[dict[str, tuple[int, int]]] = {}
         """Which files, by device and inode, lay at their paths when it was opened."""
         if is_alien(path):  # Before SQLite sees it: to open it as below would change it.
@@ -91,7 +93,6 @@ class Database:
             f"page_size = {PAGE}",
             # No other process, and no index of the log in shared memory, where a full disk means SIGBUS.
             "locking_mode = EXCLUSIVE",
-            f"synchronous = {'FULL' if sync == 0 else 'NORMAL'}",
             "wal_autocheckpoint = 0",
             "secure_delete = OFF",
             f"cache_size = -{_CACHE // 1024}",
@@ -100,6 +101,7 @@ class Database:
             "journal_mode = WAL",
         ):
             self._connection.execute(f"PRAGMA {pragma}").fetchall()
+        self.wait_for_disk(sync == 0)
         if not self._one("SELECT count(*) FROM sqlite_master"):
             if not new:
                 raise sqlite3.DatabaseError("its tables are gone")
@@ -133,12 +135,12 @@ class Database:
 
     def close(self) -> None:
         """Move all that is in the log into the database, and close both."""
-        self._close_log()
+        self.log.close()
         self._connection.close()
 
     def abandon(self) -> None:
         """Close it and change nothing, neither the database nor its log: neither can be trusted."""
-        self._close_log()
+        self.log.close()
         # Closing moves the log into the database, unless it is interrupted.
         with suppress(sqlite3.Error):
             self._connection.interrupt()
@@ -157,6 +159,12 @@ class Database:
             self._connection.set_progress_handler(None, 0)
 
     # -- transactions ------------------------------------------------------------------------------
+
+    def wait_for_disk(self, yes: bool) -> None:
+        """Say whether what commit() has done is to be safe from a power cut; if not, sync the log."""
+        if yes is not self._waits:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if yes else 'NORMAL'}")
+            self._waits = yes
 
     def begin(self) -> None:
         """Begin to write."""
@@ -212,10 +220,7 @@ class Database:
         Raises:
             OSError: that failed; what was written may be lost, and a second attempt proves nothing.
         """
-        if self._wal is None:
-            # SQLite keeps this file as long as it is open, and has no lock on it that closing would lose.
-            self._wal = os.open(f"{self.path}-wal", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        sync_data(self._wal)
+        self.log.sync()
 
     def check_place(self) -> None:
         """
@@ -228,11 +233,6 @@ class Database:
             found = os.stat(path)
             if (found.st_dev, found.st_ino) != known:
                 raise FileNotFoundError(errno.ENOENT, "another file is in its place", path)
-
-    def _close_log(self) -> None:
-        wal, self._wal = self._wal, None
-        if wal is not None:
-            os.close(wal)
 
     # -- what is in it -----------------------------------------------------------------------------
 
