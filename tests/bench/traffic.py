@@ -93,7 +93,7 @@ class LoadProcess:
     def __init__(
         self, traffic: Traffic, *mode: str, core: int | None = None, bound: float = 60.0, python: bool = False
     ) -> None:
-        compiled = None if python else build.binary("loadgen")
+        compiled = None if python else build.binary("load/loadgen")
         self.compiled = compiled is not None
         if compiled is None and traffic.wire in COMPILED:
             raise UnavailableError(f"the load in Python does not speak {traffic.wire}; install gcc")
