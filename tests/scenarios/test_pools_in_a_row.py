@@ -109,7 +109,7 @@ async def test_message_that_nobody_wants(monkeypatch: pytest.MonkeyPatch) -> Non
     with RecordingConsumer() as consumer:
         async with chain(consumer) as pools:
             (producer,) = pools.second.engine._producers.values()
-            monkeypatch.setattr(producer, "_stages", (_without_noise,))
+            monkeypatch.setattr(producer, "stages", (_without_noise,))
             receipts = await pools.first.submit_many([b"one", b"noise", b"two"])
             results = [(await receipt.results(wait=10))["second"] for receipt in receipts]
 
