@@ -1,4 +1,4 @@
-"""The changes for the worse to the way through a store, and for each the test that has to notice."""
+"""The changes for the worse to the way through a store, and to dead letters, and for each the test that has to notice."""
 
 from typing import Final
 
@@ -6,7 +6,8 @@ from support.sabotage import Sabotage
 
 __all__ = ["STORING"]
 
-DELIVERY: Final = "core/src/producer_pool/delivery"
+CORE: Final = "core/src/producer_pool"
+DELIVERY: Final = f"{CORE}/delivery"
 
 STORING: Final = (
     Sabotage(
@@ -106,5 +107,35 @@ STORING: Final = (
         "            self._syncer.wait(1)\n",
         "            pass\n",
         "test_writer.py::test_stored_is_what_is_synced",
+    ),
+    # -- dead letters ------------------------------------------------------------------------------
+    Sabotage(
+        "a replay removes what was not delivered",
+        f"{CORE}/cli/dead_letters_replaying.py",
+        "            if all(oks):\n",
+        "            if True:\n",
+        "test_dead_letters_replay.py::test_refused_again",
+    ),
+    Sabotage(
+        "a wrong message of a damaged file is given out",
+        f"{CORE}/storage/dead_letters.py",
+        "        whole = isinstance(payload, bytes) and crc == seal(letter, payload)\n",
+        "        whole = isinstance(payload, bytes)\n",
+        "test_dead_letters.py::test_damaged_message",
+    ),
+    Sabotage(
+        "dead letters count as kept while they wait to be written",
+        f"{CORE}/storage/dead_letters_writer.py",
+        "        self._queue.append(_Waiting(letter, payload, cost, done))\n",
+        "        self._queue.append(_Waiting(letter, payload, cost, lambda kept: None))\n"
+        "        done(True)\n",
+        "test_dead_letters_writer.py::test_close_does_not_wait_for_ever",
+    ),
+    Sabotage(
+        "a sender is told before it is known whether dead letters are kept",
+        f"{DELIVERY}/accounts.py",
+        "            track.letters += count\n        return True",
+        "            pass\n        return True",
+        "test_accounts.py::test_acknowledging_dead_letters",
     ),
 )

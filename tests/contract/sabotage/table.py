@@ -417,36 +417,6 @@ TABLE: Final = (
         "        return self.raw",
         "test_hidden_secrets.py::test_url_that_works",
     ),
-    # -- dead letters ------------------------------------------------------------------------------
-    Sabotage(
-        "a replay removes what was not delivered",
-        f"{CORE}/cli/dead_letters_replaying.py",
-        "            if all(oks):\n",
-        "            if True:\n",
-        "test_dead_letters_replay.py::test_refused_again",
-    ),
-    Sabotage(
-        "a wrong message of a damaged file is given out",
-        f"{CORE}/storage/dead_letters.py",
-        "        whole = isinstance(payload, bytes) and crc == seal(letter, payload)\n",
-        "        whole = isinstance(payload, bytes)\n",
-        "test_dead_letters.py::test_damaged_message",
-    ),
-    Sabotage(
-        "dead letters count as kept while they wait to be written",
-        f"{CORE}/storage/dead_letters_writer.py",
-        "        self._queue.append(_Waiting(letter, payload, cost, done))\n",
-        "        self._queue.append(_Waiting(letter, payload, cost, lambda kept: None))\n"
-        "        done(True)\n",
-        "test_dead_letters_writer.py::test_close_does_not_wait_for_ever",
-    ),
-    Sabotage(
-        "a sender is told before it is known whether dead letters are kept",
-        f"{CORE}/delivery/accounts.py",
-        "            track.letters += count\n        return True",
-        "            pass\n        return True",
-        "test_accounts.py::test_acknowledging_dead_letters",
-    ),
     # -- the spool ---------------------------------------------------------------------------------
     Sabotage(
         "a row is believed without its checksum",
