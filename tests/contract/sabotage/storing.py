@@ -1,4 +1,4 @@
-"""The changes for the worse to the way through a store, and to dead letters, and for each the test that has to notice."""
+"""The changes for the worse to the way through a store, and to dead letters, and the tests that notice."""
 
 from typing import Final
 
