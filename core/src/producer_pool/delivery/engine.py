@@ -151,7 +151,7 @@ class Engine:
     @property
     def paused(self) -> bool:
         """Whether a source should wait: a producer with Overflow.BLOCK is full, or the store is behind."""
-        return bool(self.blocked) or bool(self.jam)
+        return bool(self.blocked) or (self._ahead is not None and bool(self._ahead.jam))
 
     @property
     def jam(self) -> str:

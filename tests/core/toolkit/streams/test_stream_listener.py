@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -69,6 +69,32 @@ async def test_message_in_pieces(running: Running) -> None:
 
     assert first == [b"quick"]
     assert running.intake.messages[1] == b"half"
+
+
+async def test_one_that_sends_beside_others(running: Running) -> None:
+    """Where it is always the same one, nobody looks who it is; others and larger reads are served as ever."""
+    busy, rare = await running.connect(), await running.connect()
+    looks = 0
+    poll = running.listener._ready.poll
+
+    def look() -> Sequence[int]:
+        nonlocal looks
+        looks += 1
+        return poll()
+
+    running.listener._ready.poll = look
+    for turn in range(60):
+        await send(busy, b"busy\n")
+        await until(lambda turn=turn: len(running.intake.messages) == turn + 1)  # type: ignore[misc]
+    asked, turns = looks, running.intake.messages.count(b"busy")
+    await send(rare, b"rare\n")
+    await until(lambda: running.intake.messages[-1] == b"rare")
+    for _ in range(20):
+        before = looks
+        await send(busy, b"x" * 5000 + b"\n")
+        await until(lambda: looks > before)  # noqa: B023 - it is waited for at once
+
+    assert asked < turns / 2
 
 
 async def test_framing_of_the_url() -> None:

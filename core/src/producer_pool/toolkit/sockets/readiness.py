@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import selectors
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from producer_pool.toolkit.sockets.forks import keep_from_children
@@ -13,6 +13,10 @@ from producer_pool.toolkit.sockets.forks import keep_from_children
 __all__ = ["Readiness"]
 
 _MOST: Final = 256
+_SURE: Final = 4
+"""So often one was ready alone, before it is guessed that it is the one."""
+_GUESSES: Final = 8
+"""So often that is guessed, before it is asked again."""
 
 
 class Readiness:
@@ -25,13 +29,46 @@ class Readiness:
 
     def __init__(self) -> None:
         self._poller: _Epoll | _Selector = _Epoll() if sys.platform == "linux" else _Selector()
+        self._alone: Sequence[int] = ()
+        """What was ready when it was last asked."""
+        self._times = self._guesses = 0
+        """How often that was the same one alone, and how often that is believed without asking."""
         self.add = self._poller.add
-        self.watch = self._poller.watch
-        self.remove = self._poller.remove
         self.poll = self._poller.poll
         self.fileno = self._poller.fileno
         self.close = self._poller.close
         keep_from_children(self, poller=True)
+
+    def watch(self, fd: int, *, read: bool = True, write: bool) -> None:
+        """Tell of *fd* when it can be read or written."""
+        self.doubt()
+        self._poller.watch(fd, read=read, write=write)
+
+    def remove(self, fd: int) -> None:
+        """Tell nothing more of *fd*."""
+        self.doubt()
+        self._poller.remove(fd)
+
+    def guess(self) -> Sequence[int]:
+        """
+        Return the descriptors that are ready, when it is known that one is: mostly without asking which.
+
+        If one alone was, again and again, then it is that one. If it turns out that it was not, or if there
+        is much to do for it, others may be waiting: then doubt() has to follow.
+        """
+        if self._guesses:
+            self._guesses -= 1
+            return self._alone
+        ready = self.poll()
+        self._times = self._times + 1 if len(ready) == 1 and ready == self._alone else 0
+        self._alone = ready
+        if self._times >= _SURE:
+            self._guesses = _GUESSES
+        return ready
+
+    def doubt(self) -> None:
+        """Ask the next time."""
+        self._times = self._guesses = 0
 
 
 class _Epoll:
@@ -51,7 +88,7 @@ class _Epoll:
         # Closing is not enough: a forked child may hold the same socket, and events would go on.
         self._epoll.unregister(fd)
 
-    def poll(self) -> Iterable[int]:
+    def poll(self) -> Sequence[int]:
         """Return the descriptors that are ready now."""
         return [fd for fd, _ in self._epoll.poll(0, _MOST)]
 
@@ -79,5 +116,5 @@ class _Selector:
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
-    def poll(self) -> Iterable[int]:
+    def poll(self) -> Sequence[int]:
         return [key.fd for key, _ in self._selector.select(0)]

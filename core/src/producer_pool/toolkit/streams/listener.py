@@ -295,7 +295,7 @@ class StreamListener(Listener):
     def _turn(self) -> float:
         """Serve who is ready, and return the seconds to wait before the next turn."""
         if not self._waiting:
-            self._waiting.extend(self._ready.poll())
+            self._waiting.extend(self._ready.guess())
         return self._serve()
 
     def _resumed(self) -> None:
@@ -324,11 +324,8 @@ class StreamListener(Listener):
 
     def _read(self, connection: Connection) -> int:
         """Read what there is, up to a buffer full, and pass on what is whole. Return what it cost."""
-        if connection.parting:
-            self._throw_away(connection)
-            return COST
-        if connection.deaf:
-            self._answers.look_after(connection)
+        if connection.parting or connection.deaf:
+            (self._throw_away if connection.parting else self._answers.look_after)(connection)
             return COST
         established = connection.established
         try:
@@ -336,6 +333,7 @@ class StreamListener(Listener):
                 self._answer(connection, b"")
             size = connection.socket.recv_into(self._buffer.data, connection.bite)
         except (BlockingIOError, InterruptedError):
+            self._ready.doubt()
             return COST
         except OSError:
             self._end(connection, clean=False)
@@ -348,6 +346,8 @@ class StreamListener(Listener):
         else:
             self._decrypt(connection, connection.layer, size)
         self._buffer.fit(size, self._intake)
+        if size > COST:
+            self._ready.doubt()
         if established:
             return max(size * BITE_COST // connection.bite if connection.bite else size, COST)
         if connection.established:
@@ -378,7 +378,7 @@ class StreamListener(Listener):
         self.stats.bytes += size
         batch = connection.receive(self._buffer.data, size, self._loop.time())
         if batch is not None:
-            self.stats.messages += len(batch)
+            self.stats.messages += batch.count
             if self._silent or not self._answers.take(connection, batch):
                 self._pour(batch)
         if connection.unsaid:
