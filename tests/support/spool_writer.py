@@ -15,8 +15,7 @@ from typing import Any
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.policies import Spool
-from producer_pool.storage import database, syncing
-from producer_pool.storage import writer as spool_thread
+from producer_pool.storage import database
 from producer_pool.storage.spool import SpoolStore
 
 KEPT = 40
@@ -100,11 +99,6 @@ def say(text: str) -> None:
 
 def main() -> None:
     folder, sync, count, kind = sys.argv[1:]
-    if kind in ("later", "hasty"):
-        # However little it is: it is synced while more is written.
-        spool_thread.LATER_BYTES = 0  # type: ignore[misc]
-    if kind == "hasty":
-        syncing.LogFile.sync = lambda self: None  # type: ignore[method-assign]
     if kind == "unsynced":
         from producer_pool.storage import keeper, recovery
 

@@ -94,20 +94,6 @@ STORING: Final = (
         "",
         "test_keeper.py::test_another_spool_in_its_place",
     ),
-    Sabotage(
-        "what is not synced yet is said to be stored",
-        "core/src/producer_pool/storage/syncing.py",
-        "            if self._error is None and written.log is not None:\n",
-        "            if False:\n",
-        "test_syncing.py::test_what_is_not_safe_is_not_said",
-    ),
-    Sabotage(
-        "so much is not synced that a power cut looks like damage",
-        "core/src/producer_pool/storage/writer.py",
-        "            self._syncer.wait(1)\n",
-        "            pass\n",
-        "test_writer.py::test_stored_is_what_is_synced",
-    ),
     # -- dead letters ------------------------------------------------------------------------------
     Sabotage(
         "a replay removes what was not delivered",

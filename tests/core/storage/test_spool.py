@@ -343,7 +343,7 @@ async def test_no_call_waits_for_the_disk(folder: Path, monkeypatch: pytest.Monk
         hangs.wait(20)
         commit(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(writer.Writer, "_store", slow)
+    monkeypatch.setattr(writer.Writer, "_store", staticmethod(slow))
     async with Desk(folder) as desk:
         began = time.monotonic()
         desk.join("a")

@@ -15,9 +15,9 @@ from typing import Final
 
 from producer_pool.model.errors import StorageError
 from producer_pool.storage.faults import sensible
+from producer_pool.storage.portable import sync_data
 from producer_pool.storage.positions import Position, Span
 from producer_pool.storage.record import Row, part_nbytes, parts_in, quoted
-from producer_pool.storage.syncing import LogFile
 
 __all__ = ["FORMAT", "PAGE", "Database", "Totals", "is_alien"]
 
@@ -49,9 +49,6 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
 _COLUMNS: Final = ", ".join(Row._fields)
 _INSERT: Final = f"INSERT OR IGNORE INTO batch ({_COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"
-_INSERT_ROOM: Final = f"{_INSERT.removesuffix('?)')}zeroblob(?))"
-_LARGE: Final = 128 * 1024
-"""Bytes of a payload from which on it is written into its place, and not with the rest of its row."""
 
 _AT: Final = "at:"
 """Before the name of a producer: where it is. In one table with the rest, so that one page is written."""
@@ -72,9 +69,7 @@ class Database:
     def __init__(self, path: Path, sync: float = 0.0, *, new: bool = True) -> None:
         """Open *path*; *new*: make it one if it is empty."""
         self.path = path
-        self.log: Final = LogFile(Path(f"{path}-wal"))
-        self._waits: bool | None = None
-        """Whether commit() waits for the disk."""
+        self._wal: int | None = None
         self.files: Final[dict[str, tuple[int, int]]] = {}
         """Which files, by device and inode, lay at their paths when it was opened."""
         if is_alien(path):  # Before SQLite sees it: to open it as below would change it.
@@ -93,6 +88,7 @@ class Database:
             f"page_size = {PAGE}",
             # No other process, and no index of the log in shared memory, where a full disk means SIGBUS.
             "locking_mode = EXCLUSIVE",
+            f"synchronous = {'FULL' if sync == 0 else 'NORMAL'}",
             "wal_autocheckpoint = 0",
             "secure_delete = OFF",
             f"cache_size = -{_CACHE // 1024}",
@@ -101,7 +97,6 @@ class Database:
             "journal_mode = WAL",
         ):
             self._connection.execute(f"PRAGMA {pragma}").fetchall()
-        self.wait_for_disk(sync == 0)
         if not self._one("SELECT count(*) FROM sqlite_master"):
             if not new:
                 raise sqlite3.DatabaseError("its tables are gone")
@@ -135,12 +130,12 @@ class Database:
 
     def close(self) -> None:
         """Move all that is in the log into the database, and close both."""
-        self.log.close()
+        self._close_log()
         self._connection.close()
 
     def abandon(self) -> None:
         """Close it and change nothing, neither the database nor its log: neither can be trusted."""
-        self.log.close()
+        self._close_log()
         # Closing moves the log into the database, unless it is interrupted.
         with suppress(sqlite3.Error):
             self._connection.interrupt()
@@ -160,12 +155,6 @@ class Database:
 
     # -- transactions ------------------------------------------------------------------------------
 
-    def wait_for_disk(self, yes: bool) -> None:
-        """Say whether what commit() has done is to be safe from a power cut; if not, sync the log."""
-        if yes is not self._waits:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if yes else 'NORMAL'}")
-            self._waits = yes
-
     def begin(self) -> None:
         """Begin to write."""
         self._connection.execute("BEGIN IMMEDIATE")
@@ -182,13 +171,7 @@ class Database:
 
     def insert(self, rows: Iterable[Row]) -> None:
         """Add *rows*; those whose numbers are there already are left out."""
-        for row in rows:
-            if len(row.payload) < _LARGE:
-                self._connection.execute(_INSERT, row)
-            # Room first, and then the bytes into it: with a statement, they would be copied twice more.
-            elif self._connection.execute(_INSERT_ROOM, (*row[:-1], len(row.payload))).rowcount:
-                with self._connection.blobopen("batch", "payload", row.number) as room:
-                    room.write(row.payload)
+        self._connection.executemany(_INSERT, rows)
 
     def delete(self, spans: Iterable[Span], targets: str | None = None) -> None:
         """Remove what is in *spans*, of the batches for *targets*; None: of those for all."""
@@ -220,7 +203,10 @@ class Database:
         Raises:
             OSError: that failed; what was written may be lost, and a second attempt proves nothing.
         """
-        self.log.sync()
+        if self._wal is None:
+            # SQLite keeps this file as long as it is open, and has no lock on it that closing would lose.
+            self._wal = os.open(f"{self.path}-wal", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        sync_data(self._wal)
 
     def check_place(self) -> None:
         """
@@ -233,6 +219,11 @@ class Database:
             found = os.stat(path)
             if (found.st_dev, found.st_ino) != known:
                 raise FileNotFoundError(errno.ENOENT, "another file is in its place", path)
+
+    def _close_log(self) -> None:
+        wal, self._wal = self._wal, None
+        if wal is not None:
+            os.close(wal)
 
     # -- what is in it -----------------------------------------------------------------------------
 

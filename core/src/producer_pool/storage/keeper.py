@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 from typing import Final
 
 from producer_pool.model.policies import Spool
@@ -20,7 +19,6 @@ from producer_pool.storage.folder import Folder
 from producer_pool.storage.positions import NEVER, Position
 from producer_pool.storage.record import Pending, Row, grouped, row_of
 from producer_pool.storage.state import BLOCK, StateFile, read_state
-from producer_pool.storage.syncing import LogFile
 from producer_pool.storage.upkeep import Upkeep
 
 __all__ = ["Keeper"]
@@ -60,8 +58,6 @@ class Keeper:
         self._opened: Final = since_boot()
         self._untold: float | None = None
         self._written = 0
-        self.log: LogFile | None = None
-        """That of the database into which something was written last."""
         self._state: Final = read_state(folder.state)
         self._state_file: Final = StateFile(folder.state)
         self._upkeep: Final = Upkeep(folder, spool, self._state, self.positions, self._renewed)
@@ -153,54 +149,36 @@ class Keeper:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def store(self, batches: Sequence[Pending], *, synced: bool = True) -> bool:
-        """
-        Write *batches*, and where producers are, in one transaction; return whether they are stored.
-
-        Not *synced*, they are safe as soon as `log` is synced, and not before.
-        """
+    def store(self, batches: Sequence[Pending]) -> bool:
+        """Write *batches*, and where producers are, in one transaction; return whether they are stored."""
         if batches and (self._upkeep.too_large() or self._upkeep.waits):
             return False
         if self.trouble is not None and not self._upkeep.recover():
             return False
         if batches:
             self._note_strangers(batches[0].number - 1)
-        stored = self._write(batches, synced)
+        stored = self._write(batches)
         if not stored and batches and self._upkeep.usable:
             # On a full disk, there is room for this in what was kept in reserve.
             self.move_on()
         return stored
-
-    def store_again(self, batches: Sequence[Pending], log: LogFile, error: OSError) -> bool:
-        """Store *batches* once more: *log* had them, and could not be synced, with *error*."""
-        messages, nbytes = self._totals
-        for batch in batches:
-            if batch.targets is None:
-                messages -= batch.messages
-                nbytes -= batch.nbytes
-        self._totals = messages, nbytes
-        if log is self._upkeep.log:
-            self._upkeep.sync_failed(error)
-        return self.store(batches)
 
     def move_on(self) -> None:
         """Write where producers are, if that is not written yet."""
         if self._dirty:
             self._write(())
 
-    def _write(self, batches: Sequence[Pending], synced: bool = True) -> bool:
+    def _write(self, batches: Sequence[Pending]) -> bool:
         self._written = 0
-        work = partial(self._transaction, batches=batches, synced=synced)
-        stored = self._upkeep.attempt(work) is not None
+        stored = self._upkeep.attempt(lambda database: self._transaction(database, batches)) is not None
         if stored:
             self._upkeep.wrote(self._written)
         return stored
 
-    def _transaction(self, database: Database, batches: Sequence[Pending], synced: bool) -> bool:
+    def _transaction(self, database: Database, batches: Sequence[Pending]) -> bool:
         rows, totals = self._rows(batches)
         if rows and rows[-1].number > self._state.ceiling:
             self._reserve_numbers(rows[-1].number)
-        database.wait_for_disk(synced and self._spool.sync == 0)
         database.begin()
         dirty = dict(self._dirty)
         if dirty:
@@ -215,7 +193,6 @@ class Keeper:
                 database.set_meta("resend", 0)
             database.insert(rows)
         database.commit()
-        self.log = database.log
         database.check_place()
         for name, position in dirty.items():
             if self._dirty.get(name) is position:

@@ -265,7 +265,7 @@ class SpoolStore:
 
     # -- from the thread ---------------------------------------------------------------------------
 
-    def _send(self, calls: Sequence[Callable[[], None]]) -> None:
+    def _send(self, calls: list[Callable[[], None]]) -> None:
         """Have *calls* made on the loop; called on the thread."""
         if self._loop is not None:
             with suppress(RuntimeError):  # The loop is closed: nobody waits for them.
@@ -276,7 +276,7 @@ class SpoolStore:
             self._loop.call_soon(call)
 
 
-def _call(calls: Sequence[Callable[[], None]]) -> None:
+def _call(calls: list[Callable[[], None]]) -> None:
     for call in calls:
         try:
             call()

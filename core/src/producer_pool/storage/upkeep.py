@@ -19,7 +19,6 @@ from producer_pool.storage.folder import Folder
 from producer_pool.storage.positions import Position
 from producer_pool.storage.recovery import Recovered, open_database, replace_database
 from producer_pool.storage.state import State
-from producer_pool.storage.syncing import LogFile
 
 __all__ = ["AGAIN", "RETRY", "Upkeep"]
 
@@ -91,11 +90,6 @@ class Upkeep:
     def usable(self) -> bool:
         """Whether there is a database, whatever state its disk is in."""
         return self._database is not None
-
-    @property
-    def log(self) -> LogFile | None:
-        """The log of the database, if there is one."""
-        return self._database.log if self._database is not None else None
 
     @property
     def waits(self) -> bool:
@@ -298,11 +292,7 @@ class Upkeep:
             try:
                 self._database.sync_log()
             except OSError as error:
-                self.sync_failed(error)
-
-    def sync_failed(self, error: OSError) -> None:
-        """Do what *error* asks for, which came of syncing the log."""
-        self._mended(error, syncing=True)
+                self._mended(error, syncing=True)
 
     def _log_is_full(self) -> bool:
         if self._logged < _LOG_BYTES or self._database is None:

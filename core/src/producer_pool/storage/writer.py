@@ -9,8 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from producer_pool.model.loglimit import LogLimit, and_more
@@ -20,7 +19,6 @@ from producer_pool.model.text import format_count
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.record import Pending
-from producer_pool.storage.syncing import Call, LogFile, Syncer
 
 __all__ = ["Append", "Close", "Join", "Leave", "Moves", "Opened", "Read", "Request", "Skip", "Writer"]
 
@@ -28,21 +26,15 @@ _log: Final = logging.getLogger(__name__)
 
 GROUP_BYTES: Final = 4 * 1024 * 1024
 """Bytes that are written in one transaction, at about the most."""
-LATER_BYTES: Final = 64 * 1024
-"""Bytes of a transaction from which on it is synced while the next one is written."""
 _GROUP: Final = 5000
 """Requests that are answered together, at the most."""
 
 
-@dataclass(slots=True)
-class Append:
-    """Store this. To call it says that it is stored."""
+class Append(NamedTuple):
+    """Store this."""
 
     batch: Pending
     done: Callable[[int | None], None]
-
-    def __call__(self) -> None:
-        self.done(self.batch.number)
 
 
 class Read(NamedTuple):
@@ -82,17 +74,13 @@ class Moves(NamedTuple):
     numbers: Mapping[str, int]
 
 
-class Again(NamedTuple):
-    """Store what could not be synced once more."""
-
-
 class Close(NamedTuple):
     """Write what is to be written, and end."""
 
-    done: Call
+    done: Callable[[], None]
 
 
-Request = Append | Read | Skip | Join | Leave | Moves | Again | Close
+Request = Append | Read | Skip | Join | Leave | Moves | Close
 
 
 class Opened(NamedTuple):
@@ -107,20 +95,17 @@ class Opened(NamedTuple):
 class Answers:
     """What goes back to the loop, in one piece for all that was written at once."""
 
-    def __init__(self, syncer: Syncer) -> None:
-        self._syncer: Final = syncer
-        self._calls: list[Call] = []
-        self.log: LogFile | None = None
-        """What has to be synced before they go."""
+    def __init__(self, send: Callable[[list[Callable[[], None]]], None]) -> None:
+        self._send: Final = send
+        self._calls: list[Callable[[], None]] = []
 
-    def add(self, call: Call) -> None:
+    def add(self, call: Callable[[], None]) -> None:
         self._calls.append(call)
 
     def go(self) -> None:
         calls, self._calls = self._calls, []
-        log, self.log = self.log, None
         if calls:
-            self._syncer.answer(calls, log)
+            self._send(calls)
 
 
 class Writer:
@@ -138,15 +123,12 @@ class Writer:
         self._answered: Final[queue.SimpleQueue[Opened | BaseException]] = queue.SimpleQueue()
         self.thread: Final = threading.Thread(target=self._run, name=f"spool {folder.path.name}", daemon=True)
         self.put: Final = self._requests.put
-        self.send: Callable[[Sequence[Call]], None] = lambda calls: None
+        self.send: Callable[[list[Callable[[], None]]], None] = lambda calls: None
         self.lost: Callable[[str, int, int], None] = lambda producer_id, messages, nbytes: None
         self.changed: Callable[[], None] = lambda: None
         self.trouble: str | None = None
         self.excess = 0
         self._limit: Final = LogLimit()
-        self._syncer: Final = Syncer(
-            f"sync {folder.path.name}", lambda calls: self.send(calls), lambda: self.put(Again())
-        )
 
     def open(self) -> Opened:
         """
@@ -176,7 +158,7 @@ class Writer:
             return
         self.trouble, self.excess = keeper.trouble, keeper.excess
         self._answered.put(found)
-        answers = Answers(self._syncer)
+        answers = Answers(lambda calls: self.send(calls))
         held: list[Read | Skip] = []
         closing: Close | None = None
         while closing is None:
@@ -184,7 +166,6 @@ class Writer:
             closing = next((one for one in requests if isinstance(one, Close)), None)
             unanswered = deque(one for one in requests if isinstance(one, Append))
             try:
-                self._write_again(keeper, answers)
                 self._write(keeper, requests, unanswered, answers)
                 asked = held + [one for one in requests if isinstance(one, Read | Skip)]
                 held = []
@@ -204,8 +185,6 @@ class Writer:
                     answers.add(_bound(append.done, None))
             self._tell(keeper, answers)
         try:
-            self._syncer.wait()
-            self._write_again(keeper, answers)
             keeper.close()
         except Exception:
             _log.exception("spool %s: unexpected; it is closed all the same", self._folder)
@@ -213,7 +192,6 @@ class Writer:
         self._folder.unlock()
         answers.add(closing.done)
         answers.go()
-        self._syncer.end()
 
     def _tell(self, keeper: Keeper, answers: Answers) -> None:
         if (self.trouble, self.excess) != (keeper.trouble, keeper.excess):
@@ -260,42 +238,15 @@ class Writer:
                     pass
         self._store(keeper, appends, unanswered, answers)
 
-    def _store(
-        self, keeper: Keeper, appends: list[Append], unanswered: deque[Append], answers: Answers
-    ) -> None:
+    @staticmethod
+    def _store(keeper: Keeper, appends: list[Append], unanswered: deque[Append], answers: Answers) -> None:
         if not appends:
             keeper.move_on()
             return
-        batches = [append.batch for append in appends]
-        later = self._later(batches) and answers.log is None
-        if later:
-            # No more than two are in the log and not safe. More, after a power cut, would look like damage.
-            self._syncer.wait(1)
-        stored = keeper.store(batches, synced=not later)
-        if stored and later:
-            answers.log = keeper.log
+        stored = keeper.store([append.batch for append in appends])
         for append in appends:
             unanswered.popleft()
-            answers.add(append if stored else _unstored(append))
-
-    def _later(self, batches: Sequence[Pending]) -> bool:
-        """Whether *batches* are synced while more is written. For few, to change threads would cost more."""
-        if self._spool.sync > 0:
-            return False
-        return self._syncer.busy or sum([batch.nbytes for batch in batches]) >= LATER_BYTES
-
-    def _write_again(self, keeper: Keeper, answers: Answers) -> None:
-        """Store what could not be synced once more, and answer it, and all that waits for that."""
-        unsafe = self._syncer.unsafe()
-        if unsafe is None:
-            return
-        batches = [append.batch for append in unsafe.calls if isinstance(append, Append)]
-        stored = False
-        try:
-            stored = keeper.store_again(batches, unsafe.log, unsafe.error)
-        finally:
-            for call in unsafe.calls if stored else map(_unstored, unsafe.calls):
-                answers.add(call)
+            answers.add(_bound(append.done, append.batch.number if stored else None))
 
     def _answer(self, keeper: Keeper, request: Read | Skip, answers: Answers) -> bool:
         """Answer what is asked for, unless it has to wait until the disk is well again."""
@@ -322,10 +273,5 @@ class Writer:
         return True
 
 
-def _bound(function: Callable[..., None], *values: object) -> Call:
+def _bound(function: Callable[..., None], *values: object) -> Callable[[], None]:
     return lambda: function(*values)
-
-
-def _unstored(call: Call) -> Call:
-    """Return what says that it is not stored, if *call* would say that it is."""
-    return _bound(call.done, None) if isinstance(call, Append) else call
