@@ -8,16 +8,18 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from producer_pool.model.errors import StorageError
 from producer_pool.storage.faults import sensible
+from producer_pool.storage.payloads import Payloads, Use
 from producer_pool.storage.portable import sync_data
 from producer_pool.storage.positions import Position, Span
 from producer_pool.storage.record import Row, part_nbytes, parts_in, quoted
+from producer_pool.storage.segments import IDENTITY
 
 __all__ = ["FORMAT", "PAGE", "Database", "Totals", "is_alien"]
 
@@ -42,7 +44,7 @@ _SCHEMA: Final = """
 CREATE TABLE batch (
     number INTEGER PRIMARY KEY, first INTEGER, messages INTEGER, nbytes INTEGER, total INTEGER,
     total_nbytes INTEGER, wall REAL, boot INTEGER, clock REAL, framing TEXT, origin TEXT, targets TEXT,
-    checksum INTEGER, parts BLOB, payload BLOB
+    checksum INTEGER, parts BLOB, payload BLOB, place BLOB
 );
 CREATE INDEX batch_targets ON batch (targets, number) WHERE targets IS NOT NULL;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -52,6 +54,9 @@ _INSERT: Final = f"INSERT OR IGNORE INTO batch ({_COLUMNS}) VALUES ({', '.join('
 
 _AT: Final = "at:"
 """Before the name of a producer: where it is. In one table with the rest, so that one page is written."""
+
+_SEGMENT: Final = "payload:"
+"""Before the number of a file of payloads: what is in it."""
 
 Totals = tuple[int, int]
 """Messages and bytes that were stored for all producers, ever."""
@@ -69,6 +74,7 @@ class Database:
     def __init__(self, path: Path, sync: float = 0.0, *, new: bool = True) -> None:
         """Open *path*; *new*: make it one if it is empty."""
         self.path = path
+        self._sync: Final = sync
         self._wal: int | None = None
         self.files: Final[dict[str, tuple[int, int]]] = {}
         """Which files, by device and inode, lay at their paths when it was opened."""
@@ -111,11 +117,27 @@ class Database:
             found = os.stat(path)
             self.files[path] = found.st_dev, found.st_ino
 
+        self.payloads = Payloads(self.path.parent, self.identity(), self._uses())
+
+    def identity(self) -> bytes:
+        """Return by what it knows its files of payloads."""
+        found = self.meta("identity")
+        if not isinstance(found, bytes) or len(found) != IDENTITY:
+            raise sqlite3.DatabaseError("it has no identity")
+        return found
+
+    def _uses(self) -> dict[int, Use]:
+        found = self._connection.execute(
+            "SELECT name, value FROM meta WHERE name >= ? AND name < ?", (_SEGMENT, f"{_SEGMENT[:-1]};")
+        ).fetchall()
+        return {int(name.removeprefix(_SEGMENT)): Use.from_text(text) for name, text in found}
+
     def _create(self) -> None:
         self._connection.executescript(
             f"BEGIN; {_SCHEMA}"
             f"PRAGMA user_version = {FORMAT}; PRAGMA application_id = {APPLICATION};"
-            f"INSERT INTO meta VALUES ('format', {FORMAT}); COMMIT;"
+            f"INSERT INTO meta VALUES ('format', {FORMAT});"
+            f"INSERT INTO meta VALUES ('identity', x'{os.urandom(IDENTITY).hex()}'); COMMIT;"
         )
 
     def _one(self, statement: str, *values: object) -> object:
@@ -161,26 +183,40 @@ class Database:
 
     def commit(self) -> None:
         """Finish writing: as safe as asked for, with ``sync=0`` from a power cut, too."""
+        for segment, use in self.payloads.changes().items():
+            if use is None:
+                self._connection.execute("DELETE FROM meta WHERE name = ?", (f"{_SEGMENT}{segment}",))
+            else:
+                self.set_meta(f"{_SEGMENT}{segment}", use.as_text())
         self._connection.execute("COMMIT")
+        self.payloads.committed(safe=self._sync == 0)
 
     def rollback(self) -> None:
         """Forget what was written since begin()."""
+        self.payloads.rolled_back()
         with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
-    def insert(self, rows: Iterable[Row]) -> None:
+    def apart(self, rows: Sequence[Row]) -> list[Row]:
+        """Put large payloads of *rows* into files of their own, before begin(); return what insert() takes."""
+        return self.payloads.write(rows, sync=self._sync == 0)
+
+    def insert(self, rows: Sequence[Row]) -> None:
         """Add *rows*; those whose numbers are there already are left out."""
         self._connection.executemany(_INSERT, rows)
+        self.payloads.added(rows)
 
     def delete(self, spans: Iterable[Span], targets: str | None = None) -> None:
         """Remove what is in *spans*, of the batches for *targets*; None: of those for all."""
         chosen = "targets IS NULL" if targets is None else "targets = ?"
         values = () if targets is None else (targets,)
         for after, upto in spans:
-            self._connection.execute(
-                f"DELETE FROM batch WHERE {chosen} AND number > ? AND number <= ?", (*values, after, upto)
+            gone = self._connection.execute(
+                f"DELETE FROM batch WHERE {chosen} AND number > ? AND number <= ? RETURNING place",
+                (*values, after, upto),
             )
+            self.payloads.removed([place for (place,) in gone if place is not None])
 
     def checkpoint(self) -> int:
         """Move what is in the log into the database, and return how many pages of it there were."""
@@ -229,7 +265,11 @@ class Database:
 
     def rows(self, after: int, producer_id: str | None = None) -> Generator[tuple[object, ...], None, None]:
         """Yield the columns of rows behind *after*, in their order; those for one producer, or all."""
-        yield from self._rows(_COLUMNS, after, producer_id)
+        for columns in self._rows(_COLUMNS, after, producer_id):
+            *others, payload, place = columns
+            if place is not None:
+                payload = self.payloads.read(place, columns[0])
+            yield (*others, payload, place)
 
     def heads(self, after: int, producer_id: str) -> Generator[tuple[object, ...], None, None]:
         """Yield the columns of rows for one producer behind *after*, without payloads, which are not read."""
@@ -383,7 +423,7 @@ class Database:
         """Return a value that was kept under *name*."""
         return self._one("SELECT value FROM meta WHERE name = ?", name)
 
-    def set_meta(self, name: str, value: int) -> None:
+    def set_meta(self, name: str, value: int | str) -> None:
         """Keep a value under *name*."""
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 

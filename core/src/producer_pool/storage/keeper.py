@@ -179,6 +179,8 @@ class Keeper:
         rows, totals = self._rows(batches)
         if rows and rows[-1].number > self._state.ceiling:
             self._reserve_numbers(rows[-1].number)
+        if rows:
+            rows = database.apart(rows)
         database.begin()
         dirty = dict(self._dirty)
         if dirty:
@@ -204,7 +206,7 @@ class Keeper:
             self.resend = False
             if self._lists is not None:
                 self._lists.update([row.targets for row in rows if row.targets is not None])
-        self._written = sum([len(row.payload) + PAGE for row in rows]) + 3 * PAGE
+        self._written = sum([len(row.payload) + PAGE for row in rows if row.place is None]) + 3 * PAGE
         return True
 
     def _rows(self, batches: Sequence[Pending]) -> tuple[list[Row], Totals]:

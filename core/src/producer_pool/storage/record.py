@@ -82,6 +82,9 @@ class Row(NamedTuple):
     parts: bytes | None
     """Of several batches: messages and bytes of payload of each."""
     payload: bytes
+    """Empty where it has a place of its own."""
+    place: bytes | None = None
+    """Which that is: see segments.py."""
 
 
 def _merges(one: Pending, other: Pending, size: int) -> bool:

@@ -42,6 +42,7 @@ _RESERVE: Final = 12 * MiB
 """More than a database has to grow by where the disk is full: then the log begins anew, and positions fit."""
 _SLACK: Final = 16 * MiB
 """By how much a spool may be too large before it takes nothing more."""
+_SEGMENT: Final = int(__import__("os").environ.get("PP_SEG", 8 * MiB))
 _SHRINK: Final = 64 * MiB
 
 
@@ -145,6 +146,8 @@ class Upkeep:
         self._database = database
         self._files = database.files
         self._logged = database.log_nbytes()
+        size = min(_SEGMENT, self._spool.size // 64)
+        database.payloads.keep(size if size >= MiB else 0)
 
     def _mended(self, error: Exception, *, syncing: bool = False) -> bool:
         """Do what *error* asks for, and return whether the same may be tried again now."""
