@@ -4,6 +4,7 @@ import sqlite3
 
 import pytest
 
+from producer_pool.storage import payloads
 from producer_pool.storage import upkeep as module
 from producer_pool.storage.database import Database
 from producer_pool.storage.folder import Folder
@@ -29,7 +30,8 @@ class Checkpoints:
 
 @pytest.fixture
 def checkpoints(monkeypatch: pytest.MonkeyPatch) -> Checkpoints:
-    """Count them, with bounds for the log that are soon reached."""
+    """Count them, with bounds for the log that are soon reached, and all payloads in it."""
+    monkeypatch.setattr(payloads, "LARGE", 1 << 30)
     monkeypatch.setattr(module, "_LOG_BYTES", MiB)
     monkeypatch.setattr(module, "_LOG_MOST", 8 * MiB)
     return Checkpoints(monkeypatch)

@@ -129,12 +129,12 @@ def test_what_does_not_share_a_row() -> None:
 
 
 def test_any_change_is_seen() -> None:
-    """A row of which one bit of one column is another one is not read."""
+    """A row of which one bit of one column is another one is not read. A place is only where to look."""
     row = row_of([pending(3, Batch.of([b"one", b"two"], origin="here"), targets_text(("a",)))], 5, 99, 1, 2.0)
     draw = random.Random(1)
 
     assert checked(tuple(row)) == row
-    for index, value in enumerate(row):
+    for index, value in enumerate(row[:-1]):
         for changed in changes(value, draw):
             assert checked((*row[:index], changed, *row[index + 1 :])) is None, row._fields[index]
 

@@ -9,30 +9,21 @@ import os
 import sqlite3
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from producer_pool.model.errors import StorageError
 from producer_pool.storage.faults import sensible
-from producer_pool.storage.payloads import Payloads, Use
+from producer_pool.storage.payload_files import PayloadFiles
+from producer_pool.storage.payloads import Payloads
 from producer_pool.storage.portable import sync_data
 from producer_pool.storage.positions import Position, Span
 from producer_pool.storage.record import Row, part_nbytes, parts_in, quoted
+from producer_pool.storage.schema import APPLICATION, FORMAT, SCHEMA, is_alien, refuse_others
 from producer_pool.storage.segments import IDENTITY
+from producer_pool.storage.uses import Use, Uses
 
-__all__ = ["FORMAT", "PAGE", "Database", "Totals", "is_alien"]
-
-FORMAT: Final = 1
-"""The version of what is written here. It grows when an older Producer Pool would misread it."""
-
-APPLICATION: Final = 0x50505350
-"""Marks the file as a spool: "PPSP"."""
-
-_MAGIC: Final = b"SQLite format 3\0"
-_MARK: Final = 68
-"""Where the file has its mark."""
-_HEAD: Final = 72
+__all__ = ["FORMAT", "PAGE", "Database", "Totals"]
 
 PAGE: Final = 32 * 1024
 """Bytes of a page. Larger ones make small commits larger; smaller ones make large batches slower."""
@@ -40,23 +31,14 @@ PAGE: Final = 32 * 1024
 _CACHE: Final = 32 * 1024 * 1024
 """Bytes of pages in memory, at the most. What is removed soon after it was stored need not be read again."""
 
-_SCHEMA: Final = """
-CREATE TABLE batch (
-    number INTEGER PRIMARY KEY, first INTEGER, messages INTEGER, nbytes INTEGER, total INTEGER,
-    total_nbytes INTEGER, wall REAL, boot INTEGER, clock REAL, framing TEXT, origin TEXT, targets TEXT,
-    checksum INTEGER, parts BLOB, payload BLOB, place BLOB
-);
-CREATE INDEX batch_targets ON batch (targets, number) WHERE targets IS NOT NULL;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-"""
 _COLUMNS: Final = ", ".join(Row._fields)
 _INSERT: Final = f"INSERT OR IGNORE INTO batch ({_COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"
 
 _AT: Final = "at:"
 """Before the name of a producer: where it is. In one table with the rest, so that one page is written."""
 
-_SEGMENT: Final = "payload:"
-"""Before the number of a file of payloads: what is in it."""
+_PAYLOADS: Final = "payloads:"
+"""Before the number of a file of payloads: how much is in it."""
 
 Totals = tuple[int, int]
 """Messages and bytes that were stored for all producers, ever."""
@@ -71,11 +53,16 @@ class Database:
         sqlite3.Error: it cannot be read, or is another program's; that one is not changed.
     """
 
-    def __init__(self, path: Path, sync: float = 0.0, *, new: bool = True) -> None:
-        """Open *path*; *new*: make it one if it is empty."""
+    def __init__(
+        self, path: Path, sync: float = 0.0, *, new: bool = True, identity: bytes | None = None
+    ) -> None:
+        """Open *path*; *new*: make it one if it is empty, with this *identity* or one of its own."""
         self.path = path
         self._sync: Final = sync
+        self._identity: Final = identity or os.urandom(IDENTITY)
         self._wal: int | None = None
+        files = PayloadFiles(path)
+        self.payloads = Payloads(files, b"", Uses({}))  # until it is known whose they are
         self.files: Final[dict[str, tuple[int, int]]] = {}
         """Which files, by device and inode, lay at their paths when it was opened."""
         if is_alien(path):  # Before SQLite sees it: to open it as below would change it.
@@ -110,34 +97,26 @@ class Database:
         if self._one("PRAGMA application_id") != APPLICATION:
             raise sqlite3.DatabaseError("it is no spool")
         versions = self._one("PRAGMA user_version"), self.meta("format")
-        refuse_newer(self.path, *versions)
+        refuse_others(self.path, *versions)
         if versions != (FORMAT, FORMAT):
             raise sqlite3.DatabaseError(f"it is no spool of any version: {versions}")
         for path in (str(self.path), f"{self.path}-wal"):
             found = os.stat(path)
             self.files[path] = found.st_dev, found.st_ino
 
-        self.payloads = Payloads(self.path.parent, self.identity(), self._uses())
-
-    def identity(self) -> bytes:
-        """Return by what it knows its files of payloads."""
-        found = self.meta("identity")
-        if not isinstance(found, bytes) or len(found) != IDENTITY:
-            raise sqlite3.DatabaseError("it has no identity")
-        return found
-
-    def _uses(self) -> dict[int, Use]:
-        found = self._connection.execute(
-            "SELECT name, value FROM meta WHERE name >= ? AND name < ?", (_SEGMENT, f"{_SEGMENT[:-1]};")
-        ).fetchall()
-        return {int(name.removeprefix(_SEGMENT)): Use.from_text(text) for name, text in found}
+        identity = self.meta("identity")
+        if not isinstance(identity, bytes) or len(identity) != IDENTITY:
+            raise sqlite3.DatabaseError("it does not say which payloads are its own")
+        uses = self._named(_PAYLOADS)
+        known = {int(name): Use.from_text(text) for name, text in uses.items()}
+        self.payloads = Payloads(self.payloads.files, identity, Uses(known))
 
     def _create(self) -> None:
         self._connection.executescript(
-            f"BEGIN; {_SCHEMA}"
+            f"BEGIN; {SCHEMA}"
             f"PRAGMA user_version = {FORMAT}; PRAGMA application_id = {APPLICATION};"
             f"INSERT INTO meta VALUES ('format', {FORMAT});"
-            f"INSERT INTO meta VALUES ('identity', x'{os.urandom(IDENTITY).hex()}'); COMMIT;"
+            f"INSERT INTO meta VALUES ('identity', x'{self._identity.hex()}'); COMMIT;"
         )
 
     def _one(self, statement: str, *values: object) -> object:
@@ -151,13 +130,20 @@ class Database:
     # -- the life of it ----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Move all that is in the log into the database, and close both."""
+        """Move all that is in the log into the database, close both, and remove files that nobody needs."""
+        self.payloads.seal()
+        self.payloads.sync()
+        if self.payloads.uses.unsafe:
+            self.sync_log()
         self._close_log()
         self._connection.close()
+        self.payloads.tidy(0)
+        self.payloads.close()
 
     def abandon(self) -> None:
         """Close it and change nothing, neither the database nor its log: neither can be trusted."""
         self._close_log()
+        self.payloads.close()
         # Closing moves the log into the database, unless it is interrupted.
         with suppress(sqlite3.Error):
             self._connection.interrupt()
@@ -183,29 +169,44 @@ class Database:
 
     def commit(self) -> None:
         """Finish writing: as safe as asked for, with ``sync=0`` from a power cut, too."""
-        for segment, use in self.payloads.changes().items():
-            if use is None:
-                self._connection.execute("DELETE FROM meta WHERE name = ?", (f"{_SEGMENT}{segment}",))
+        uses = self.payloads.uses
+        for segment, use in uses.changes().items():
+            if use.rows > 0:
+                self.set_meta(f"{_PAYLOADS}{segment}", use.as_text())
             else:
-                self.set_meta(f"{_SEGMENT}{segment}", use.as_text())
+                self._connection.execute("DELETE FROM meta WHERE name = ?", (f"{_PAYLOADS}{segment}",))
         self._connection.execute("COMMIT")
-        self.payloads.committed(safe=self._sync == 0)
+        uses.committed()
+        if self._sync == 0:
+            uses.safe()
+        self.payloads.tidy()
 
     def rollback(self) -> None:
         """Forget what was written since begin()."""
-        self.payloads.rolled_back()
+        self.payloads.uses.rolled_back()
         with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
-    def apart(self, rows: Sequence[Row]) -> list[Row]:
-        """Put large payloads of *rows* into files of their own, before begin(); return what insert() takes."""
-        return self.payloads.write(rows, sync=self._sync == 0)
+    def put_payloads(self, rows: Sequence[Row]) -> list[Row]:
+        """Write large payloads of *rows* into their files, before begin(), and return what insert() takes."""
+        if self.payloads.uses.wants_safety:
+            self.sync_log()
+        rows = self.payloads.write(rows)
+        if self._sync == 0:
+            self.payloads.sync()
+        self.payloads.check_place()
+        return rows
 
-    def insert(self, rows: Sequence[Row]) -> None:
+    def insert(self, rows: Iterable[Row]) -> None:
         """Add *rows*; those whose numbers are there already are left out."""
-        self._connection.executemany(_INSERT, rows)
-        self.payloads.added(rows)
+        inside = []
+        for row in rows:
+            if row.place is None:
+                inside.append(row)
+            elif self._connection.execute(_INSERT, row).rowcount:
+                self.payloads.uses.added(row.place)
+        self._connection.executemany(_INSERT, inside)
 
     def delete(self, spans: Iterable[Span], targets: str | None = None) -> None:
         """Remove what is in *spans*, of the batches for *targets*; None: of those for all."""
@@ -216,16 +217,38 @@ class Database:
                 f"DELETE FROM batch WHERE {chosen} AND number > ? AND number <= ? RETURNING place",
                 (*values, after, upto),
             )
-            self.payloads.removed([place for (place,) in gone if place is not None])
+            for (place,) in gone:
+                self.payloads.uses.removed(place)
+
+    def move_in(self, places: Iterable[tuple[int, object]]) -> None:
+        """Keep the payloads of rows, by number and place, here from now on."""
+        for number, place in places:
+            self._connection.execute(
+                "UPDATE batch SET payload = ?, place = NULL WHERE number = ?",
+                (self._payload(place, number), number),
+            )
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Remove rows that are in no file of payloads any more."""
+        self._connection.executemany("DELETE FROM batch WHERE number = ?", [(one,) for one in numbers])
 
     def checkpoint(self) -> int:
         """Move what is in the log into the database, and return how many pages of it there were."""
+        self.payloads.sync()  # Or a row may be safe from a power cut, and its payload is not.
         row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return int(row[1]) if row else 0
 
     def empty_log(self) -> None:
         """Move what is in the log into the database, and make it an empty file."""
+        self.payloads.sync()
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def give_back(self) -> None:
+        """Remove the files of payloads that nobody needs, once that is safe."""
+        self.payloads.rest()
+        if self.payloads.uses.unsafe:
+            self.sync_log()
+        self.payloads.tidy(0)
 
     def shrink(self) -> None:
         """Give free pages back to the system. It copies the rest: for a database that is nearly empty."""
@@ -239,10 +262,13 @@ class Database:
         Raises:
             OSError: that failed; what was written may be lost, and a second attempt proves nothing.
         """
+        self.payloads.sync()
         if self._wal is None:
             # SQLite keeps this file as long as it is open, and has no lock on it that closing would lose.
             self._wal = os.open(f"{self.path}-wal", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         sync_data(self._wal)
+        self.payloads.uses.safe()
+        self.payloads.tidy()
 
     def check_place(self) -> None:
         """
@@ -265,11 +291,21 @@ class Database:
 
     def rows(self, after: int, producer_id: str | None = None) -> Generator[tuple[object, ...], None, None]:
         """Yield the columns of rows behind *after*, in their order; those for one producer, or all."""
-        for columns in self._rows(_COLUMNS, after, producer_id):
-            *others, payload, place = columns
-            if place is not None:
-                payload = self.payloads.read(place, columns[0])
-            yield (*others, payload, place)
+        with closing(self._rows(_COLUMNS, after, producer_id)) as found:
+            for columns in found:
+                *others, _, place = columns
+                yield columns if place is None else (*others, self._payload(place, columns[0]), place)
+
+    def places(self, after: int) -> Generator[tuple[int, int, bytes], None, None]:
+        """Yield the first and the last number, and the place, of rows behind *after* that have one."""
+        found = self._connection.execute(
+            "SELECT first, number, place FROM batch WHERE place IS NOT NULL AND number > ? ORDER BY number",
+            (after,),
+        )
+        try:
+            yield from found
+        finally:
+            found.close()
 
     def heads(self, after: int, producer_id: str) -> Generator[tuple[object, ...], None, None]:
         """Yield the columns of rows for one producer behind *after*, without payloads, which are not read."""
@@ -390,8 +426,19 @@ class Database:
         """Return the number of messages in all rows."""
         return self._number("SELECT sum(messages) FROM batch")
 
+    def _payload(self, place: object, number: Any) -> bytes | None:
+        try:
+            return self.payloads.read(place, number)
+        except FileNotFoundError:
+            self.check_place()  # If all of them are gone, they may come back.
+            return None
+
     def nbytes(self) -> int:
-        """Return the bytes of disk that are in use: without those that are free for the next rows."""
+        """Return the bytes of disk that are in use: of the database without pages for the next rows."""
+        return self.used_nbytes() + self.payloads.files.nbytes()
+
+    def used_nbytes(self) -> int:
+        """Return the bytes of pages that are in use."""
         used = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
         return used * PAGE
 
@@ -430,10 +477,14 @@ class Database:
     def positions(self) -> dict[str, Position]:
         """Return where each producer is."""
         with sensible():
-            found = self._connection.execute(
-                "SELECT name, value FROM meta WHERE name >= ? AND name < ?", (_AT, f"{_AT[:-1]};")
-            ).fetchall()
-            return {str(name).removeprefix(_AT): Position.from_text(text) for name, text in found}
+            return {name: Position.from_text(text) for name, text in self._named(_AT).items()}
+
+    def _named(self, prefix: str) -> dict[str, str]:
+        """Return the values in `meta` whose names begin so, by what follows."""
+        found = self._connection.execute(
+            "SELECT name, value FROM meta WHERE name >= ? AND name < ?", (prefix, f"{prefix[:-1]};")
+        ).fetchall()
+        return {str(name).removeprefix(prefix): text for name, text in found}
 
     def set_positions(self, positions: Mapping[str, Position | None]) -> None:
         """Keep where these producers are; None: one that left for good."""
@@ -445,28 +496,3 @@ class Database:
         ]
         if kept:
             self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", kept)
-
-
-def is_alien(path: Path) -> bool:
-    """Return whether it is a database that does not begin as one of a spool: it is others', or damaged."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError:
-        return False  # SQLite says what is the matter with it.
-    return head.startswith(_MAGIC) and int.from_bytes(head[_MARK:_HEAD], "big") != APPLICATION
-
-
-def refuse_newer(path: Path, version: object, again: object) -> None:
-    """
-    Return if a database that says its *version* in two places is of none that is to come.
-
-    Raises:
-        StorageError: a newer Producer Pool made it.
-    """
-    # Two places, so that one damaged byte is not taken for the future.
-    if version == again and isinstance(again, int) and again > FORMAT:
-        raise StorageError(
-            f"{path} has format version {again}, and this Producer Pool knows {FORMAT}; "
-            "use the version that wrote it, or name another folder"
-        )

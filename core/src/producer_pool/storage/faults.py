@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SENSELESS", "Fault", "fault_of", "passes", "sensible", "words"]
+__all__ = ["SENSELESS", "Fault", "SyncFailed", "fault_of", "passes", "sensible", "words"]
 
 SENSELESS: Final = (TypeError, ValueError, OverflowError, struct.error)
 """What comes of values in a damaged database that are of another kind than was ever written, and of an
@@ -30,6 +30,10 @@ class Fault(enum.Enum):
     """The same, because the system could not say what is on the disk: https://wiki.postgresql.org/wiki/Fsync_Errors"""
     UNUSABLE = "unusable"
     """Close the file, and try again: read-only, no right, a write that failed."""
+
+
+class SyncFailed(OSError):
+    """What was written to a file may be lost, and a second attempt proves nothing."""
 
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
@@ -59,7 +63,7 @@ def sensible() -> Iterator[None]:
 def fault_of(error: sqlite3.Error | OSError, *, syncing: bool = False) -> Fault:
     """Return what *error* means; *syncing*: it is of an fsync() of our own."""
     if isinstance(error, OSError):
-        if syncing:
+        if syncing or isinstance(error, SyncFailed):
             return Fault.UNTRUSTED
         return Fault.FULL if error.errno in _NO_ROOM else Fault.UNUSABLE
     code = getattr(error, "sqlite_errorcode", None)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from producer_pool.model.errors import StorageError
+from producer_pool.storage.payload_files import payload_names
 from producer_pool.storage.portable import allocate
 from producer_pool.storage.private import private_file, private_folder
 
-__all__ = ["Folder", "sync_folder"]
+__all__ = ["STATE", "Folder", "sync_folder"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Folder:
     @property
     def files(self) -> tuple[Path, ...]:
         """Return what may lie in it, and is written to: the lock comes first."""
-        return (self.path / LOCK, self.database, self.wal, self.state, self.reserve, self.new)
+        payloads = payload_names(self.path).values()
+        return (self.path / LOCK, self.database, self.wal, self.state, self.reserve, self.new, *payloads)
 
     # -- the lock ----------------------------------------------------------------------------------
 
@@ -172,20 +174,23 @@ class Folder:
         sync_folder(self.path)
         return aside
 
-    def set_aside(self, keep: Collection[str] = ()) -> Path | None:
+    def set_aside(self, keep: Collection[str] = (), *, payloads: bool = False) -> Path | None:
         """
         Rename the database, and what belongs to it, and return where it is now; None: there was none.
 
-        What ends in one of *keep* stays.
+        What ends in one of *keep* stays; files of *payloads* do, where another database goes on with them.
         """
         paths = {suffix: Path(f"{self.database}{suffix}") for suffix in ("", *_BESIDES) if suffix not in keep}
         files = [suffix for suffix, path in paths.items() if path.exists()]
-        if not files:
+        apart = payload_names(self.path) if payloads else {}
+        if not files and not apart:
             return None
         aside = self._free_name()
         # The database goes last: as long as it is there, an interrupted move is seen, and taken up again.
         for suffix in reversed(files):
             Path(f"{self.database}{suffix}").rename(f"{aside}{suffix}")
+        for number, path in apart.items():
+            path.rename(f"{aside}.payload-{number}")
         sync_folder(self.path)
         return aside
 
@@ -215,6 +220,8 @@ class Folder:
         for number in numbers[: max(0, len(numbers) - _MOST_ASIDE + 1)]:
             for suffix in ("", *_BESIDES):
                 Path(self.path / f"{_ASIDE}{number}{suffix}").unlink(missing_ok=True)
+            for name in self._names(f"{_ASIDE}{number}.payload-"):
+                Path(self.path / name).unlink(missing_ok=True)
         return self.path / f"{_ASIDE}{numbers[-1] + 1 if numbers else 1}"
 
     def set_aside_before(self) -> list[Path]:
@@ -262,7 +269,7 @@ class Folder:
 
 def _number_of(name: str) -> int:
     """Return the number of a database that was set aside; 0 of what only looks like one."""
-    number = name.removeprefix(_ASIDE).partition("-")[0]
+    number = name.removeprefix(_ASIDE).partition("-")[0].partition(".")[0]
     return int(number) if number.isdecimal() else 0
 
 

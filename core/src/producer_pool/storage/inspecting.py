@@ -8,7 +8,7 @@ import math
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,16 @@ from producer_pool.model.policies import Spool
 from producer_pool.model.stored import StoredBatch
 from producer_pool.storage.backlogs import shown_of
 from producer_pool.storage.boot import boot_id, since_boot
-from producer_pool.storage.database import PAGE, Database, is_alien
+from producer_pool.storage.database import PAGE, Database
 from producer_pool.storage.faults import Fault, fault_of, sensible
-from producer_pool.storage.folder import Folder
+from producer_pool.storage.folder import STATE, Folder
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.log import lost_commits
 from producer_pool.storage.positions import Position
-from producer_pool.storage.rawpages import raw_rows
 from producer_pool.storage.record import Row, checked, stored
 from producer_pool.storage.recovery import fill
+from producer_pool.storage.remains import remaining_rows
+from producer_pool.storage.schema import is_alien
 from producer_pool.storage.state import read_state
 
 __all__ = ["Found", "forget", "salvage", "status", "stored_in", "verify"]
@@ -191,7 +192,7 @@ def _counted(
 def _count_raw(database: Path, found: Found) -> None:
     """Count what is left of a database that cannot be read. It may count one that was removed."""
     numbers = set()
-    for row in raw_rows(database, _log_of(database)):
+    for row in _remaining(database):
         if row.number not in numbers:
             numbers.add(row.number)
             found.rows += 1
@@ -230,7 +231,7 @@ def _batches(path: Path, producer_id: str | None, found: Found) -> Iterator[tupl
     with tempfile.TemporaryDirectory(prefix="producer-pool-") as scratch:
         rescued = Database(Path(scratch) / "spool.db", math.inf)
         with closing(rescued):
-            fill(rescued, raw_rows(path, _log_of(path)), _positions_in(path))
+            fill(rescued, _remaining(path), _positions_in(path))
             yield from _batches_of(rescued, producer_id, found)
 
 
@@ -308,7 +309,7 @@ def _salvage(path: Path, target: Folder) -> Found:
     try:
         database = Database(target.clear_new(), math.inf)
         try:
-            fill(database, raw_rows(path, _log_of(path)), _positions_in(path))
+            fill(database, _remaining(path), _positions_in(path))
             if found.structure is not None:
                 _count(database, found)
             found.rows, found.messages = database.count(), database.messages()
@@ -378,8 +379,13 @@ def _locked(folder: Folder) -> Iterator[None]:
 
 def _has_rows(database: Path) -> bool:
     """Return whether a batch can be recognised in it, whatever state it is in."""
-    with closing(raw_rows(database, _log_of(database))) as rows:
+    with closing(_remaining(database)) as rows:
         return next(rows, None) is not None
+
+
+def _remaining(database: Path) -> Generator[Row, None, None]:
+    """Yield all rows that can be read of it, and of its payloads, whatever state it is in."""
+    return remaining_rows(database, _log_of(database), read_state(database.parent / STATE).identity)
 
 
 def _log_of(database: Path) -> Path:
@@ -426,6 +432,6 @@ def _readable(path: Path) -> Database | None:
 def _positions_in(path: Path) -> dict[str, Position]:
     database = _readable(path)
     if database is None:
-        return {} if path.name != "spool.db" else read_state(path.parent / "state").positions
+        return {} if path.name != "spool.db" else read_state(path.parent / STATE).positions
     with closing(_Abandoned(database)):
         return database.positions()

@@ -57,7 +57,8 @@ class Keeper:
         self._boot: Final = boot_id()
         self._opened: Final = since_boot()
         self._untold: float | None = None
-        self._written = 0
+        self._written = 0, 0
+        """Bytes in the log, and bytes of batches, that were written by the last transaction."""
         self._state: Final = read_state(folder.state)
         self._state_file: Final = StateFile(folder.state)
         self._upkeep: Final = Upkeep(folder, spool, self._state, self.positions, self._renewed)
@@ -169,18 +170,18 @@ class Keeper:
             self._write(())
 
     def _write(self, batches: Sequence[Pending]) -> bool:
-        self._written = 0
+        self._written = 0, 0
         stored = self._upkeep.attempt(lambda database: self._transaction(database, batches)) is not None
         if stored:
-            self._upkeep.wrote(self._written)
+            self._upkeep.wrote(*self._written)
         return stored
 
     def _transaction(self, database: Database, batches: Sequence[Pending]) -> bool:
         rows, totals = self._rows(batches)
         if rows and rows[-1].number > self._state.ceiling:
             self._reserve_numbers(rows[-1].number)
-        if rows:
-            rows = database.apart(rows)
+        stored = sum([row.nbytes for row in rows])
+        rows = database.put_payloads(rows)
         database.begin()
         dirty = dict(self._dirty)
         if dirty:
@@ -206,7 +207,8 @@ class Keeper:
             self.resend = False
             if self._lists is not None:
                 self._lists.update([row.targets for row in rows if row.targets is not None])
-        self._written = sum([len(row.payload) + PAGE for row in rows if row.place is None]) + 3 * PAGE
+        logged = sum([len(row.payload) + PAGE for row in rows if row.place is None]) + 3 * PAGE
+        self._written = logged, stored
         return True
 
     def _rows(self, batches: Sequence[Pending]) -> tuple[list[Row], Totals]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from producer_pool.model.errors import StorageError
-from producer_pool.storage.database import APPLICATION, refuse_newer
 from producer_pool.storage.dead_letters import FILE
 from producer_pool.storage.faults import sensible
 from producer_pool.storage.folder import Folder
+from producer_pool.storage.schema import APPLICATION, refuse_others
 
 __all__ = ["look_at_letters", "look_at_spool"]
 
@@ -89,4 +89,4 @@ def _look_at_version(path: Path) -> None:
     except sqlite3.Error:
         return
     if mark == APPLICATION and row is not None:
-        refuse_newer(path, version, row[0])
+        refuse_others(path, version, row[0])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,15 @@ _FRAME_HEAD: Final = 24
 _MOST_BYTES: Final = 1 << 30
 """Of a row. SQLite takes no larger ones."""
 _COLUMNS: Final = len(Row._fields)
+_SMALL: Final = 64
+"""Bytes by which a row is known whose payload is elsewhere: its number is within them."""
+
+Fetch = Callable[[object, int], bytes | None]
+"""Returns the payload at a place, of the batch of this number; None: there is none."""
+
+
+def _nothing(place: object, number: int) -> None:
+    return None
 
 
 class _Pages:
@@ -65,18 +74,25 @@ class _Pages:
         return self._read(0, (number - 1) * PAGE, PAGE)
 
 
-def raw_rows(database: Path, log: Path) -> Generator[Row, None, None]:
+def raw_rows(database: Path, log: Path, fetch: Fetch = _nothing) -> Generator[Row, None, None]:
     """
     Yield the rows with a right checksum in *database* and in *log*, its -wal file, in no order.
 
     One may come twice, or be one that was removed; files that are not there are taken for empty ones.
+    *fetch* gets payloads that lie elsewhere.
     """
     pages = _Pages(database, log)
+    seen: set[int] = set()
     try:
         for start, page in pages.all():
             for cell in _cells(page, start):
+                # Pages with many small rows are in the log many times.
+                if (known := hash(page[cell : cell + _SMALL])) in seen:
+                    continue
                 for from_log in (True, False):
-                    if row := _row(pages, page, cell, from_log):
+                    if row := _row(pages, page, cell, from_log, fetch):
+                        if row.place is not None:
+                            seen.add(known)
                         yield row
                         break
     finally:
@@ -102,7 +118,7 @@ def _cells(page: bytes, start: int) -> list[int]:
     return list(struct.unpack_from(f">{count}H", page, start + 8))
 
 
-def _row(pages: _Pages, page: bytes, cell: int, from_log: bool) -> Row | None:
+def _row(pages: _Pages, page: bytes, cell: int, from_log: bool, fetch: Fetch) -> Row | None:
     """Return the row whose cell begins there, if it is one, with its overflow pages."""
     try:
         size, at = _varint(page, cell)
@@ -126,10 +142,12 @@ def _row(pages: _Pages, page: bytes, cell: int, from_log: bool) -> Row | None:
                 following = int.from_bytes(more[:4], "big")
                 pieces.append(more[4 : 4 + missing])
                 missing -= PAGE - 4
-        columns = _record(b"".join(pieces))
-    except (IndexError, struct.error, UnicodeDecodeError):
+        *columns, payload, place = _record(b"".join(pieces))
+        if place is not None:
+            payload = fetch(place, number)
+    except (IndexError, ValueError, struct.error, UnicodeDecodeError):
         return None
-    return checked((number, *columns[1:])) if len(columns) == _COLUMNS else None
+    return checked((number, *columns[1:], payload, place)) if len(columns) == _COLUMNS - 2 else None
 
 
 def _local(size: int) -> int:

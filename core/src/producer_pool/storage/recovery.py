@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,12 @@ from producer_pool.storage.database import PAGE, Database
 from producer_pool.storage.faults import Fault, fault_of, passes, sensible
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.log import lost_commits
+from producer_pool.storage.payload_files import payload_names
 from producer_pool.storage.positions import Position
-from producer_pool.storage.rawpages import raw_rows
 from producer_pool.storage.record import Row, targets_of
+from producer_pool.storage.remains import remaining_rows
+from producer_pool.storage.segments import Place
+from producer_pool.storage.sparse import drop_overwritten
 from producer_pool.storage.state import State
 
 __all__ = ["Recovered", "open_database", "replace_database", "wanted"]
@@ -54,7 +57,7 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
     size, log_size = _size(folder.database), _size(folder.wal)
     # To SQLite, a file without a whole page is a new one, and a log beside it is nothing, and removed.
     if size < PAGE:
-        if log_size:
+        if log_size or payload_names(folder.path):
             return replace_database(folder, sync, state, "spool.db is missing or empty")
         if state.shown.get("messages"):
             _log.error(
@@ -63,7 +66,7 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
                 state.shown["messages"],
             )
         folder.set_aside()
-        return _new(folder, sync, state.positions)
+        return _new(folder, sync, state, state.positions)
     if gone := lost_commits(folder.wal):
         # Before SQLite sees it: a log with a damaged head is nothing to it, and is removed.
         return replace_database(folder, sync, state, f"its log is damaged in front of {gone} transactions")
@@ -90,6 +93,7 @@ def _opened(folder: Folder, sync: float) -> Recovered:
             positions = database.positions()
             database.totals()
             resend = bool(database.meta("resend"))
+            _leave_out_overwritten(folder, database, positions)
     except BaseException:
         database.abandon()
         raise
@@ -99,9 +103,26 @@ def _opened(folder: Folder, sync: float) -> Recovered:
     return Recovered(database, positions, resend)
 
 
-def _new(folder: Folder, sync: float, positions: Mapping[str, Position]) -> Recovered:
-    """Make an empty database. Who was done with what before stays known."""
-    database = Database(folder.clear_new(), math.inf)
+def _leave_out_overwritten(folder: Folder, database: Database, positions: Mapping[str, Position]) -> None:
+    """Take what was written over for settled: nothing is before that."""
+    database.begin()
+    spans = drop_overwritten(database)
+    if spans:
+        for position in positions.values():
+            for span in spans:
+                position.skip(span)
+        database.set_positions(positions)
+        _log.warning(
+            "spool %s: the database is of an earlier moment: %s in it had been settled",
+            folder,
+            format_count(len(spans), "batch", "batches"),
+        )
+    database.commit()
+
+
+def _new(folder: Folder, sync: float, state: State, positions: Mapping[str, Position]) -> Recovered:
+    """Make an empty database. Who was done with what before stays known, and which payloads are its own."""
+    database = Database(folder.clear_new(), math.inf, identity=state.identity)
     try:
         database.set_positions(positions)
         database.close()
@@ -132,15 +153,17 @@ def replace_database(
     _log.error("spool %s: the database is damaged: %s; what can be read is read out of it", folder, why)
     known = _positions(folder, state) if positions is None and old is None else dict(positions or {})
     try:
-        found = _salvaged(folder, known or {})
+        # What a file has that could not be synced is not known. What can be read of it now is moved.
+        distrusted = old.payloads.distrusted if old is not None else ()
+        found = _salvaged(folder, known or {}, state.identity, distrusted)
     except (sqlite3.Error, OSError) as error:
         if fault_of(error) is not Fault.FULL:
             raise
         # Two of them do not fit on the disk. Nothing is lost: it is still there, for whoever makes room.
         if old is not None:
             old.abandon()
-        aside = folder.set_aside()
-        recovered = _new(folder, sync, known or {})
+        aside = folder.set_aside(payloads=True)
+        recovered = _new(folder, sync, state, known or {})
         _log.error(
             "spool %s: there is no room to read the damaged database, which is kept as %s; "
             "what it holds can be had with producer-pool spool salvage",
@@ -180,11 +203,14 @@ def _positions(folder: Folder, state: State) -> dict[str, Position] | None:
         database.abandon()
 
 
-def _salvaged(folder: Folder, positions: Mapping[str, Position]) -> int:
+def _salvaged(
+    folder: Folder, positions: Mapping[str, Position], identity: bytes | None, distrusted: Collection[int]
+) -> int:
     """Read what can be read into a new database, and return the messages in it."""
-    database = Database(folder.clear_new(), math.inf)
+    database = Database(folder.clear_new(), math.inf, identity=identity)
     try:
-        found = fill(database, raw_rows(folder.database, folder.wal), positions)
+        rows = remaining_rows(folder.database, folder.wal, database.payloads.identity)
+        found = fill(database, rows, positions, stay=lambda segment: segment not in distrusted)
         database.close()
     except BaseException:
         database.abandon()
@@ -193,13 +219,26 @@ def _salvaged(folder: Folder, positions: Mapping[str, Position]) -> int:
     return found
 
 
-def fill(database: Database, rows: Iterator[Row], positions: Mapping[str, Position]) -> int:
-    """Put *rows* that anybody of *positions* waits for into *database*, and return their messages."""
+def fill(
+    database: Database,
+    rows: Iterator[Row],
+    positions: Mapping[str, Position],
+    stay: Callable[[int], bool] = lambda segment: False,
+) -> int:
+    """
+    Put *rows* that anybody of *positions* waits for into *database*, and return their messages.
+
+    *stay* says of a file of payloads whether what is in it stays there.
+    """
     database.begin()
     size = 0
     for row in rows:
         if positions and not wanted(row, positions):
             continue
+        place = Place.unpack(row.place)
+        if place is not None:
+            stays = stay(place.segment)
+            row = row._replace(payload=b"") if stays else row._replace(place=None)
         database.insert([row])
         size += len(row.payload)
         if size > _AT_ONCE:

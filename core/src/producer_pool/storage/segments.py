@@ -1,6 +1,6 @@
-"""One file of payloads of a spool: records, each with a head that says all of its row, so that no other file has to."""
-# Rule: nothing is believed for its place: a head counts for its checksum and for whose it is, and a payload for
-# the checksum of its row.
+"""A file of payloads: records, each with a head that says all of its row, so that no other file has to."""
+# Rule: nothing is believed for its place: a head counts for its checksum and for whose it is, and a payload
+# for the checksum of its row.
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALIGN: Final = 4096
 """Where a record may begin. Whole pages are written, so none has to be read first."""
 
 IDENTITY: Final = 16
-"""Bytes by which a spool knows what is its own. Nobody else can know them, so no message can look like a record."""
+"""Bytes by which a spool knows its own. They are told to nobody, so no message can look like a record."""
 
 _MAGIC: Final = b"PPpayld2"
 _FRONT: Final = struct.Struct("<8s16sIQII")
@@ -27,6 +27,7 @@ _SUM: Final = struct.Struct("<I")
 _PLACE: Final = struct.Struct("<IQII")
 _LEAST: Final = _FRONT.size + _NUMBERS.size + _SUM.size
 _HEAD_AT_ONCE: Final = 512
+_LONGEST_HEAD: Final = 1 << 24
 _ZEROS: Final = bytes(ALIGN)
 
 
@@ -61,6 +62,7 @@ class Place(NamedTuple):
 class Record(NamedTuple):
     """What the head of a record says."""
 
+    identity: bytes
     row: Row
     """Without its payload."""
     place: Place
@@ -105,38 +107,31 @@ def payload_at(fd: int, place: Place, number: int, identity: bytes) -> bytes | N
 
 def records(fd: int, identity: bytes | None) -> Iterator[Record]:
     """
-    Yield what the heads in the file *fd* say, of the records that were written since it was begun anew.
+    Yield what the heads in the file *fd* say, wherever one is; *identity*: of that spool, None: of any.
 
-    *identity*: of that spool alone; None: of any.
+    Those that were written before it was begun anew are among them, behind the newer ones.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it is not known how long it is.
     """
-    found = list(_all_records(fd, identity))
-    newest = max((record.place.generation for record in found), default=0)
-    yield from (record for record in found if record.place.generation == newest)
-
-
-def _all_records(fd: int, identity: bytes | None) -> Iterator[Record]:
     offset, end = 0, os.fstat(fd).st_size
     while offset < end:
-        record = _record(os.pread(fd, _HEAD_AT_ONCE, offset), offset, identity)
-        if record is None:
-            # A long head, or a damaged one: then what is behind it is looked for.
-            record = _long_record(fd, offset, identity)
+        data = _read(fd, _HEAD_AT_ONCE, offset)
+        if data.startswith(_MAGIC) and len(data) >= _FRONT.size:
+            size = min(_FRONT.unpack_from(data)[4], _LONGEST_HEAD)
+            if size > len(data):
+                data = _read(fd, size, offset)
+        record = _record(data, offset, identity)
         if record is not None:
             yield record
         offset += ALIGN if record is None else record.place.room
 
 
-def _long_record(fd: int, offset: int, identity: bytes | None) -> Record | None:
-    front = os.pread(fd, _FRONT.size, offset)
-    if len(front) < _FRONT.size:
-        return None
-    magic, _, _, _, size, _ = _FRONT.unpack(front)
-    if magic != _MAGIC or size <= _HEAD_AT_ONCE:
-        return None
-    return _record(os.pread(fd, size, offset), offset, identity)
+def _read(fd: int, size: int, offset: int) -> bytes:
+    try:
+        return os.pread(fd, size, offset)
+    except OSError:
+        return b""  # A part of the disk that cannot be read.
 
 
 def _record(data: bytes, offset: int, identity: bytes | None) -> Record | None:
@@ -156,5 +151,5 @@ def _record(data: bytes, offset: int, identity: bytes | None) -> Record | None:
         texts.append(None if length < 0 else data[at : at + length])
         at += max(length, 0)
     words = [None if text is None else text.decode(errors="surrogatepass") for text in texts[:3]]
-    row = Row(*numbers, *words, checksum, texts[3], b"")  # type: ignore[arg-type]
-    return Record(row, Place(segment, generation, offset, size + payload), offset + size)
+    row = Row._make([*numbers, *words, checksum, texts[3], b"", None])
+    return Record(whose, row, Place(segment, generation, offset, size + payload), offset + size)

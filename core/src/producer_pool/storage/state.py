@@ -30,6 +30,8 @@ class State:
         values = values or {}
         self.ceiling = int(values.get("ceiling", 0))
         """No batch has a higher number, whatever became of it."""
+        self.identity = bytes.fromhex(str(values.get("identity", ""))) or None
+        """By what the spool knows its files of payloads."""
         self.positions: dict[str, Position] = {}
         for name, text in dict(values.get("positions", {})).items():
             self.positions[str(name)] = Position.from_text(text)
@@ -39,7 +41,12 @@ class State:
     def as_values(self) -> dict[str, Any]:
         """Return it as plain values."""
         positions = {name: position.as_text() for name, position in self.positions.items()}
-        return {"ceiling": self.ceiling, "positions": positions, "shown": self.shown}
+        return {
+            "ceiling": self.ceiling,
+            "identity": (self.identity or b"").hex(),
+            "positions": positions,
+            "shown": self.shown,
+        }
 
 
 class StateFile:
@@ -67,7 +74,7 @@ class StateFile:
         slot = _slot(self._turn, state)
         if len(slot) > _SLOT:  # Of thousands of producers the numbers count, and not where each of them is.
             bare = State()
-            bare.ceiling = state.ceiling
+            bare.ceiling, bare.identity = state.ceiling, state.identity
             slot = _slot(self._turn, bare)
         os.pwrite(self._fd, slot, self._turn % 2 * _SLOT)
         self._turn += 1

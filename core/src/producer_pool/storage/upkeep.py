@@ -18,6 +18,7 @@ from producer_pool.storage.faults import SENSELESS, Fault, fault_of, words
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.positions import Position
 from producer_pool.storage.recovery import Recovered, open_database, replace_database
+from producer_pool.storage.sparse import give_up_sparse
 from producer_pool.storage.state import State
 
 __all__ = ["AGAIN", "RETRY", "Upkeep"]
@@ -42,8 +43,9 @@ _RESERVE: Final = 12 * MiB
 """More than a database has to grow by where the disk is full: then the log begins anew, and positions fit."""
 _SLACK: Final = 16 * MiB
 """By how much a spool may be too large before it takes nothing more."""
-_SEGMENT: Final = int(__import__("os").environ.get("PP_SEG", 8 * MiB))
 _SHRINK: Final = 64 * MiB
+_PAYLOADS: Final = 8 * MiB
+"""The size of a file of payloads, or a 64th of the spool's. A spool of less than 64 MiB has none."""
 
 
 class Upkeep:
@@ -82,6 +84,7 @@ class Upkeep:
         self._busy: float | None = None
         self._reserve: Final = min(_RESERVE, spool.size // 4)
         self._log_most: Final = max(_LOG_BYTES, min(_LOG_MOST, spool.size // 64))
+        self._payloads: Final = size if (size := min(_PAYLOADS, spool.size // 64)) >= MiB else 0
         self.trouble: str | None = None
         self._fault: Fault | None = None
         """What kind of trouble it is, as far as the disk told."""
@@ -146,8 +149,8 @@ class Upkeep:
         self._database = database
         self._files = database.files
         self._logged = database.log_nbytes()
-        size = min(_SEGMENT, self._spool.size // 64)
-        database.payloads.keep(size if size >= MiB else 0)
+        self._state.identity = database.payloads.identity
+        database.payloads.keep(self._payloads)
 
     def _mended(self, error: Exception, *, syncing: bool = False) -> bool:
         """Do what *error* asks for, and return whether the same may be tried again now."""
@@ -258,14 +261,14 @@ class Upkeep:
 
     # -- from time to time -------------------------------------------------------------------------
 
-    def wrote(self, nbytes: int) -> None:
-        """Note that about so many bytes were committed, and do what follows from that."""
+    def wrote(self, logged: int, stored: int) -> None:
+        """Note that about so many bytes of the log and of batches were committed, and do what follows."""
         now = time.monotonic()
         self._busy = now
         if self._unsynced is None and 0 < self._spool.sync < math.inf:
             self._unsynced = now
-        self._logged += nbytes
-        self._unmeasured += nbytes
+        self._logged += logged
+        self._unmeasured += max(logged, stored)
         if self._unmeasured > self._spool.size // 16:
             self.measure()
 
@@ -326,17 +329,20 @@ class Upkeep:
         nbytes = self.attempt(lambda database: database.nbytes())
         if nbytes is not None:
             self.excess = max(0, nbytes - self._spool.size)
+            if self.excess and self.attempt(give_up_sparse):
+                self.excess = max(0, self.excess - self._payloads)
 
     def _rest(self) -> None:
         """Tidy up while nobody wants anything."""
         self._busy = None
 
         def work(database: Database) -> None:
+            database.give_back()
             if database.log_nbytes() > _LOG_BYTES:
                 database.empty_log()
             else:
                 database.checkpoint()
-            if database.file_nbytes() > _SHRINK and database.nbytes() < database.file_nbytes() // 8:
+            if database.file_nbytes() > _SHRINK and database.used_nbytes() < database.file_nbytes() // 8:
                 database.shrink()
 
         self._logged = 0

@@ -1,0 +1,68 @@
+"""All rows that can be read of a spool without SQLite: from pages, and from the heads of payloads."""
+# Rule: as in rawpages.py: whatever the bytes are, this ends, and what it yields was checked.
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+
+from producer_pool.storage.payload_files import PayloadFiles, PayloadReader
+from producer_pool.storage.rawpages import raw_rows
+from producer_pool.storage.record import Row, checked
+from producer_pool.storage.segments import Place
+
+__all__ = ["remaining_rows"]
+
+
+def remaining_rows(database: Path, log: Path, identity: bytes | None) -> Generator[Row, None, None]:
+    """
+    Yield the rows of *database*, its *log*, and its files of payloads, with their payloads, in no order.
+
+    One may come twice, or be one that was removed. *identity*: whose payloads; None: it is not known.
+    """
+    files = PayloadFiles(database)
+    identity = identity or files.identity()
+    if identity is None:
+        yield from raw_rows(database, log)
+        return
+    newest = _newest(files, identity)
+    seen: set[int] = set()
+
+    def payload(data: object, number: int) -> bytes | None:
+        place = Place.unpack(data)
+        # What was begun anew since had been settled.
+        if place is None or number in seen or newest.get(place.segment) != place.generation:
+            return None
+        try:
+            return reader.read(data, number)
+        except OSError:
+            return None
+
+    with closing(PayloadReader(files, identity)) as reader:
+        for row in raw_rows(database, log, payload):
+            if row.place is not None:
+                seen.add(row.number)
+            yield row
+        for segment in files.numbers():
+            for record in files.records(segment, identity):
+                place, row = record.place, record.row
+                columns = (*row[:-2], payload(place.pack(), row.number), place.pack())
+                if place.segment == segment and (found := checked(columns)):
+                    seen.add(found.number)
+                    yield found
+
+
+def _newest(files: PayloadFiles, identity: bytes) -> dict[int, int]:
+    """Return the generation with which each file was begun last."""
+    return {
+        segment: max(
+            (
+                record.place.generation
+                for record in files.records(segment, identity)
+                if record.place.segment == segment
+            ),
+            default=0,
+        )
+        for segment in files.numbers()
+    }
