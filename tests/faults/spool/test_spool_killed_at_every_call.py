@@ -16,7 +16,7 @@ from support.faults import needs_strace, report, times
 from support.spool_stories import Said, environment, left_in, missing, writer
 from support.spools import scribble
 
-CALLS = ("pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate", "fallocate", "mkdir")
+CALLS = ("pwrite64", "pwritev", "fsync", "fdatasync", "rename", "unlink", "ftruncate", "fallocate", "mkdir")
 STEP = times(47, 1)
 """Each so-manieth call of a kind is a place to be killed at; the first and the last always are."""
 COUNT = times(30, 60)

@@ -17,7 +17,7 @@ from producer_pool.storage.database import PAGE, Database
 from producer_pool.storage.faults import Fault, fault_of, passes, sensible
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.log import lost_commits
-from producer_pool.storage.payload_files import payload_names
+from producer_pool.storage.payload_files import PayloadFiles, payload_names
 from producer_pool.storage.positions import Position
 from producer_pool.storage.record import Row, targets_of
 from producer_pool.storage.remains import remaining_rows
@@ -155,7 +155,8 @@ def replace_database(
     try:
         # What a file has that could not be synced is not known. What can be read of it now is moved.
         distrusted = old.payloads.distrusted if old is not None else ()
-        found = _salvaged(folder, known or {}, state.identity, distrusted)
+        identity = state.identity or PayloadFiles(folder.database).identity()
+        found = _salvaged(folder, known or {}, identity, distrusted)
     except (sqlite3.Error, OSError) as error:
         if fault_of(error) is not Fault.FULL:
             raise
@@ -182,7 +183,7 @@ def replace_database(
         "spool %s: %s read out of the damaged database, which is kept as %s",
         folder,
         format_count(found, "message was", "messages were"),
-        aside,
+        aside or "files of payloads alone",
     )
     return recovered
 
