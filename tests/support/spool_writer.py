@@ -15,11 +15,15 @@ from typing import Any
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.policies import Spool
-from producer_pool.storage import database
+from producer_pool.storage import database, payloads
+from producer_pool.storage.payloads import Payloads
 from producer_pool.storage.spool import SpoolStore
+from producer_pool.storage.uses import Uses
 
 KEPT = 40
 """How many messages producer "a" is behind."""
+FILE = 128 * 1024
+"""Bytes of a file of payloads, where they are put apart."""
 
 
 def message(index: int) -> bytes:
@@ -51,6 +55,30 @@ class Unsynced(database.Database):
 
     def sync_log(self) -> None:
         pass
+
+
+def put_apart(*, rash: bool) -> None:
+    """
+    Have all payloads in small files of their own, which are synced whenever they are written, unlike the log.
+
+    *rash*, the naive one: a file is begun anew as soon as no row is in it, whatever a power cut brings back.
+    """
+    payloads.LARGE = payloads.WORTH_IT = 1  # type: ignore[misc]
+    keep, write, committed = Payloads.keep, Payloads.write, Uses.committed
+
+    def synced(self: Payloads, rows: Any) -> Any:
+        placed = write(self, rows)
+        self.sync()
+        return placed
+
+    def at_once(self: Uses) -> None:
+        committed(self)
+        self.safe()
+
+    Payloads.keep = lambda self, size: keep(self, FILE)  # type: ignore[method-assign]
+    Payloads.write = synced  # type: ignore[method-assign]
+    if rash:
+        Uses.committed = at_once  # type: ignore[method-assign]
 
 
 async def write(folder: Path, sync: float, count: int, kind: str) -> None:
@@ -103,6 +131,8 @@ def main() -> None:
         from producer_pool.storage import keeper, recovery
 
         keeper.Database = recovery.Database = Unsynced  # type: ignore[attr-defined]
+    if kind in ("apart", "rash"):
+        put_apart(rash=kind == "rash")
     asyncio.run(write(Path(folder), math.inf if sync == "os" else float(sync), int(count), kind))
 
 

@@ -1,8 +1,8 @@
 """
 Files of payloads are damaged while nobody uses the spool, or its database is, and they are not.
 
-It begins all the same, and nothing wrong comes out. What a damaged payload costs is that batch; what a damaged
-database costs is none of those whose payloads are whole.
+It begins all the same, and nothing wrong comes out. What a damaged payload costs is that batch; what a
+damaged database costs is none of those whose payloads are whole.
 """
 
 import asyncio
@@ -38,10 +38,11 @@ def message(number: int) -> bytes:
 
 @pytest.fixture(scope="module", autouse=True)
 def small_files() -> Iterator[None]:
-    """Have small files of payloads."""
+    """Have small files of payloads, and few payloads suffice to write them."""
     whole = Payloads.keep
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Payloads, "keep", lambda self, size: whole(self, FILE))
+        patch.setattr(payloads, "WORTH_IT", 1)
         yield
 
 
@@ -265,7 +266,7 @@ def reopened(folder: Path) -> list[int]:
 
 
 def test_naive_one(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: one that believes a place, and not what a head and a checksum say, gives out what is wrong."""
+    """The control: one that believes a place, and no head and no checksum, gives out what is wrong."""
 
     def believing(self: Payloads, data: object, number: int) -> bytes | None:
         place = payloads.Place.unpack(data)

@@ -16,7 +16,7 @@ from support.faults import needs_strace, report, times
 from support.spool_stories import Said, environment, left_in, missing, writer
 from support.spools import scribble
 
-CALLS = ("pwrite64", "pwritev", "fsync", "fdatasync", "rename", "unlink", "ftruncate", "fallocate", "mkdir")
+CALLS = ("pwrite64", "pwritev2", "fsync", "fdatasync", "rename", "unlink", "ftruncate", "fallocate", "mkdir")
 STEP = times(47, 1)
 """Each so-manieth call of a kind is a place to be killed at; the first and the last always are."""
 COUNT = times(30, 60)
@@ -95,6 +95,15 @@ def test_at_every_call(tmp_path: Path) -> None:
 
     assert lost == {}
     assert count >= len(CALLS)
+    assert stored > 0
+
+
+def test_with_payloads_apart(tmp_path: Path) -> None:
+    """The same where each payload is in a file of its own, and these files are begun anew all the time."""
+    count, stored, lost = lost_in(kills(None, tmp_path, "apart", step=times(31, 1)))
+    report("spool, killed at every call, payloads apart", kills=count, stored=stored, lost=sum(lost.values()))
+
+    assert lost == {}
     assert stored > 0
 
 

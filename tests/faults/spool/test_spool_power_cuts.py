@@ -1,30 +1,13 @@
-"""
-The power is cut while messages are stored: what had not been synced is gone, and all that had been is there.
+"""The power is cut while messages are stored: what had not been synced is gone; all that had been is there."""
 
-The writer has a file system of its own, in a file. It is stopped at a random moment, and a copy of that file
-is what a disk would hold: the pages that the system had not written yet are not in it.
-"""
-
-import os
-import random
-import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from support.faults import needs_loop_device, report, times
-from support.spool_stories import Said, environment, left_in, missing, writer
-from support.waiting import eventually
+from support.power_cuts import cuts
 
 CYCLES = times(3, 100)
-SIZE = 48 * 1024 * 1024
 INTERVAL = 0.05
 
 
@@ -33,114 +16,9 @@ def loop_device() -> None:
     needs_loop_device()
 
 
-@contextmanager
-def mounted(image: Path, where: Path) -> Iterator[Path]:
-    """Mount the file system that is in *image*."""
-    where.mkdir(exist_ok=True)
-    # No other journal commits than those that somebody asks for, so that what nobody synced is not there.
-    subprocess.run(["mount", "-o", "loop,commit=300", image, where], check=True, timeout=20)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", where], check=True, timeout=20)
-
-
-@dataclass
-class Cut:
-    """What was found behind one cut."""
-
-    stored: int
-    lost: int
-    oldest: float
-    """How long before the cut the oldest lost message was said to be stored, at the most."""
-
-
-class Victim:
-    """A writer on a file system of its own, and when it said what."""
-
-    def __init__(self, process: subprocess.Popen[bytes], image: Path) -> None:
-        self._process = process
-        self._image = image
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        self._pipe: IO[bytes] = process.stdout
-        self.text = b""
-        self.times: dict[int, float] = {}
-
-    def listen(self) -> None:
-        """Read what it said since the last time."""
-        now = time.monotonic()
-        while data := self._pipe.read(1 << 20):
-            self.text += data
-        for index in Said.of(self.text).stored:
-            self.times.setdefault(index, now)
-
-    def stop(self) -> float:
-        """Stop all of its threads, and return when that was."""
-        self._process.send_signal(signal.SIGSTOP)
-        tasks = Path(f"/proc/{self._process.pid}/task")
-        eventually(
-            lambda: all(
-                stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in tasks.glob("*/stat")
-            ),
-            "it is stopped",
-        )
-        return time.monotonic()
-
-    def cut(self, folder: Path) -> Cut:
-        """Stop it, take the disk as it is, let it go on, and return what is on that disk."""
-        stopped = self.stop()
-        self.listen()
-        said = Said.of(self.text)
-        copy = folder / "cut.img"
-        shutil.copyfile(self._image, copy)
-        self._process.send_signal(signal.SIGCONT)
-        with mounted(copy, folder / "after") as after:
-            lost = missing(said, left_in(after / "spool"))
-        copy.unlink()
-        return Cut(len(said.stored), len(lost), max((stopped - self.times[one] for one in lost), default=0.0))
-
-
-@contextmanager
-def victim(folder: Path, sync: object, kind: str) -> Iterator[Victim]:
-    image = folder / "disk.img"
-    with image.open("wb") as file:
-        file.truncate(SIZE)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True, timeout=20)
-    with mounted(image, folder / "before") as before:
-        process = subprocess.Popen(
-            writer(before / "spool", sync, 10**9, kind), env=environment(), stdout=subprocess.PIPE
-        )
-        try:
-            yield Victim(process, image)
-        finally:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
-
-
-def cuts(folder: Path, sync: object, kind: str = "spool", cycles: int = CYCLES) -> list[Cut]:
-    """Cut the power so many times, at moments that differ from run to run."""
-    draw = random.Random()
-    found = []
-    with victim(folder, sync, kind) as target:
-        for _ in range(cycles):
-            before = len(target.times)
-            enough = before + draw.randrange(20, 200)
-
-            def heard(enough: int = enough) -> bool:
-                target.listen()
-                return len(target.times) >= enough
-
-            eventually(heard, "it stores messages")
-            found.append(target.cut(folder))
-    return found
-
-
 def test_always(tmp_path: Path) -> None:
     """With sync=always, what is said to be stored is stored."""
-    found = cuts(tmp_path, 0)
+    found = cuts(tmp_path, 0, cycles=CYCLES)
     report(
         "power cut, sync=always",
         cuts=len(found),
@@ -153,7 +31,7 @@ def test_always(tmp_path: Path) -> None:
 
 def test_interval(tmp_path: Path) -> None:
     """With an interval, only what was stored within it can be lost."""
-    found = cuts(tmp_path, INTERVAL)
+    found = cuts(tmp_path, INTERVAL, cycles=CYCLES)
     oldest = max(one.oldest for one in found)
     report(
         f"power cut, sync=interval:{INTERVAL * 1000:g}ms",
@@ -171,7 +49,7 @@ def test_interval(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sync,kind", [("os", "spool"), (0, "unsynced")])
 def test_naive_one(tmp_path: Path, sync: object, kind: str) -> None:
     """The control: one that leaves it to the system when to write loses messages; it opens all the same."""
-    found = cuts(tmp_path, sync, kind)
+    found = cuts(tmp_path, sync, CYCLES, kind)
     lost = sum(one.lost for one in found)
     report(f"power cut: {kind}, sync={sync}", cuts=len(found), stored=found[-1].stored, lost=lost)
 

@@ -20,7 +20,10 @@ from producer_pool.storage.uses import Uses
 __all__ = ["LARGE", "Payloads"]
 
 LARGE: Final = 16 * 1024
-"""Bytes of a payload that is worth a place of its own. Smaller ones cost less within the database."""
+"""Bytes of a payload that is worth a place of its own, if enough others come with it."""
+
+WORTH_IT: Final = 512 * 1024
+"""Bytes of large payloads that are worth a sync of their own. Fewer cost less within the database."""
 
 _PIECES: Final = 1000
 """Pieces of memory that are written at once: systems take 1,024."""
@@ -70,6 +73,9 @@ class Payloads:
     def write(self, rows: Sequence[Row]) -> list[Row]:
         """Write the large payloads among *rows*, and return those rows with places instead."""
         placed = list(rows)
+        large = [size for row in rows if LARGE <= (size := len(row.payload)) <= self.size // 2]
+        if sum(large) < WORTH_IT:
+            return placed
         pieces: list[bytes] = []
         begin = self._offset
         for index, row in enumerate(rows):
