@@ -1,4 +1,4 @@
-"""The power is cut while messages are stored: what had not been synced is gone; all that had been is there."""
+"""The power is cut while messages are stored: what had not been synced is gone, and what had been is not."""
 
 from pathlib import Path
 

@@ -131,7 +131,7 @@ class Database:
 
     def close(self) -> None:
         """Move all that is in the log into the database, close both, and remove files that nobody needs."""
-        self.payloads.seal()
+        self.payloads.rest()
         self.payloads.sync()
         if self.payloads.uses.unsafe:
             self.sync_log()

@@ -150,6 +150,7 @@ class Payloads:
         """Write no more to a file without a row."""
         if self._fd is not None and not self.uses.of(self._segment).rows:
             self.seal()
+            self.uses.settle()
 
     def seal(self) -> None:
         """Write no more to the file that is written to now."""

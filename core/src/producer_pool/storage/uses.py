@@ -51,6 +51,8 @@ class Uses:
         self._changed: dict[int, Use] = {}
         """As it is in this transaction."""
         self._current: int | None = None
+        self._ended: set[int] = set()
+        """Those that were ended since the last transaction, with rows or without."""
         self._resting: list[int] = []
         """Without rows, which is not safe from a power cut yet."""
         self._free: list[int] = []
@@ -66,9 +68,8 @@ class Uses:
     def end(self) -> None:
         """Note that no more is written to it."""
         segment, self._current = self._current, None
-        if segment is not None and not self._known[segment].rows:
-            del self._known[segment]
-            self._resting.append(segment)
+        if segment is not None:
+            self._ended.add(segment)  # Rows of it may be on their way into the database.
 
     def found(self, segment: int) -> None:
         """Note that there is a file without a row."""
@@ -128,7 +129,11 @@ class Uses:
         place = Place.unpack(data)
         if place is None:
             return
-        use = self._changed.get(place.segment) or self._known.get(place.segment) or Use(place.generation)
+        use = self._changed.get(place.segment) or self._known.get(place.segment)
+        if use is None:
+            if sign < 0:
+                return
+            use = Use(place.generation)
         if use.generation == place.generation:  # Else it was there before the file was begun anew.
             self._changed[place.segment] = replace(
                 use, rows=use.rows + sign, nbytes=use.nbytes + sign * place.room
@@ -144,16 +149,23 @@ class Uses:
 
     def committed(self) -> None:
         """Note that the transaction is committed."""
-        for segment, use in self._changed.items():
-            if use.rows > 0 or segment == self._current:
-                self._known[segment] = use
-            elif self._known.pop(segment, None) is not None:
-                self._resting.append(segment)
+        self._known.update(self._changed)
+        self._ended.update(self._changed)
         self._changed = {}
+        self.settle()
 
     def rolled_back(self) -> None:
         """Note that the transaction never was."""
         self._changed = {}
+        self.settle()
+
+    def settle(self) -> None:
+        """Note that no row is on its way into the database."""
+        for segment in self._ended - {self._current}:
+            if self._known[segment].rows <= 0:
+                del self._known[segment]
+                self._resting.append(segment)
+        self._ended = set()
 
     def safe(self) -> None:
         """Note that what was committed is safe from a power cut."""
