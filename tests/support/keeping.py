@@ -59,6 +59,15 @@ def put(keeper: Keeper, number: int, size: int = 10, targets: tuple[str, ...] = 
     return keeper.store([Pending(number, batch.form, 1, stored_size(batch), text, "", 0.0)])
 
 
+def put_batches(keeper: Keeper, first: int, wanted: list[int]) -> bool:
+    """Store batches of one message each, of the sizes *wanted*, in one go."""
+    waiting = []
+    for number, size in enumerate(wanted, first):
+        batch = Batch.of([b"%06d" % number * (size // 6 + 1)])
+        waiting.append(Pending(number, batch.form, 1, stored_size(batch), None, "", 0.0))
+    return keeper.store(waiting)
+
+
 def numbers(keeper: Keeper, after: int = 0) -> list[int]:
     found = keeper.read("a", after, 1 << 30)
     assert found is not None
