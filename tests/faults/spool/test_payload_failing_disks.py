@@ -1,12 +1,17 @@
 """Calls to the system fail that write payloads: the process goes on, and nothing that was stored is gone."""
 
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from support.faults import needs_strace, report, times
+from support.small_disks import MiB, fill, small_disk
 from support.spool_stories import Said, environment, left_in, missing, writer
+from support.spools import Desk
+from support.streams import until
 
 COUNT = times(250, 1000)
 
@@ -58,3 +63,33 @@ def test_disk_that_fails(tmp_path: Path, name: str, inject: str) -> None:
         assert list(folder.glob("spool.db.damaged-*"))
     if "room" in name:
         assert not said.failed  # The database had some.
+
+
+async def test_full_disk(tmp_path: Path) -> None:
+    """What fits goes into files, then into the database; what does not is answered so; room is noticed."""
+    slowest = 0.0
+    with small_disk(tmp_path / "disk", 64 * MiB) as disk:
+        async with Desk(disk / "spool") as desk:
+            desk.join("a", "b")
+            assert await desk.stored(os.urandom(2 * MiB))
+            assert list((disk / "spool").glob("payload-*"))
+            for _ in range(times(2, 10)):
+                while (number := await desk.stored(os.urandom(2 * MiB))) is not None:
+                    last = number
+                filler = fill(disk)
+                assert "full" in (desk.store.trouble or "")
+                desk.store.move("b", last)
+                desk.store.move("a", last)
+                room = time.monotonic()
+                filler.unlink()
+                await until(lambda: desk.store.trouble is None)
+                slowest = max(slowest, time.monotonic() - room)
+                number = await desk.stored(b"again")
+                assert number is not None
+            data = os.urandom(2 * MiB)
+            assert await desk.stored(data)
+            assert (await desk.messages("a", number)) == [data]
+            assert desk.lost == []
+    report("payloads: full disk", healed_s=slowest)
+
+    assert slowest < times(50, 5)

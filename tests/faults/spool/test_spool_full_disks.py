@@ -8,48 +8,20 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from producer_pool.model.batch import Batch
-from support.faults import needs_mounts, needs_strace, report, times
+from support.faults import needs_strace, report, times
+from support.small_disks import MiB, fill, small_disk
 from support.spool_stories import Said, environment, left_in, missing, writer
 from support.spools import Desk
 from support.streams import until
 
-MiB = 1024 * 1024
 ROUNDS = times(1, 10)
 COUNT = times(250, 1000)
-
-
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """Mount a file system of *size* bytes."""
-    needs_mounts()
-    folder.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", folder], check=True, timeout=20
-    )
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True, timeout=20)
-
-
-def fill(disk: Path) -> Path:
-    """Take all that is left of it."""
-    path = disk / "filler"
-    with path.open("ab", buffering=0) as file:
-        for piece in (MiB, 4096, 1):
-            try:
-                while file.write(bytes(piece)):
-                    pass
-            except OSError:
-                pass
-    return path
 
 
 async def test_full_disk(tmp_path: Path) -> None:
