@@ -12,6 +12,7 @@ from producer_pool.storage import recovery
 from producer_pool.storage.database import Database
 from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.keeper import Keeper
+from producer_pool.storage.portable import sync_data
 from support.apart import put_apart, sizes
 from support.keeping import Clock, failure, numbers, put
 from support.spools import Desk, scribble
@@ -59,7 +60,7 @@ def test_file_that_could_not_be_synced(keeper: Keeper, clock: Clock, monkeypatch
     """What is in it moves to where it is safe, and it is not written to again."""
     for number in range(1, 6):
         assert put(keeper, number, 20_000)
-    whole, fails = module.sync_data, [True]
+    whole, fails = sync_data, [True]
 
     def failing(fd: int) -> None:
         if fails:

@@ -117,9 +117,15 @@ def test_too_many_wait() -> None:
     assert not uses.wants_safety
     uses.removed(place(7))
     commit(uses, safe=False)
+
     assert uses.wants_safety
 
-    uses.safe()
+
+def test_giving_back() -> None:
+    """So many free files are kept, and the others removed."""
+    uses = Uses({})
+    for number in range(8):
+        uses.found(number)
 
     assert not uses.wants_safety
     assert uses.give(keep=3) == [0, 1, 2, 3, 4]

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from producer_pool.storage import payload_files, payloads, remains
-from producer_pool.storage.payload_files import payload_names
+from producer_pool.storage import payloads
+from producer_pool.storage.payload_files import PayloadFiles, payload_names
 from producer_pool.storage.payloads import Payloads
+from producer_pool.storage.segments import Place
 from support.faults import report, times
 from support.spools import Desk, flip, scribble
 from support.waiting import BOUND
@@ -73,7 +74,7 @@ def copy(source: Path, target: Path) -> Path:
 def within(folder: Path, path: Path) -> list[int]:
     """Return the numbers of the messages in a file of payloads."""
     segment = next(one for one, known in payload_names(folder).items() if known == path)
-    files = payload_files.PayloadFiles(folder / "spool.db")
+    files = PayloadFiles(folder / "spool.db")
     return [record.row.number for record in files.records(segment, None)]
 
 
@@ -135,10 +136,7 @@ def test_bits(start: Path, tmp_path: Path) -> None:
     for _ in range(FLIPS):
         path = draw.choice(paths)
         offset = draw.randrange(path.stat().st_size)
-        gone = harm.after(
-            f"{path.name} at {offset}",
-            lambda folder, path=path, offset=offset: flip(folder / path.name, offset),
-        )
+        gone = harm.after(f"{path.name} at {offset}", partial(flipped, name=path.name, offset=offset))
         assert len(gone) <= 1
         lost += len(gone)
     harm.report()
@@ -153,12 +151,17 @@ def test_ends(start: Path, tmp_path: Path) -> None:
     for path in payload_names(start).values():
         inside = within(start, path)
         for end in (0, 1, FILE - 1, *(draw.randrange(FILE) for _ in range(times(2, 200)))):
-            gone = harm.after(
-                f"{path.name} ends at {end}",
-                lambda folder, path=path, end=end: os.truncate(folder / path.name, end),
-            )
+            gone = harm.after(f"{path.name} ends at {end}", partial(shortened, name=path.name, end=end))
             assert gone == inside[len(inside) - len(gone) :]
     harm.report()
+
+
+def flipped(folder: Path, name: str, offset: int) -> None:
+    flip(folder / name, offset)
+
+
+def shortened(folder: Path, name: str, end: int) -> None:
+    os.truncate(folder / name, end)
 
 
 def zeroed(folder: Path, name: str) -> None:
@@ -213,16 +216,23 @@ def test_of_another_spool(start: Path, tmp_path: Path) -> None:
     harm.report()
 
 
+def scribbled(folder: Path, size: int, *names: str) -> None:
+    for name in names:
+        scribble(folder / name, size)
+
+
+def without(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).unlink()
+
+
+BOTH = "spool.db", "spool.db-wal"
 DATABASES: dict[str, Callable[[Path], object]] = {
-    "head": lambda folder: scribble(folder / "spool.db"),
-    "log": lambda folder: scribble(folder / "spool.db-wal", 20),
-    "all pages": lambda folder: [
-        scribble(folder / name, 10_000_000) for name in ("spool.db", "spool.db-wal")
-    ],
-    "missing": lambda folder: [(folder / name).unlink() for name in ("spool.db", "spool.db-wal")],
-    "missing with state": lambda folder: [
-        (folder / name).unlink() for name in ("spool.db", "spool.db-wal", "state")
-    ],
+    "head": lambda folder: scribbled(folder, 100, "spool.db"),
+    "log": lambda folder: scribbled(folder, 20, "spool.db-wal"),
+    "all pages": lambda folder: scribbled(folder, 10_000_000, *BOTH),
+    "missing": lambda folder: without(folder, *BOTH),
+    "missing with state": lambda folder: without(folder, *BOTH, "state"),
 }
 
 
@@ -242,7 +252,7 @@ def test_damaged_database(start: Path, tmp_path: Path, what: str) -> None:
 
 def test_damaged_database_without_heads(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: where payloads do not say whose they are, a damaged database costs all of them."""
-    monkeypatch.setattr(remains.PayloadFiles, "records", lambda self, segment, identity: iter(()))
+    monkeypatch.setattr(PayloadFiles, "records", lambda self, segment, identity: iter(()))
     copy(start, tmp_path / "harmed")
     DATABASES["all pages"](tmp_path / "harmed")
     numbers = reopened(tmp_path / "harmed")
@@ -269,7 +279,7 @@ def test_naive_one(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The control: one that believes a place, and no head and no checksum, gives out what is wrong."""
 
     def believing(self: Payloads, data: object, number: int) -> bytes | None:
-        place = payloads.Place.unpack(data)
+        place = Place.unpack(data)
         assert place is not None
         with self.files.path(place.segment).open("rb") as file:
             file.seek(place.offset)
