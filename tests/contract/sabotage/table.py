@@ -442,7 +442,7 @@ TABLE: Final = (
     Sabotage(
         "a cut off database is taken for a new one",
         f"{CORE}/storage/recovery.py",
-        "        if log_size:\n            return replace",
+        "        if log_size or payload_names(folder.path):\n            return replace",
         "        if False:\n            return replace",
         "test_recovery.py::test_missing_beside_its_log",
     ),

@@ -74,9 +74,10 @@ async def test_full_disk(tmp_path: Path) -> None:
             assert await desk.stored(os.urandom(2 * MiB))
             assert list((disk / "spool").glob("payload-*"))
             for _ in range(times(2, 10)):
+                last = await desk.stored(os.urandom(2 * MiB)) or 0
+                filler = fill(disk)
                 while (number := await desk.stored(os.urandom(2 * MiB))) is not None:
                     last = number
-                filler = fill(disk)
                 assert "full" in (desk.store.trouble or "")
                 desk.store.move("b", last)
                 desk.store.move("a", last)

@@ -239,6 +239,7 @@ class Upkeep:
             if self.too_large():
                 return False
             if full:
+                self._database.give_back()
                 self._database.checkpoint()
             # Room for more than one page, if there is none in reserve.
             self._database.try_to_grow(MiB if full else 1)
