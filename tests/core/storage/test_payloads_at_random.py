@@ -41,7 +41,7 @@ class Story:
     def store(self) -> None:
         """Store a group of any sizes."""
         wanted = [
-            self._draw.choice([10, 3000, 9000, 20_000, FILE]) for _ in range(self._draw.randrange(1, 12))
+            self._draw.choice([10, 3000, 9000, 20_000, FILE]) for _ in range(self._draw.choice([1, 5, 30]))
         ]
         first = self._last + 1
         assert put(self.keeper, first, wanted)
