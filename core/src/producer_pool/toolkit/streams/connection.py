@@ -172,7 +172,10 @@ class Connection(ABC):
 class FramedConnection(Connection):
     """A connection whose bytes are the frames of a framing, and pass through as they are."""
 
-    __slots__ = ("decoder", "framing")
+    __slots__ = ("decoder", "error", "framing")
+
+    error: FramingError | None
+    ended = False
 
     def __init__(
         self, sock: socket.socket, origin: str, since: float, *, framing: Framing, decoder: Decoder
@@ -180,18 +183,16 @@ class FramedConnection(Connection):
         super().__init__(sock, origin, since)
         self.framing = framing
         self.decoder = decoder
+        self.error = None
 
     def receive(self, data: bytearray, size: int, now: float) -> Batch | None:
         decoder = self.decoder
         wire = decoder.feed(data, size)
+        self.error = decoder.error
         if not wire:
             return None
         self.since = now
         return Batch.from_wire(wire, self.framing, decoder.frames, received=now, origin=self.origin)
-
-    @property
-    def error(self) -> FramingError | None:
-        return self.decoder.error
 
     @property
     def tail(self) -> int:

@@ -106,7 +106,7 @@ class StreamListener(Listener):
         if self._options.max_delay is not None:
             self._gathering = self._gather(self._options.max_delay)
             self._pour = self._gathering.take
-        self._turns = Turns(self._loop, self._ready.fileno(), intake, self._turn, self._resumed)
+        self._turns = Turns(self._loop, self._ready.fileno(), intake, self._serve, self._resumed)
         self._turns.start()
         self._sweep_later()
         return endpoint
@@ -292,12 +292,6 @@ class StreamListener(Listener):
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def _turn(self) -> float:
-        """Serve who is ready, and return the seconds to wait before the next turn."""
-        if not self._waiting:
-            self._waiting.extend(self._ready.guess())
-        return self._serve()
-
     def _resumed(self) -> None:
         # Nobody was quiet or slow while we did not listen.
         for connection in self._connections.values():
@@ -310,15 +304,18 @@ class StreamListener(Listener):
         Returns for how many seconds it pays to leave waiting what comes.
         """
         waiting = self._waiting
+        if not waiting:
+            waiting.extend(self._ready.guess())
         left = TURN
-        while waiting and left > 0 and not self._intake.paused:
+        while waiting and left > 0:
             connection = self._connections.get(waiting.popleft())
-            if connection is None:
-                continue
-            try:
-                left -= self._read(connection)
-            except Exception as error:
-                self._evict(connection, f"{type(error).__name__} while reading it", error)
+            if connection is not None:
+                try:
+                    left -= self._read(connection)
+                except Exception as error:
+                    self._evict(connection, f"{type(error).__name__} while reading it", error)
+            if waiting and self._intake.paused:
+                break
         rest = 0.0 if self._gathering is None else self._gathering.end_turn(self._loop.time())
         return 0.0 if waiting else rest
 
@@ -327,7 +324,7 @@ class StreamListener(Listener):
         if connection.parting or connection.deaf:
             (self._throw_away if connection.parting else self._answers.look_after)(connection)
             return COST
-        established = connection.established
+        newcomer = bool(self._newcomers) and connection.socket.fileno() in self._newcomers
         try:
             if connection.unsent and not self._answers.flush(connection):
                 self._answer(connection, b"")
@@ -345,14 +342,14 @@ class StreamListener(Listener):
             self._decode(connection, size)
         else:
             self._decrypt(connection, connection.layer, size)
-        self._buffer.fit(size, self._intake)
         if size > COST:
+            self._buffer.fit(size, self._intake)
             self._ready.doubt()
-        if established:
-            return max(size * BITE_COST // connection.bite if connection.bite else size, COST)
-        if connection.established:
-            self._newcomers.pop(connection.socket.fileno(), None)
-        return max(size, HANDSHAKE_COST)
+        if newcomer:
+            if connection.established:
+                self._newcomers.pop(connection.socket.fileno(), None)
+            return max(size, HANDSHAKE_COST)
+        return max(size * BITE_COST // connection.bite if connection.bite else size, COST)
 
     def _decrypt(self, connection: Connection, layer: TlsLayer, size: int) -> None:
         established = connection.established
