@@ -1,18 +1,21 @@
 """Clients that do whatever a client may do, and much that it may not; the same from the same seed."""
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from functools import partial
 from random import Random
 from typing import Any
 
 from producer_pool.contract.ports import Client, ClientSignals, PipelinedClient, Settled
+from producer_pool.contract.stream import Stream
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, Rejected, SendError
 from producer_pool.model.outcomes import Ack
 from support.fake_clients import hang
+from support.streaming import FakeStream, StreamingClient
 
-__all__ = ["ChaoticClient", "ChaoticConsumer", "ChaoticPipelinedClient"]
+__all__ = ["ChaoticClient", "ChaoticConsumer", "ChaoticPipelinedClient", "ChaoticStreamingClient"]
 
 ERRORS = (
     partial(ConnectError, "chaos: refused"),
@@ -60,6 +63,10 @@ class ChaoticClient(Client):
         self.timeout = random.choice([0.5, 5.0])
         self.consumer = consumer or ChaoticConsumer(random, calm=calm)
 
+    @property
+    def arrivals(self) -> list[bytes]:
+        return self.consumer.arrived
+
     async def connect(self) -> None:
         await self.consumer.maybe_fail()
 
@@ -101,6 +108,10 @@ class ChaoticPipelinedClient(PipelinedClient):
         self._refused = False
         self.lies = random.random() < 0.15
         """Whether it sometimes says that more was settled than it was given."""
+
+    @property
+    def arrivals(self) -> list[bytes]:
+        return self.consumer.arrived
 
     @property
     def acks(self) -> frozenset[Ack]:
@@ -191,3 +202,120 @@ class ChaoticPipelinedClient(PipelinedClient):
                 self._confirmed : self.consumer.random.randint(self._confirmed, len(self._given))
             ]
         await self.consumer.maybe_fail()
+
+
+class ChaoticStreamingClient(StreamingClient):
+    """Writes into a stream whose kernel takes a part, acknowledges late, refuses for a moment, and breaks."""
+
+    def __init__(self, random: Random, *, calm: float) -> None:
+        super().__init__()
+        self.protocol_name = "chaos"
+        self.address = "chaos:stream"
+        self.timeout = random.choice([0.5, 5.0, 5.0, 5.0])
+        self.consumer = ChaoticConsumer(random, calm=calm)
+        self._next: asyncio.TimerHandle | None = None
+        self._told = True
+
+    @property
+    def arrivals(self) -> list[bytes]:
+        """All lines that its kernels took whole."""
+        return [message for connection in self.arrived for message in connection]
+
+    async def connect(self) -> None:
+        await self.consumer.maybe_fail()
+        await super().connect()
+        random = self.consumer.random
+        self.prompt = random.random() < 0.5
+        self.room = None
+        self._told = False
+        self._come(random.choice([0.0, 5.0, 500.0]))
+
+    def stream(self) -> Stream | None:
+        if self.consumer.well():
+            return ChaoticStream(self)
+        if self.consumer.random.random() < 0.2:
+            raise self.consumer.random.choice(ERRORS)()
+        return None
+
+    def write(self, data: bytes) -> int:
+        sent = super().write(data)
+        self._come(self.consumer.random.choice([0.0005, 0.003, 0.01, 0.1, 0.3, 2.0]))
+        return sent
+
+    def _come(self, delay: float) -> None:
+        """Live at the latest after *delay* seconds."""
+        loop = asyncio.get_running_loop()
+        when = loop.time() + delay
+        if self._next is not None:
+            when = min(when, self._next.when())
+            self._next.cancel()
+        self._next = loop.call_at(when, self._live)
+
+    def _live(self) -> None:
+        """Let the connection get on, or end."""
+        self._next = None
+        if self._told:
+            return
+        random = self.consumer.random
+        if not self.consumer.well():
+            end = random.choice([self.reset, self._close, self._fail])
+            end()
+            return
+        self.prompt = random.random() < 0.7
+        self.acknowledge(random.choice([1, 10, 300, None, None]))
+        self.make_room(random.choice([0, 1, 30, 5_000, None, None, None]))
+        now = self.now
+        if self._waiting or now.acknowledged < len(now.taken):
+            self._come(random.choice([0.001, 0.01, 0.3]))
+        else:
+            self._come(random.choice([1.0, 5.0, 500.0]))
+
+    def reset(self) -> None:
+        """Lose the connection, and say so."""
+        if not self._told:
+            self._told = self._broken = True
+            self._signals.broken(SendError("chaos: reset"))
+
+    def _close(self) -> None:
+        """Have the other side close it in good order: the loop is told of it a little later."""
+        self.ended = True
+        self._reset_soon()
+
+    def _fail(self) -> None:
+        """Have the next send raise: the loop is told of it a little later."""
+        self.fault = self.consumer.random.choice(
+            [ConnectionResetError(), BrokenPipeError(), OSError(105, "")]
+        )
+        self._reset_soon()
+
+    def _reset_soon(self) -> None:
+        connection = self.now
+
+        def reset() -> None:
+            if connection is self.now:
+                self.reset()
+
+        asyncio.get_running_loop().call_later(self.consumer.random.choice([0.0, 0.001, 0.05]), reset)
+
+    async def aclose(self) -> None:
+        self._told = True
+        await super().aclose()
+        await self.consumer.maybe_fail()
+
+
+class ChaoticStream(FakeStream):
+    """The connection of a ChaoticStreamingClient. It is interrupted now and then, and cannot be asked."""
+
+    def __init__(self, client: ChaoticStreamingClient) -> None:
+        super().__init__(client)
+        self._consumer = client.consumer
+
+    def _send(self, wire: bytes) -> int:
+        if not self._consumer.well():
+            raise self._consumer.random.choice([BlockingIOError(), InterruptedError()])
+        return super()._send(wire)
+
+    def unconfirmed(self) -> int:
+        if not self._consumer.well():
+            raise OSError(errno.ENOTCONN, "chaos: not connected")
+        return super().unconfirmed()

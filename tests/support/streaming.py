@@ -12,7 +12,7 @@ from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.streams.ledger import Ledger
 
-__all__ = ["FakeStream", "StreamingClient"]
+__all__ = ["FakeStream", "StreamingClient", "no_longer_watched"]
 
 
 class _Connection:
@@ -203,3 +203,10 @@ _watched: list[StreamingClient] = []
 
 def _any_ended() -> bool:
     return any(client.ended for client in _watched)
+
+
+def no_longer_watched() -> list[StreamingClient]:
+    """Return those that are watched, and watch them no longer."""
+    left = _watched.copy()
+    _watched.clear()
+    return left
