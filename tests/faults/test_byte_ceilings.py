@@ -7,7 +7,7 @@ import gc
 import socket
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
@@ -23,8 +23,11 @@ from producer_pool import (
     bind_transport_async,
 )
 from producer_pool.contract.ports import Client
+from producer_pool.delivery.convoy import Convoy, Flight
+from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.submitlog import LOG_BYTES
 from producer_pool.discovery.factory import ClientFactory
+from producer_pool.model.framing import LINES
 from producer_pool.server import CALLBACK_BYTES
 from support.engines import dead
 from support.fake_clients import FakeClient
@@ -102,6 +105,37 @@ async def test_pool() -> None:
                     await asyncio.sleep(0)
 
     check("pool", found, limit)
+
+
+async def test_convoy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in flight to all that do not read is bounded, and what waits for them afterwards, too."""
+    limit = 8 * MIB
+    sailed = 0
+    take = Convoy.take
+
+    def counting(self: Convoy, batch: Batch, wire: bytes, producers: Mapping[str, Producer]) -> Flight | None:
+        nonlocal sailed
+        flight = take(self, batch, wire, producers)
+        sailed += flight is not None
+        return flight
+
+    monkeypatch.setattr(Convoy, "take", counting)
+    with ExitStack() as stack:
+        async with AsyncProducerPool(limits=Limits(buffer=limit, drain=0.0)) as pool:
+            for number in range(3):
+                never_reads = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+                policy = DeliveryPolicy(overflow=Overflow.DROP_OLDEST, buffer=4 * MIB, deadline=600.0)
+                url = f"tcp://127.0.0.1:{never_reads.getsockname()[1]}"
+                await pool.add_producer(f"c{number}", url, policy=policy_that_holds(policy))
+            await pool.check(wait=BOUND)
+            with traced() as found:
+                for number in range(MORE * limit // 1000):
+                    pool.intake.feed(Batch.from_wire(b"%0999d\n" % number, LINES))
+                    if number % 100 == 0:
+                        await asyncio.sleep(0)
+    check("convoy", found, limit)
+
+    assert sailed > 300
 
 
 def policy_that_holds(policy: DeliveryPolicy) -> DeliveryPolicy:

@@ -10,11 +10,14 @@ import pytest
 
 from producer_pool import AsyncProducerPool, DeliveryPolicy, Limits, Outcome, Overflow, PoolClosed, Retry
 from producer_pool.contract.ports import Client
+from producer_pool.model.batch import Batch
+from producer_pool.model.framing import LINES
 from producer_pool.testing import in_virtual_time, run_in_virtual_time
 from support.cancelling import MOST, Moment, Struck, cancelled_at, each_point, striking
 from support.engines import check_books, dead
 from support.fake_clients import FakeClient, FakePipelinedClient
 from support.faults import report
+from support.streaming import StreamingClient
 
 Verb = Callable[[AsyncProducerPool], Coroutine[Any, Any, object]]
 
@@ -44,7 +47,7 @@ async def _take_time() -> None:
 
 
 async def a_pool() -> AsyncProducerPool:
-    """Return a pool with consumers of several kinds: slow, acknowledging late, dead, and without room."""
+    """Return a pool with consumers of several kinds: slow, late, dead, without room, and in a convoy."""
     pool = AsyncProducerPool(limits=Limits(drain=1.0))
     holding = DeliveryPolicy(retry=Retry(attempts=None), deadline=2.0)
     await pool.add_producer("slow", Slow())
@@ -52,14 +55,30 @@ async def a_pool() -> AsyncProducerPool:
     await pool.add_producer("dead", dead(), policy=holding)
     block = DeliveryPolicy(retry=Retry(attempts=None), overflow=Overflow.BLOCK, buffer=2_000, deadline=1.0)
     await pool.add_producer("tight", Slow(), policy=block)
+    for name in ("sails", "sails too"):
+        await pool.add_producer(name, StreamingClient(), policy=DeliveryPolicy.relay())
     return pool
 
 
 async def fill(pool: AsyncProducerPool) -> None:
-    """Submit so much that one of them has its source wait."""
+    """Submit so much that one of them has its source wait, and have something in flight in a convoy."""
     for _ in range(3):
         pool.submit_nowait(b"x" * 400)
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.005)
+    for producer in pool.engine._producers.values():
+        if isinstance(producer.client, StreamingClient):
+            producer.client.prompt = False
+            # It acknowledges before anybody would give it up.
+            asyncio.get_running_loop().call_later(0.1, read_on, producer.client)
+    pool.intake.feed(Batch.from_wire(b"fed\n", LINES))
+    for convoy in pool.engine._convoys.values():
+        assert len(convoy._members) == 2
+
+
+def read_on(client: StreamingClient) -> None:
+    client.prompt = True
+    if client.connections:
+        client.acknowledge()
 
 
 async def results(pool: AsyncProducerPool) -> object:

@@ -61,13 +61,20 @@ def silence_and_wait(link: Link, running: Daemon) -> float:
     return time.monotonic() - began
 
 
-def story(kind: str, link: Link, consumer: ProcessConsumer, silences: int) -> dict[str, float]:
+CHUNKS = {"large batches": (Feed.CHUNK, 20_000.0), "single messages": (1, 5_000.0)}
+"""How many messages come at once, and in a second: singles go to the consumer past its outbox."""
+
+
+def story(
+    kind: str, link: Link, consumer: ProcessConsumer, silences: int, chunks: str = "large batches"
+) -> dict[str, float]:
     """Have the link silent for a while in the middle of a stream so often; return what became of it."""
+    chunk, rate = CHUNKS[chunks]
     ledger = Ledger()
     detected = recovered = 0.0
     url = f"{consumer.url}?{QUICK}&user-timeout={USER_TIMEOUT}s"
     with relay(kind, url, user_timeout=USER_TIMEOUT) as running:
-        with Feed(running.port, ledger) as feed:
+        with Feed(running.port, ledger, chunk=chunk, rate=rate) as feed:
             for _ in range(silences):
                 consumer.wait_for(len(consumer.messages) + 2000)
                 began = time.monotonic()
@@ -97,10 +104,11 @@ def story(kind: str, link: Link, consumer: ProcessConsumer, silences: int) -> di
         }
 
 
-def test_silent_for_a_while(link: Link, consumer: ProcessConsumer) -> None:
+@pytest.mark.parametrize("chunks", CHUNKS)
+def test_silent_for_a_while(chunks: str, link: Link, consumer: ProcessConsumer) -> None:
     """It is found out in time; what was not acknowledged is sent again once the link is back."""
-    figures = story("product", link, consumer, times(1, 10))
-    report(f"link silent for {SILENCE:g} s, kernel", **figures)
+    figures = story("product", link, consumer, times(1, 10), chunks)
+    report(f"link silent for {SILENCE:g} s, {chunks}, kernel", **figures)
 
     assert 0 < figures["detected_s"] < DETECTED
     assert figures["lost"] == figures["disordered"] == figures["corrupt"] == 0

@@ -31,16 +31,20 @@ class Feed:
     A producer on a thread of its own that sends messages of a ledger, over one connection, all the time.
 
     About *rate* messages a second, as long as the other side takes them; as many as it takes, with 0.
+    It sends *chunk* of them at once.
     """
 
     CHUNK: Final = 50
 
-    def __init__(self, port: int, ledger: Ledger, *, size: int = 256, rate: float = 20_000) -> None:
+    def __init__(
+        self, port: int, ledger: Ledger, *, size: int = 256, rate: float = 20_000, chunk: int = CHUNK
+    ) -> None:
         self.broken = False
         """Whether the receiver ended the connection: then nobody knows what it has of the last messages."""
         self._ledger = ledger
         self._size = size
-        self._pause = self.CHUNK / rate if rate else 0
+        self._chunk = chunk
+        self._pause = chunk / rate if rate else 0
         self._sock = socket.create_connection(("127.0.0.1", port), BOUND)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._send, name=f"feed of {port}", daemon=True)
@@ -49,7 +53,7 @@ class Feed:
     def _send(self) -> None:
         began = time.monotonic()
         for turn in range(1, 1 << 62):
-            messages = self._ledger.write_many(self.CHUNK, size=self._size)
+            messages = self._ledger.write_many(self._chunk, size=self._size)
             try:
                 self._sock.sendall(b"".join(message + b"\n" for message in messages))
             except OSError:

@@ -338,6 +338,29 @@ async def test_late_consumer_leaves() -> None:
 
 
 @in_virtual_time
+async def test_deadline_of_what_is_in_flight() -> None:
+    """It counts from when the message came, and not from when its producer left."""
+    async with sailing(*[replace(RELAY, deadline=1.0)] * 3) as (it, clients):
+        await asyncio.sleep(0.01)
+        clients[1].prompt = False
+        it.feed(lines(b"1"))
+        await asyncio.sleep(0.1)
+        it.feed(lines(b"2"))
+        await asyncio.sleep(0.89)
+
+        assert [it.stats().producers[name].failed for name in ALL] == [0, 0, 0]
+
+        await asyncio.sleep(0.02)
+
+        assert [it.stats().producers[name].failed for name in ALL] == [0, 1, 0]
+
+        await asyncio.sleep(0.1)
+
+        assert [it.stats().producers[name].failed for name in ALL] == [0, 2, 0]
+        assert counters(it, "a") == (3, 3, 0)
+
+
+@in_virtual_time
 async def test_too_much_in_flight() -> None:
     """Nobody holds up the others: who is behind when a megabyte is in flight leaves."""
     async with sailing() as (it, clients):

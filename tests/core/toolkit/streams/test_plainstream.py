@@ -14,6 +14,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.streams.plainstream import POSSIBLE
+from support.processes import run_program
 from support.sending import Connected, connected, needs_kernel
 from support.streams import Consumer, receive, until
 
@@ -144,3 +145,38 @@ async def test_no_connection(link: Connected) -> None:
     await link.client.aclose()
 
     assert link.client._plain() is None
+
+
+def test_forked_child_that_looks_away() -> None:
+    """The parent goes on to watch: what a child stops to watch was never what its parent watches."""
+    run_program(
+        """
+        import asyncio, os, socket
+        from producer_pool.model.endpoint import Endpoint
+        from producer_pool.toolkit.sockets.tcp import TcpDialer, TcpOptions
+        from producer_pool.toolkit.streams.client import StreamClient, StreamClientOptions
+
+        async def main():
+            server = socket.create_server(("127.0.0.1", 0))
+            endpoint = Endpoint.parse("tcp://127.0.0.1:%d" % server.getsockname()[1])
+            streams, peers = [], []
+            for _ in range(2):
+                client = StreamClient(
+                    TcpDialer(endpoint, TcpOptions()), StreamClientOptions(), protocol_name="tcp"
+                )
+                await client.connect()
+                streams.append(client._plain())
+                peers.append(server.accept()[0])
+            for stream in streams:
+                stream.watch(True)
+            if not os.fork():
+                streams[0].watch(False)
+                os._exit(0)
+            os.wait()
+            assert not streams[0].ended()
+            peers[0].shutdown(socket.SHUT_WR)
+            assert streams[0].ended() and streams[0].has_ended()
+
+        asyncio.run(main())
+        """
+    )
