@@ -1,5 +1,7 @@
 """Servers bound to a pool for threads: the callback has a thread of its own."""
 
+import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, cast
@@ -10,9 +12,10 @@ from producer_pool import server as server_module
 from producer_pool.aio import AsyncProducerPool
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import UsageError
-from producer_pool.model.policies import Limits
+from producer_pool.model.policies import DeliveryPolicy, Limits
 from producer_pool.pool import ProducerPool
 from producer_pool.server import bind_transport, bind_transport_async
+from support.consumers import RecordingConsumer
 from support.fake_clients import FakePipelinedClient
 from support.fake_listeners import FakeListener, ListenerFactory
 from support.waiting import BOUND, eventually
@@ -152,3 +155,28 @@ async def test_pool_that_is_none() -> None:
         bind_transport(cast(Any, threads), cast(Any, "fake:"))
     with pytest.raises(UsageError, match=r"type AsyncProducerPool, not ProducerPool; bind_transport\("):
         await bind_transport_async("fake:", cast(Any, threads))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was acknowledged")
+def test_messages_in_turns() -> None:
+    """What a listener takes in and what a thread waits for: both go out on the turn of the loop."""
+    with (
+        RecordingConsumer() as consumer,
+        ProducerPool() as pool,
+        bind_transport("tcp://127.0.0.1:0", pool) as server,
+        socket.create_connection(("127.0.0.1", server.endpoint.port)) as sender,
+    ):
+        pool.add_producer("a", consumer.url, policy=DeliveryPolicy.relay())
+        pool.check()
+        for number in range(10):
+            sender.sendall(b"taken in %d\n" % number)
+            consumer.wait_for(2 * number + 1)
+
+            assert pool.forward_to_all(b"waited for %d" % number, wait=BOUND).ok
+
+        stats = pool.stats().producers["a"]
+
+        assert (stats.delivered, stats.breaks, stats.connects) == (20, 0, 1)
+    assert consumer.messages == [
+        message for number in range(10) for message in (b"taken in %d" % number, b"waited for %d" % number)
+    ]

@@ -41,7 +41,9 @@ class PlainStream(Stream):
         """
         self.framing = framing
         self.send = sock.send
-        self.ended = _ends().any
+        # Kept: another thread may borrow the turn of the loop, and then watch on its behalf.
+        self._ends = ends = _ends()
+        self.ended = ends.any
         self._fd = sock.fileno()
         self._ledger = ledger
         self._progress = progress
@@ -49,7 +51,7 @@ class PlainStream(Stream):
         self._broke = broke
 
     def watch(self, yes: bool) -> None:
-        _ends().watch(self._fd, yes)
+        self._ends.watch(self._fd, yes)
 
     def has_ended(self) -> bool:
         poller = select.poll()
