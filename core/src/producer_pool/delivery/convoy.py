@@ -1,6 +1,7 @@
 """Producers that are at the same place: what comes is sent to all of them in one go, and kept once."""
 # Rule: what is in flight here is in no outbox. Whoever looks at one, or gives it anything else, has its
 # producer leave before: then all is as if each batch had come to it the long way.
+# Rule: what a stream raises ends its own connection, and the others get theirs all the same.
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, ParamSpec
 
 from producer_pool.contract.stream import Stream
+from producer_pool.delivery.containment import let_interrupts_pass
 from producer_pool.delivery.link import Link
 from producer_pool.delivery.page import Budget, Page
 from producer_pool.model.batch import Batch
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from producer_pool.delivery.producer import Producer
 
 __all__ = ["LARGEST", "Convoy", "Flight"]
+
+P = ParamSpec("P")
 
 LARGEST: Final = 8 * 1024
 """Bytes that a batch may cost. Of a larger one, most of the work is the kernel's anyway."""
@@ -88,6 +92,21 @@ class _Member:
         self.joined = self.passed = (0, 0)
         """Of all that was sent: the bytes and messages before it joined, and up to where all is settled."""
 
+    def has_ended(self) -> bool:
+        """Whether nothing more should be sent on its connection."""
+        try:
+            return self.stream.has_ended()
+        except BaseException as error:
+            let_interrupts_pass(error)
+            return True  # What is sent the long way finds out what that means.
+
+    def tell(self, name: str, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Make one *call* to its stream. What that raises is the end of its connection."""
+        try:
+            call(*args, **kwargs)
+        except BaseException as error:
+            self.link.fault(name, error)
+
 
 class Convoy:
     """
@@ -126,16 +145,17 @@ class Convoy:
             others = [one.id for one in producers.values() if one not in members and not self._join(one)]
             if not members:
                 return None
-        if self._ended():
-            others += self._part_with([one for one in members.values() if one.stream.has_ended()])
+        if self._has_any_ended():
+            others += self._part_with([one for one in members.values() if one.has_ended()])
         size = len(wire)
-        odd: list[tuple[_Member, int | OSError]] = []
+        odd: list[tuple[_Member, int | BaseException]] = []
         for member in members.values():
             try:
                 sent = member.send(wire)
                 if sent != size:
                     odd.append((member, sent))
-            except OSError as error:
+            except BaseException as error:
+                let_interrupts_pass(error)
                 odd.append((member, error))
         end = self._end + size
         messages = self._messages + batch.count
@@ -162,7 +182,11 @@ class Convoy:
         if self._members and stream.ended != self._ended:
             return False
         assert isinstance(link, Link)
-        stream.watch(True)
+        try:
+            stream.watch(True)
+        except BaseException as error:
+            let_interrupts_pass(error)
+            return False  # Such as one descriptor too many: it gets all in the usual way.
         self._ended = stream.ended
         link.leave = partial(self._part, producer)
         self._members[producer] = member = _Member(producer, link, stream)
@@ -170,18 +194,28 @@ class Convoy:
         member.joined = member.passed = self._end, self._messages
         return True
 
-    def _cope_with(self, odd: Iterable[tuple[_Member, int | OSError]], flight: Flight) -> list[str]:
+    def _has_any_ended(self) -> bool:
+        try:
+            return self._ended()
+        except BaseException as error:
+            let_interrupts_pass(error)
+            return True
+
+    def _cope_with(self, odd: Iterable[tuple[_Member, int | BaseException]], flight: Flight) -> list[str]:
         """Part with those who did not get all of *flight*; return the ids of those who got nothing of it."""
         nothing = []
         for member, sent in odd:
             producer, stream = member.producer, member.stream
             self._part(producer)
             if isinstance(sent, int) and sent:
-                stream.took(flight.batch, sent)
+                member.tell("took", stream.took, flight.batch, sent)
                 producer.flies(flight.page(self._budget), flight.batch, flight.now)
                 continue
-            if isinstance(sent, OSError) and not isinstance(sent, (BlockingIOError, InterruptedError)):
-                stream.broke(sent)
+            if isinstance(sent, OSError):
+                if not isinstance(sent, (BlockingIOError, InterruptedError)):
+                    member.tell("broke", stream.broke, sent)
+            elif isinstance(sent, BaseException):
+                member.link.fault("send", sent)
             nothing.append(producer.id)
         return nothing
 
@@ -212,7 +246,8 @@ class Convoy:
         flights = self._flights
         try:
             reached = self._end - member.stream.unconfirmed()
-        except OSError:
+        except BaseException as error:
+            let_interrupts_pass(error)
             return  # Its link asks again, and finds out what that means.
         done = len(flights)
         if reached < self._end:
@@ -255,10 +290,11 @@ class Convoy:
         del self._members[producer]
         member.link.leave = None
         stream = member.stream
-        stream.watch(False)
-        stream.passed(member.passed[0] - member.joined[0], member.passed[1] - member.joined[1])
+        size, count = member.passed[0] - member.joined[0], member.passed[1] - member.joined[1]
+        member.tell("watch", stream.watch, False)
+        member.tell("passed", stream.passed, size, count)
         for flight in self._flights[member.done :]:
-            stream.took(flight.batch, len(flight.batch.wire(self._framing)))
+            member.tell("took", stream.took, flight.batch, len(flight.batch.wire(self._framing)))
             producer.flies(flight.page(self._budget), flight.batch, flight.now)
         self._let_go()
 

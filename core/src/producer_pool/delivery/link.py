@@ -96,9 +96,12 @@ class Link:
         """Send what waits and what comes, until the connection is lost; return why it was."""
         self._serving = True
         try:
-            self._stream = self._client.stream()
+            stream = self._client.stream()
         except BaseException as error:
-            self._fault("stream", error)
+            self.fault("stream", error)
+        else:
+            # A client of others may have something else of that name.
+            self._stream = stream if isinstance(stream, Stream) else None
         self.writable()
         return await asyncio.shield(self._lost)
 
@@ -188,7 +191,7 @@ class Link:
             taken = self._client.start([entry.batch for entry in entries], entries[0].start)
             lied = type(taken) is not int or not 0 <= taken <= len(entries)
         except BaseException as error:
-            self._fault("start", error)
+            self.fault("start", error)
             return None
         finally:
             self._asking = False
@@ -247,7 +250,7 @@ class Link:
             if call == "misfits":
                 let_interrupts_pass(error)
                 return None
-            self._fault(call, error)
+            self.fault(call, error)
             if call == "start":
                 return None
         finally:
@@ -301,7 +304,7 @@ class Link:
             count = reached - self._settled
             lied = count > self._outbox.in_flight() or type(reached) is not int
         except BaseException as error:
-            self._fault("settled", error)
+            self.fault("settled", error)
             return False
         finally:
             self._asking = False
@@ -370,7 +373,7 @@ class Link:
                 return
             why = self._client.why_stalled()
         except BaseException as error:
-            self._fault("heard_at", error)
+            self.fault("heard_at", error)
             return
         timeout = format_duration(self._timeout)
         if left > 0:
@@ -387,7 +390,7 @@ class Link:
 
     # -- a client that does not do as it should -------------------------------------------------------
 
-    def _fault(self, call: str, error: BaseException) -> None:
+    def fault(self, call: str, error: BaseException) -> None:
         """Treat an exception out of the client's own code as the end of this connection."""
         let_interrupts_pass(error)
         self.broken(as_delivery_error(error, SendError, f"{self._name()}: {call}() raised"))

@@ -329,6 +329,7 @@ class Producer:
 
     def _unlink(self) -> None:
         """Ask what was settled to the last. It can be asked until the client is closed."""
+        self.part()
         link, self.link = self.link, None
         if link is not None:
             link.close()
