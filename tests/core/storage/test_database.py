@@ -170,3 +170,16 @@ def test_log_is_synced(database: Database) -> None:
 
     assert database._wal is not None
     assert os.readlink(f"/proc/self/fd/{database._wal}") == f"{database.path}-wal"
+
+
+def test_statements_of_older_versions(database: Database) -> None:
+    """RETURNING came with SQLite 3.35, and Python 3.11 may use one that is older."""
+    statements: list[str] = []
+    database._connection.set_trace_callback(statements.append)
+    put(database, rows(1, 2, size=200_000))
+    database.begin()
+    database.delete([(0, 1)])
+    database.commit()
+
+    assert any(one.startswith("DELETE FROM batch") for one in statements)
+    assert not any("RETURNING" in one for one in statements)

@@ -211,14 +211,14 @@ class Database:
     def delete(self, spans: Iterable[Span], targets: str | None = None) -> None:
         """Remove what is in *spans*, of the batches for *targets*; None: of those for all."""
         chosen = "targets IS NULL" if targets is None else "targets = ?"
-        values = () if targets is None else (targets,)
-        for after, upto in spans:
-            gone = self._connection.execute(
-                f"DELETE FROM batch WHERE {chosen} AND number > ? AND number <= ? RETURNING place",
-                (*values, after, upto),
-            )
-            for (place,) in gone:
-                self.payloads.uses.removed(place)
+        named = () if targets is None else (targets,)
+        for span in spans:
+            rows, values = f"FROM batch WHERE {chosen} AND number > ? AND number <= ?", (*named, *span)
+            # Not RETURNING, which SQLite 3.34 does not know; Python 3.11 may come with that.
+            if self.payloads.uses.known():
+                for (place,) in self._connection.execute(f"SELECT place {rows} AND place NOTNULL", values):
+                    self.payloads.uses.removed(place)
+            self._connection.execute(f"DELETE {rows}", values)
 
     def move_in(self, places: Iterable[tuple[int, object]]) -> None:
         """Keep the payloads of rows, by number and place, here from now on."""
