@@ -1,6 +1,7 @@
 """Framings: encode, split, count, offset, index and misfits agree with each other."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,24 @@ def test_cut(framing: Framing, messages: list[bytes], size: int) -> None:
         assert count == 1 or len(piece) <= size
     for (piece, _), (following, _) in pairwise(pieces):
         assert len(piece) + framing.offset(following, 1) > size
+
+
+@pytest.mark.parametrize("framing", [LENGTH4, OCTET_COUNTING], ids=repr)
+def test_cut_walks_once(framing: Framing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where frames are found by walking, that is done once, and not for each piece."""
+    kind: Any = type(framing)
+    walk, walked = kind._ends, []
+
+    def counting(self: Framing, wire: bytes) -> list[int]:
+        walked.append(len(wire))
+        ends: list[int] = walk(self, wire)
+        return ends
+
+    monkeypatch.setattr(kind, "_ends", counting)
+    wire = framing.encode([b"message"] * 100)
+
+    assert len(list(framing.cut(wire, 25))) == 50
+    assert walked == [len(wire)]
 
 
 @each_framing

@@ -146,6 +146,16 @@ class _Counted(Framing):
     def index(self, wire: bytes, offset: int) -> int:
         return bisect_right(self._ends(wire), offset)
 
+    def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
+        # They are walked once, and not for each piece.
+        ends = self._ends(wire)
+        start = first = 0
+        while first < len(ends):
+            after = max(bisect_right(ends, start + size), first + 1)
+            end = ends[after - 1]
+            yield wire[start:end], after - first
+            start, first = end, after
+
 
 class _Length4(_Counted):
     """An unsigned 32-bit number, most significant byte first."""
