@@ -304,18 +304,47 @@ class ChaoticStreamingClient(StreamingClient):
 
 
 class ChaoticStream(FakeStream):
-    """The connection of a ChaoticStreamingClient. It is interrupted now and then, and cannot be asked."""
+    """The connection of a ChaoticStreamingClient. It is interrupted now and then, and any call may raise."""
 
     def __init__(self, client: ChaoticStreamingClient) -> None:
         super().__init__(client)
         self._consumer = client.consumer
 
+    def _maybe_raise(self) -> None:
+        if not self._consumer.well() and self._consumer.random.random() < 0.1:
+            raise self._consumer.random.choice(ERRORS)()
+
     def _send(self, wire: bytes) -> int:
+        self._maybe_raise()
         if not self._consumer.well():
             raise self._consumer.random.choice([BlockingIOError(), InterruptedError()])
         return super()._send(wire)
 
+    def watch(self, yes: bool) -> None:
+        if yes:
+            self._maybe_raise()
+        super().watch(yes)
+        if not yes:
+            self._maybe_raise()
+
+    def has_ended(self) -> bool:
+        self._maybe_raise()
+        return super().has_ended()
+
     def unconfirmed(self) -> int:
+        self._maybe_raise()
         if not self._consumer.well():
             raise OSError(errno.ENOTCONN, "chaos: not connected")
         return super().unconfirmed()
+
+    def passed(self, size: int, count: int) -> None:
+        super().passed(size, count)
+        self._maybe_raise()
+
+    def took(self, batch: Batch, sent: int) -> None:
+        self._maybe_raise()
+        super().took(batch, sent)
+
+    def broke(self, error: OSError) -> None:
+        super().broke(error)
+        self._maybe_raise()
