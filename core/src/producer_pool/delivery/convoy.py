@@ -145,7 +145,12 @@ class Convoy:
             others = [one.id for one in producers.values() if one not in members and not self._join(one)]
             if not members:
                 return None
-        if self._has_any_ended():
+        try:
+            ended = self._ended()
+        except BaseException as error:
+            let_interrupts_pass(error)
+            ended = True
+        if ended:
             others += self._part_with([one for one in members.values() if one.has_ended()])
         size = len(wire)
         odd: list[tuple[_Member, int | BaseException]] = []
@@ -193,13 +198,6 @@ class Convoy:
         member.done = len(self._flights)
         member.joined = member.passed = self._end, self._messages
         return True
-
-    def _has_any_ended(self) -> bool:
-        try:
-            return self._ended()
-        except BaseException as error:
-            let_interrupts_pass(error)
-            return True
 
     def _cope_with(self, odd: Iterable[tuple[_Member, int | BaseException]], flight: Flight) -> list[str]:
         """Part with those who did not get all of *flight*; return the ids of those who got nothing of it."""
