@@ -147,6 +147,15 @@ async def test_flood_of_small_frames(listening: Listening, small: bytes) -> None
     assert bites[good.getsockname()] == 0
 
 
+async def test_reads_no_more_than_is_soon_copied(listening: Listening) -> None:
+    """However much a connection has, it is read in pieces whose copies stay close to the processor."""
+    buffer = listening.listener._buffer
+    for _ in range(8):
+        buffer.fit(len(buffer.data), listening.intake)  # a read filled it
+
+    assert len(buffer.data) == 256 * 1024
+
+
 # -- ends -------------------------------------------------------------------------------------------
 
 

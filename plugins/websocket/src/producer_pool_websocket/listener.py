@@ -22,6 +22,9 @@ from producer_pool_websocket.reading import FrameReader
 
 __all__ = ["WebSocketConnection", "WebSocketListener"]
 
+_MOST: Final = 256 * 1024
+"""Bytes read at once. Of the messages, their masks and the frames that go out there are copies, and with more
+of them they leave the cache of the processor: a fifth slower with 768 KiB."""
 _BITE: Final = 16 * 1024
 """Bytes read at once of who compresses, since a thousand times as many may be made of them, and of who
 floods us with tiny frames, each of which takes as long as three messages."""
@@ -161,6 +164,7 @@ class WebSocketListener(StreamListener):
     ) -> None:
         options.check_times(binding.address)
         super().__init__(binding, options.limits(), tls=tls)
+        self._buffer.most = _MOST
         self._handshake_timeout = options.handshake_timeout
         self._interval = options.ping_interval
         self._patience = options.ping_timeout

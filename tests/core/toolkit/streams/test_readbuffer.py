@@ -49,6 +49,19 @@ def test_intake_that_wants_less() -> None:
     assert sizes[3] > 4 * first
 
 
+def test_protocol_that_wants_less() -> None:
+    """It grows no larger than a protocol says, whatever the intake would take."""
+    buffer = ReadBuffer()
+    buffer.most = 2 * len(buffer.data)
+
+    intake = Choosy()
+    intake.bite = 1 << 40
+    for taker in (FakeIntake(), intake):
+        buffer.fit(len(buffer.data), taker)
+
+        assert len(buffer.data) == buffer.most
+
+
 def test_what_it_holds_needs_no_look_at_single_messages() -> None:
     """A batch that was read at once is below the usual limit of a message, and fits into a buffer."""
     buffer = ReadBuffer()

@@ -32,15 +32,17 @@ class ReadBuffer:
     Of an intake that has a `bite`, larger ones are no more than that.
     """
 
-    __slots__ = ("data", "view")
+    __slots__ = ("data", "most", "view")
 
     def __init__(self) -> None:
+        self.most = _LARGE
+        """What it may grow to."""
         self._make(_FIRST)
 
     def fit(self, size: int, intake: Intake) -> None:
         """Be told that *size* bytes were read for *intake*, and are not needed any more."""
         if size == len(self.data):
-            wanted = max(_FIRST, min(_LARGE, int(getattr(intake, "bite", _LARGE))))
+            wanted = max(_FIRST, min(self.most, int(getattr(intake, "bite", self.most))))
             if wanted != size:
                 self._make(wanted)
 
