@@ -25,7 +25,7 @@ TWO = Batch.from_wire(b"two\n", LINES)
 
 
 def stream_of(link: Connected) -> Stream:
-    stream = link.client._plain()
+    stream = link.client._plain_stream()
     assert stream is not None
     return stream
 
@@ -144,7 +144,7 @@ async def test_no_connection(link: Connected) -> None:
     """There is no stream without one."""
     await link.client.aclose()
 
-    assert link.client._plain() is None
+    assert link.client._plain_stream() is None
 
 
 def test_forked_child_that_looks_away() -> None:
@@ -165,7 +165,7 @@ def test_forked_child_that_looks_away() -> None:
                     TcpDialer(endpoint, TcpOptions()), StreamClientOptions(), protocol_name="tcp"
                 )
                 await client.connect()
-                streams.append(client._plain())
+                streams.append(client._plain_stream())
                 peers.append(server.accept()[0])
             for stream in streams:
                 stream.watch(True)

@@ -55,7 +55,7 @@ class AcknowledgedClient(StreamClient):
 
     def stream(self) -> Stream | None:
         # Who inherits from this may do more with a batch.
-        return self._plain() if self._answers is None and type(self) is AcknowledgedClient else None
+        return self._plain_stream() if self._answers is None and type(self) is AcknowledgedClient else None
 
     def settled(self) -> Settled:
         settled = super().settled()

@@ -279,7 +279,7 @@ class StreamClient(PipelinedClient):
         self._tail = rest
         self._open = False
 
-    def _plain(self) -> Stream | None:
+    def _plain_stream(self) -> Stream | None:
         """Return its stream(), if to take a batch is no more than to send it. For who has nothing to add."""
         sock = self._socket
         if sock is None or self._layer is not None or self._noting is not None or not POSSIBLE:
