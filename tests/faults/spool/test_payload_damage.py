@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from producer_pool.storage import payloads
+from producer_pool.storage import payloads, recovery
 from producer_pool.storage.payload_files import PayloadFiles, payload_names
 from producer_pool.storage.payloads import Payloads
 from producer_pool.storage.segments import Place
@@ -230,6 +230,8 @@ BOTH = "spool.db", "spool.db-wal"
 DATABASES: dict[str, Callable[[Path], object]] = {
     "head": lambda folder: scribbled(folder, 100, "spool.db"),
     "log": lambda folder: scribbled(folder, 20, "spool.db-wal"),
+    "log, past recognition": lambda folder: scribbled(folder, 10_000_000, "spool.db-wal"),
+    "log missing": lambda folder: without(folder, "spool.db-wal"),
     "all pages": lambda folder: scribbled(folder, 10_000_000, *BOTH),
     "missing": lambda folder: without(folder, *BOTH),
     "missing with state": lambda folder: without(folder, *BOTH, "state"),
@@ -257,6 +259,17 @@ def test_damaged_database_without_heads(start: Path, tmp_path: Path, monkeypatch
     DATABASES["all pages"](tmp_path / "harmed")
     numbers = reopened(tmp_path / "harmed")
     report("payloads: database damaged: without heads", lost=ROWS - len(numbers))
+
+    assert numbers == []
+
+
+def test_lost_log_and_rows_alone(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: one that believes that its database knows of all costs what only its log held."""
+    monkeypatch.setattr(recovery, "_take_back", lambda folder, database, positions, state: None)
+    copy(start, tmp_path / "harmed")
+    DATABASES["log, past recognition"](tmp_path / "harmed")
+    numbers = reopened(tmp_path / "harmed")
+    report("payloads: log past recognition: rows alone", lost=ROWS - len(numbers))
 
     assert numbers == []
 

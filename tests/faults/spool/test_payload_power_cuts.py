@@ -39,7 +39,7 @@ def test_rash_one(tmp_path: Path) -> None:
 
 def test_naive_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The control: one that is rash, and knows no generations, takes for lost what had been delivered."""
-    monkeypatch.setattr(Payloads, "newer_files", lambda self: [])
+    monkeypatch.setattr(Payloads, "newer_files", lambda self: {})
     with pytest.raises(AssertionError):
         cuts(tmp_path, 0.05, times(20, 50), "rash")
 

@@ -8,10 +8,11 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from producer_pool.storage.portable import sync_data
 from producer_pool.storage.segments import Place, Record, payload_at, records
 
 __all__ = ["PayloadFiles", "payload_names"]
@@ -91,6 +92,20 @@ class PayloadFiles:
             _log.error("%s cannot be read: %s", self.path(segment), error)
         finally:
             os.close(fd)
+
+    def sync(self, segments: Iterable[int]) -> None:
+        """
+        Have what is in these files safe from a power cut.
+
+        Raises:
+            OSError: that failed.
+        """
+        for segment in segments:
+            fd = self.open(segment)
+            try:
+                sync_data(fd)
+            finally:
+                os.close(fd)
 
     def first(self, segment: int) -> Record | None:
         """Return what the first head of a file says that can be read."""

@@ -58,6 +58,8 @@ class Payloads:
         self.distrusted: Final[set[int]] = set()
         """Files that could not be synced: what of them is on the disk is not known."""
         self._not_before = 0.0
+        self.frugal = False
+        """Whether no file is made, because the disk has too little room."""
 
     def keep(self, size: int) -> None:
         """Write files of *size* bytes from now on, or none; see to those that are there."""
@@ -117,7 +119,7 @@ class Payloads:
     def _next(self, generation: int) -> bool:
         """Go on in another file, begun with the batch *generation*; False: there is no room for one."""
         self.seal()
-        if time.monotonic() < self._not_before:
+        if (self.frugal and not self.uses.spare) or time.monotonic() < self._not_before:
             return False
         segment = self.uses.take()
         try:
@@ -183,15 +185,15 @@ class Payloads:
         if fd is not None and fd != self._fd:
             os.close(fd)
 
-    def newer_files(self) -> list[int]:
-        """Return the files that were begun anew since what is known of them."""
-        found = []
+    def newer_files(self) -> dict[int, int]:
+        """Return the files that were begun anew since what is known of them, with their generations."""
+        found = {}
         for segment in self.uses.known():
             record = self.files.first(segment)
             known = self.identity, segment, self.uses.of(segment).generation
             if record and (record.identity, record.place.segment) == known[:2]:
                 if record.place.generation > known[2]:
-                    found.append(segment)
+                    found[segment] = record.place.generation
         return found
 
     def check_place(self) -> None:

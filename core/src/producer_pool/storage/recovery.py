@@ -18,9 +18,9 @@ from producer_pool.storage.faults import Fault, fault_of, passes, sensible
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.log import lost_commits
 from producer_pool.storage.payload_files import PayloadFiles, payload_names
-from producer_pool.storage.positions import Position
+from producer_pool.storage.positions import NEVER, Position
 from producer_pool.storage.record import Row, targets_of
-from producer_pool.storage.remains import remaining_rows
+from producer_pool.storage.remains import remaining_rows, rows_behind
 from producer_pool.storage.segments import Place
 from producer_pool.storage.sparse import drop_overwritten
 from producer_pool.storage.state import State
@@ -45,9 +45,9 @@ class Recovered:
     """Whether it is not known any more who is done with what: everything is sent again."""
 
 
-def open_database(folder: Folder, sync: float, state: State) -> Recovered:
+def open_database(folder: Folder, sync: float, state: State, *, again: bool = False) -> Recovered:
     """
-    Open the database in *folder*, or make one.
+    Open the database in *folder*, or make one; *again*: this process had it open.
 
     Raises:
         StorageError: a newer Producer Pool made it, or there is no right to it.
@@ -71,7 +71,7 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
         # Before SQLite sees it: a log with a damaged head is nothing to it, and is removed.
         return replace_database(folder, sync, state, f"its log is damaged in front of {gone} transactions")
     try:
-        return _opened(folder, sync)
+        return _opened(folder, sync, None if again else state)
     except sqlite3.Error as error:
         fault = fault_of(error)
         if fault is Fault.UNUSABLE:
@@ -84,7 +84,7 @@ def open_database(folder: Folder, sync: float, state: State) -> Recovered:
         return replace_database(folder, sync, state, str(error))
 
 
-def _opened(folder: Folder, sync: float) -> Recovered:
+def _opened(folder: Folder, sync: float, state: State | None) -> Recovered:
     database = Database(folder.database, sync, new=False)
     try:
         with sensible():
@@ -92,8 +92,12 @@ def _opened(folder: Folder, sync: float) -> Recovered:
                 raise sqlite3.DatabaseError("its pages do not fit together")
             positions = database.positions()
             database.totals()
-            resend = bool(database.meta("resend"))
+            database.begin()
             _leave_out_overwritten(folder, database, positions)
+            if state is not None:  # Else what the database does not know was refused, and is in memory.
+                _take_back(folder, database, positions, state)
+            database.commit()
+            resend = bool(database.meta("resend"))
     except BaseException:
         database.abandon()
         raise
@@ -105,7 +109,6 @@ def _opened(folder: Folder, sync: float) -> Recovered:
 
 def _leave_out_overwritten(folder: Folder, database: Database, positions: Mapping[str, Position]) -> None:
     """Take what was written over for settled: nothing is before that."""
-    database.begin()
     spans = drop_overwritten(database)
     if spans:
         for position in positions.values():
@@ -117,7 +120,54 @@ def _leave_out_overwritten(folder: Folder, database: Database, positions: Mappin
             folder,
             format_count(len(spans), "batch", "batches"),
         )
-    database.commit()
+
+
+def _take_back(folder: Folder, database: Database, positions: dict[str, Position], state: State) -> None:
+    """
+    Put rows into the database that only their payloads know of, and that somebody of *positions* waits for.
+
+    Its log held them, and is damaged or gone in a way that looks like the end of it; or a kill came
+    before they were in it.
+    """
+    payloads = database.payloads
+    if state.identity != payloads.identity:
+        state = State()  # It is gone, or another spool's.
+    known = max(database.last(), min((one.number for one in positions.values()), default=0))
+    # After a good end, what is behind that was refused, and went out from memory.
+    ceiling = state.ceiling or NEVER
+    found, segments = 0, set()
+    merged = _merged(positions, state.positions)
+    for row in rows_behind(payloads.files, payloads.identity, known):
+        if row.number <= ceiling and (not merged or wanted(row, merged)):
+            database.insert([row._replace(payload=b"")])
+            found += row.messages
+            if place := Place.unpack(row.place):
+                segments.add(place.segment)
+    if not found:
+        return
+    payloads.files.sync(segments)
+    positions.update(merged)
+    database.set_positions(positions)
+    if not positions:
+        database.set_meta("resend", 1)
+    _log.warning(
+        "spool %s: %s taken back that only files of payloads know of",
+        folder,
+        format_count(found, "message is", "messages are"),
+    )
+
+
+def _merged(some: Mapping[str, Position], others: Mapping[str, Position]) -> dict[str, Position]:
+    """Return where producers are that are known from two moments: what was settled then still is."""
+    merged = {}
+    for name in {**some, **others}:
+        one = some.get(name) or others[name]
+        merged[name] = position = Position(one.number, one.skipped, one.until)
+        if other := others.get(name):
+            position.move(other.number)
+            for span in other.skipped:
+                position.skip(span)
+    return merged
 
 
 def _new(folder: Folder, sync: float, state: State, positions: Mapping[str, Position]) -> Recovered:

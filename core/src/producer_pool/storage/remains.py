@@ -1,10 +1,10 @@
-"""All rows that can be read of a spool without SQLite: from pages, and from the heads of payloads."""
+"""Rows that can be read of a spool without SQLite: from pages, and from the heads of payloads."""
 # Rule: as in rawpages.py: whatever the bytes are, this ends, and what it yields was checked.
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from producer_pool.storage.payload_files import PayloadFiles, PayloadReader
@@ -12,7 +12,7 @@ from producer_pool.storage.rawpages import raw_rows
 from producer_pool.storage.record import Row, checked
 from producer_pool.storage.segments import Place
 
-__all__ = ["remaining_rows"]
+__all__ = ["remaining_rows", "rows_behind"]
 
 
 def remaining_rows(database: Path, log: Path, identity: bytes | None) -> Generator[Row, None, None]:
@@ -51,6 +51,33 @@ def remaining_rows(database: Path, log: Path, identity: bytes | None) -> Generat
                 if place.segment == segment and (found := checked(columns)):
                     seen.add(found.number)
                     yield found
+
+
+def rows_behind(files: PayloadFiles, identity: bytes, number: int) -> Generator[Row, None, None]:
+    """
+    Yield the rows of batches behind *number* whose payloads are whole, as their heads tell, in no order.
+
+    Files without such batches are not read, but for their first heads.
+    """
+    begun: dict[int, int] = {}
+    for segment in files.numbers():
+        first = files.first(segment)
+        if first is not None and (first.identity, first.place.segment) == (identity, segment):
+            begun[segment] = first.place.generation
+    # One file was written after the other: that number may be within one of them.
+    within = max((one for one in begun.values() if one <= number), default=number)
+    with closing(PayloadReader(files, identity)) as reader:
+        for segment, generation in begun.items():
+            if generation < within:
+                continue
+            for record in files.records(segment, identity):
+                place, row = record.place, record.row
+                if (place.segment, place.generation) != (segment, generation) or row.number <= number:
+                    continue
+                with suppress(OSError):
+                    columns = (*row[:-2], reader.read(place.pack(), row.number), place.pack())
+                    if found := checked(columns):
+                        yield found
 
 
 def _newest(files: PayloadFiles, identity: bytes) -> dict[int, int]:

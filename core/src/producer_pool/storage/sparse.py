@@ -50,12 +50,12 @@ def drop_overwritten(database: Database) -> list[Span]:
     of an earlier moment, or its disk had not what it said to have.
     """
     spans = []
-    for segment in database.payloads.newer_files():
+    for segment, newest in database.payloads.newer_files().items():
         generation = database.payloads.uses.of(segment).generation
         for first, number, data in database.places(-1):
             if _is_in(data, segment, generation):
                 spans.append((first - 1, number))
-        database.payloads.uses.emptied(segment)
+        database.payloads.uses.emptied(segment, newest)
     database.drop([number for _, number in spans])
     return spans
 

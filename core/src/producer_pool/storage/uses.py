@@ -89,6 +89,16 @@ class Uses:
         return some
 
     @property
+    def idle(self) -> bool:
+        """Whether there are files without rows that nothing is written to."""
+        return bool(self._resting or self._free)
+
+    @property
+    def spare(self) -> bool:
+        """Whether there is a file that may be begun anew."""
+        return bool(self._free)
+
+    @property
     def unsafe(self) -> bool:
         """Whether there are files without rows, which is not safe from a power cut yet."""
         return bool(self._resting)
@@ -139,9 +149,9 @@ class Uses:
                 use, rows=use.rows + sign, nbytes=use.nbytes + sign * place.room
             )
 
-    def emptied(self, segment: int) -> None:
-        """Note that no row of this file is in the database any more."""
-        self._changed[segment] = Use(self._known[segment].generation)
+    def emptied(self, segment: int, generation: int | None = None) -> None:
+        """Note that no row of a file is in the database; *generation*: it was begun anew with that."""
+        self._changed[segment] = Use(self._known[segment].generation if generation is None else generation)
 
     def changes(self) -> dict[int, Use]:
         """Return what is another now; a file without rows need not be kept."""
