@@ -2,20 +2,27 @@
 
 import errno
 import os
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from producer_pool.model.errors import StorageError
+from producer_pool.model.policies import Spool
 from producer_pool.storage import payloads as module
 from producer_pool.storage import recovery
 from producer_pool.storage.database import Database
 from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.portable import sync_data
+from producer_pool.storage.positions import Position
+from producer_pool.storage.state import read_state
+from producer_pool.storage.writer import Moves
 from support.apart import put_apart, sizes
-from support.keeping import Clock, failure, numbers, put
+from support.keeping import Clock, Disk, failure, numbers, put
 from support.spools import Desk, scribble
+from support.streams import until
 
 MESSAGES = [b"%04d|" % number * 4000 for number in range(12)]
 
@@ -148,3 +155,90 @@ async def test_modes(tmp_path: Path) -> None:
         desk.join("a")
         await desk.stored(bytes(20_000))
         assert os.stat(tmp_path / "spool" / "payload-0").st_mode & 0o777 == 0o600
+
+
+def killed(folder: Path, target: Path, *, without_log: bool) -> Path:
+    """Copy a spool that is in use, as a kill leaves it."""
+    target.mkdir()
+    for path in folder.iterdir():
+        if path.name not in ("reserve", "lock") and not (without_log and path.name.endswith("-wal")):
+            shutil.copy(path, target)
+    return target
+
+
+async def test_what_only_payloads_know_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A log that is gone, and nothing tells: what is settled stays so, the rest is there, in its order."""
+    async with Desk(tmp_path / "spool") as desk:
+        desk.join("a", "b")
+        for message in MESSAGES[:6]:
+            await desk.stored(message)
+        desk.store._writer.put(Moves({"a": 6, "b": 3}))
+        await desk.read("a", 6)
+    async with Desk(tmp_path / "spool") as desk:
+        desk.join("a", "b")
+        for message in MESSAGES[6:]:
+            await desk.stored(message, targets=["b"] if message == MESSAGES[8] else None)
+        copy = killed(tmp_path / "spool", tmp_path / "killed", without_log=True)
+    caplog.clear()
+    async with Desk(copy) as desk:
+        for_a, for_b = desk.join("a", "b")
+
+        assert await desk.messages("a", for_a.after) == MESSAGES[6:8] + MESSAGES[9:]
+        assert await desk.messages("b", for_b.after) == MESSAGES[3:]
+        assert for_b.messages == 9
+        assert desk.lost == []
+        number = await desk.stored(b"more")
+        assert number is not None
+        assert number > 12
+    assert "6 messages are taken back that only files of payloads know of" in caplog.text
+    caplog.clear()
+    async with Desk(copy) as desk:
+        assert await desk.messages("b", desk.join("b")[0].after) == [*MESSAGES[3:], b"more"]
+    assert "taken back" not in caplog.text
+
+
+async def test_settled_since_its_database_was_written(tmp_path: Path) -> None:
+    """What is known of producers beside the database counts, too: what they were done with comes no more."""
+    async with Desk(tmp_path / "spool") as desk:
+        desk.join("a")
+        for message in MESSAGES:
+            await desk.stored(message)
+        desk.store._writer.put(Moves({"a": 5}))
+        await desk.read("a", 5)
+        told = tmp_path / "spool" / "state"
+        await until(lambda: read_state(told).positions.get("a") == Position(5))
+        copy = killed(tmp_path / "spool", tmp_path / "killed", without_log=True)
+    async with Desk(copy) as desk:
+        (backlog,) = desk.join("a")
+
+        assert backlog.after == 5
+        assert await desk.messages("a", 5) == MESSAGES[5:]
+
+
+def refused(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have a batch refused whose payload was written."""
+    with monkeypatch.context() as patch:
+        Disk(patch).fails("insert", failure(sqlite3.SQLITE_FULL), times=4)
+        assert not put(keeper, number, 20_000)
+
+
+def test_refused_one_does_not_come_back(
+    keeper: Keeper, clock: Clock, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What went out from memory goes out once, whether the database is opened again, or the spool is."""
+    assert put(keeper, 1, 20_000)
+    refused(keeper, monkeypatch, 2)
+    disk.fails("begin", failure(sqlite3.SQLITE_READONLY))
+    clock.now += 2
+    keeper.tick(clock.now)
+    assert "cannot be written" in (keeper.trouble or "")
+    clock.now += 2
+    keeper.tick(clock.now)
+    assert keeper.trouble is None
+    assert numbers(keeper) == [1]
+
+    keeper.close()
+    again = Keeper(keeper.folder, Spool(keeper.folder.path))
+    again.join("a", 2)
+    assert numbers(again) == [1]
+    again.close()

@@ -158,7 +158,7 @@ class Keeper:
             return False
         if batches:
             self._note_strangers(batches[0].number - 1)
-        stored = self._write(batches)
+        stored = self._upkeep.has_room(batches) and self._write(batches)
         if not stored and batches and self._upkeep.usable:
             # On a full disk, there is room for this in what was kept in reserve.
             self.move_on()

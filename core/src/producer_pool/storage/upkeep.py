@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
+import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from producer_pool.model.policies import Spool
@@ -17,7 +19,9 @@ from producer_pool.storage.database import Database
 from producer_pool.storage.faults import SENSELESS, Fault, fault_of, words
 from producer_pool.storage.folder import Folder
 from producer_pool.storage.positions import Position
+from producer_pool.storage.record import Pending
 from producer_pool.storage.recovery import Recovered, open_database, replace_database
+from producer_pool.storage.room import room_for
 from producer_pool.storage.sparse import give_up_sparse
 from producer_pool.storage.state import State
 
@@ -41,6 +45,8 @@ _ROOM: Final = 256 * MiB
 """Bytes that have to be free on the disk. With less, a log is always moved after the smaller of the two."""
 _RESERVE: Final = 12 * MiB
 """More than a database has to grow by where the disk is full: then the log begins anew, and positions fit."""
+_ORDINARY: Final = 4 * MiB
+"""Bytes at once for which the reserve is enough, whatever is in the log."""
 _SLACK: Final = 16 * MiB
 """By how much a spool may be too large before it takes nothing more."""
 _SHRINK: Final = 64 * MiB
@@ -70,6 +76,8 @@ class Upkeep:
         self._positions: Final = positions
         self._renewed: Final = renewed
         self._database: Database | None = None
+        self._used = False
+        """Whether there was one."""
         self._distrust: str | None = None
         """Why the database must be replaced before anything else, if it must."""
         self._replaced = -math.inf
@@ -83,6 +91,8 @@ class Upkeep:
         self._unsynced: float | None = None
         self._busy: float | None = None
         self._reserve: Final = min(_RESERVE, spool.size // 4)
+        self._reserved = False
+        """Whether the reserve is there."""
         self._log_most: Final = max(_LOG_BYTES, min(_LOG_MOST, spool.size // 64))
         self._payloads: Final = size if (size := min(_PAYLOADS, spool.size // 64)) >= MiB else 0
         self.trouble: str | None = None
@@ -117,7 +127,7 @@ class Upkeep:
             self._is_full(error)
             return None
         self._use(found.database)
-        self._folder.keep_reserve(self._reserve)
+        self._keep_reserve()
         return found
 
     def _reopen(self) -> None:
@@ -127,7 +137,7 @@ class Upkeep:
             self._replace(self._distrust, None)
             self._distrust = None
             return
-        found = open_database(self._folder, self._spool.sync, self._state)
+        found = open_database(self._folder, self._spool.sync, self._state, again=self._used)
         self._use(found.database)
         self._renewed(found.database)
 
@@ -147,6 +157,7 @@ class Upkeep:
 
     def _use(self, database: Database) -> None:
         self._database = database
+        self._used = True
         self._files = database.files
         self._logged = database.log_nbytes()
         self._state.identity = database.payloads.identity
@@ -160,7 +171,7 @@ class Upkeep:
         if self._database is not None:
             self._database.rollback()
         if fault is Fault.FULL:
-            if self._begins_log_anew():
+            if self._makes_room():
                 return True
             self._is_full(error)
             return False
@@ -183,8 +194,16 @@ class Upkeep:
         return True
 
     def _is_full(self, error: sqlite3.Error | OSError) -> None:
-        self._folder.use_reserve()
+        self._use_reserve()
         self._fail(Fault.FULL, error)
+
+    def _keep_reserve(self) -> bool:
+        self._reserved = self._folder.keep_reserve(self._reserve)
+        return self._reserved
+
+    def _use_reserve(self) -> None:
+        self._folder.use_reserve()
+        self._reserved = False
 
     def _fail(self, fault: Fault, error: sqlite3.Error | OSError) -> None:
         """Note that the disk failed. It is told in the same words until it is well, or fails otherwise."""
@@ -192,13 +211,20 @@ class Upkeep:
         self.fail(known or words(fault, error, self._folder.path))
         self._fault = fault
 
-    def _begins_log_anew(self) -> bool:
-        """On a full disk, have a log that is larger than it has to be begin anew; return whether it does."""
-        if self._database is None or self._logged < 2 * _LOG_BYTES:
+    def _makes_room(self) -> bool:
+        """
+        On a full disk, do without what can be done without; return whether there was anything.
+
+        That is a log that is larger than it has to be, which begins anew, and free files of payloads.
+        """
+        database = self._database
+        if database is None or not (self._logged >= 2 * _LOG_BYTES or database.payloads.uses.idle):
             return False
-        self._logged = 0
         try:
-            self._database.checkpoint()
+            database.give_back()
+            if self._logged >= 2 * _LOG_BYTES:
+                self._logged = 0
+                database.checkpoint()
         except (sqlite3.Error, OSError):
             return False
         return True
@@ -230,7 +256,7 @@ class Upkeep:
         self._retry = now + RETRY
         if self._distrust is not None and now < self._replaced + AGAIN:
             return False
-        full = not self._folder.keep_reserve(self._reserve)
+        full = not self._keep_reserve()
         try:
             if self._database is None:
                 self._reopen()
@@ -241,8 +267,12 @@ class Upkeep:
             if full:
                 self._database.give_back()
                 self._database.checkpoint()
+                self._logged = 0
+                full = not self._keep_reserve()
             # Room for more than one page, if there is none in reserve.
             self._database.try_to_grow(MiB if full else 1)
+            if full and not self.has_room(()):
+                return False
         except (sqlite3.Error, OSError, *SENSELESS) as error:
             self._mended(error)
             return False
@@ -258,6 +288,30 @@ class Upkeep:
         self.fail(
             f"{self._folder} has its size ({format_size(size)}); raise spool-size, or see who is behind"
         )
+        return True
+
+    def has_room(self, batches: Sequence[Pending]) -> bool:
+        """
+        Return whether *batches* leave room for moving the log, and for where producers are; else it is full.
+
+        Without that, nothing could be removed any more, and nothing that is settled would make room.
+        """
+        database = self._database
+        if database is None:
+            return False
+        nbytes = sum([one.nbytes for one in batches])
+        if not self._reserved and self._folder.room() >= self._reserve + 2 * nbytes:
+            self._keep_reserve()
+        database.payloads.frugal = not self._reserved
+        if self._reserved and nbytes <= _ORDINARY:
+            return True
+        needed = self.attempt(lambda database: room_for(database, batches, self._logged))
+        if needed is None:
+            return False
+        needed -= self._reserve if self._reserved else 0
+        if self._folder.room() < needed and not (self._makes_room() and self._folder.room() >= needed):
+            self._is_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            return False
         return True
 
     # -- from time to time -------------------------------------------------------------------------
@@ -302,7 +356,8 @@ class Upkeep:
                 self._mended(error, syncing=True)
 
     def _log_is_full(self) -> bool:
-        if self._logged < _LOG_BYTES or self._database is None:
+        # Without a reserve, moving it must never need much.
+        if self._logged < (_LOG_BYTES if self._reserved else MiB) or self._database is None:
             return False
         if self._logged >= self._log_most or self._folder.room() < _ROOM:
             return True
@@ -320,7 +375,7 @@ class Upkeep:
                 self._mended(error)
                 return
             # It has to grow before the log can begin anew: this is what the reserve is for.
-            self._folder.use_reserve()
+            self._use_reserve()
             self.attempt(lambda database: database.checkpoint())
         self.measure()
 
