@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from convoys import CONVOYS
 from protocols import PROTOCOLS
 from storing import STORING
 
@@ -483,4 +484,5 @@ TABLE: Final = (
     ),
     *PROTOCOLS,
     *STORING,
+    *CONVOYS,
 )

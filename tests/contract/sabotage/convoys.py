@@ -1,0 +1,47 @@
+"""The changes for the worse to what many producers are sent in one go, and the tests that notice."""
+
+from typing import Final
+
+from support.sabotage import Sabotage
+
+__all__ = ["CONVOYS"]
+
+CONVOY: Final = "core/src/producer_pool/delivery/convoy.py"
+
+CONVOYS: Final = (
+    Sabotage(
+        "what was sent in a convoy counts as acknowledged",
+        CONVOY,
+        "            reached = self._end - member.stream.unconfirmed()\n",
+        "            reached = self._end\n",
+        "test_convoy.py::test_story",
+    ),
+    Sabotage(
+        "a convoy does not look for connections that ended",
+        CONVOY,
+        "            ended = self._ended()\n",
+        "            ended = False\n",
+        "test_aio_voyages.py::test_voyages",
+    ),
+    Sabotage(
+        "what is in flight for a producer that leaves its convoy is forgotten",
+        CONVOY,
+        "        for flight in self._flights[member.done :]:\n",
+        "        for flight in ():\n",
+        "test_convoy.py::test_resent_after_a_break",
+    ),
+    Sabotage(
+        "of a batch that was sent in part, the rest is not",
+        CONVOY,
+        '                member.tell("took", stream.took, flight.batch, sent)\n',
+        "                pass\n",
+        "test_convoy.py::test_part_of_a_batch_taken",
+    ),
+    Sabotage(
+        "a convoy waits for a consumer that does not acknowledge",
+        CONVOY,
+        "        late = self._loop.time() - _LATE\n",
+        "        late = 0.0\n",
+        "test_convoy.py::test_late_consumer_leaves",
+    ),
+)
