@@ -21,6 +21,8 @@ _log: Final = logging.getLogger(__name__)
 
 _NAME: Final = "payload-"
 _ASIDE: Final = "spool.db.damaged-"
+_MOST_OPEN: Final = 4
+"""Files that one reader keeps open."""
 _GONE: Final = (errno.ENOENT, errno.ELOOP, errno.EIO, errno.ENXIO, errno.EISDIR)
 """What it means that a file, or a part of it, is lost. Else it may be there the next time."""
 
@@ -181,9 +183,6 @@ class PayloadReader:
         """Close all."""
         for segment in list(self._open):
             self.forget(segment)
-
-
-_MOST_OPEN: Final = 4
 
 
 def _size(path: Path) -> int:
