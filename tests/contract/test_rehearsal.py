@@ -196,6 +196,7 @@ def test_what_nobody_runs_is_an_error(tmp_path: Path, text: str) -> None:
         ("in ... s\n", "in 0.31 s, and more\n", False),
         ("a.c\n", "abc\n", False),
         ("a     b\n", "a   b\n", True),
+        ("one\n", "[52/79] a-rule; 0 broken so far\none\n", True),
     ],
 )
 def test_what_agrees(expected: str, actual: str, same: bool) -> None:
