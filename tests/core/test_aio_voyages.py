@@ -16,7 +16,7 @@ from support.seeds import block_of, kept, run_seeds
 from support.streaming import no_longer_watched
 from support.voyages import Voyage
 
-SEEDS = 1000
+SEEDS = 500
 BLOCKS = 8
 """Seeds are run in so many tests, for as many processors."""
 
