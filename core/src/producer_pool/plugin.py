@@ -37,7 +37,15 @@ if TYPE_CHECKING:
         Rejected,
         SendError,
     )
-    from producer_pool.model.framing import LENGTH4, LINES, NUL, OCTET_COUNTING, Decoder, Framing
+    from producer_pool.model.framing import (
+        LENGTH4,
+        LINES,
+        NUL,
+        OCTET_COUNTING,
+        CountedFraming,
+        Decoder,
+        Framing,
+    )
     from producer_pool.model.loglimit import LogLimit
     from producer_pool.model.outcomes import Ack, Outcome
     from producer_pool.model.stats import Health, ListenerStats, State
@@ -110,7 +118,7 @@ _MODULES = {
         "Rejected",
         "SendError",
     ],
-    "model.framing": ["LENGTH4", "LINES", "NUL", "OCTET_COUNTING", "Decoder", "Framing"],
+    "model.framing": ["LENGTH4", "LINES", "NUL", "OCTET_COUNTING", "CountedFraming", "Decoder", "Framing"],
     "model.loglimit": ["LogLimit"],
     "model.outcomes": ["Ack", "Outcome"],
     "model.stats": ["Health", "ListenerStats", "State"],
@@ -178,6 +186,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "Connection",
+    "CountedFraming",
     "DatagramBinding",
     "DatagramClient",
     "DatagramClientOptions",

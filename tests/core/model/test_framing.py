@@ -84,14 +84,14 @@ def test_cut(framing: Framing, messages: list[bytes], size: int) -> None:
 def test_cut_walks_once(framing: Framing, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where frames are found by walking, that is done once, and not for each piece."""
     kind: Any = type(framing)
-    walk, walked = kind._ends, []
+    walk, walked = kind.ends, []
 
     def counting(self: Framing, wire: bytes) -> list[int]:
         walked.append(len(wire))
         ends: list[int] = walk(self, wire)
         return ends
 
-    monkeypatch.setattr(kind, "_ends", counting)
+    monkeypatch.setattr(kind, "ends", counting)
     wire = framing.encode([b"message"] * 100)
 
     assert len(list(framing.cut(wire, 25))) == 50

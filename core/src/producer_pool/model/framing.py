@@ -13,7 +13,17 @@ from producer_pool.model.decoders import Decoder, DelimitedDecoder, Length4Decod
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.text import suggestion
 
-__all__ = ["FRAMINGS", "LENGTH4", "LINES", "NUL", "OCTET_COUNTING", "Decoder", "Framing", "framing_named"]
+__all__ = [
+    "FRAMINGS",
+    "LENGTH4",
+    "LINES",
+    "NUL",
+    "OCTET_COUNTING",
+    "CountedFraming",
+    "Decoder",
+    "Framing",
+    "framing_named",
+]
 
 
 _PIECE: Final = 32 * 1024
@@ -130,25 +140,25 @@ class _Delimited(Framing):
         return DelimitedDecoder(self._delimiter, max_message)
 
 
-class _Counted(Framing):
-    """The length of each message before it. Frames are found by walking from one to the next."""
+class CountedFraming(Framing):
+    """A framing with the length of each message before it: where one ends, the next begins."""
 
     @abstractmethod
-    def _ends(self, wire: bytes) -> list[int]:
-        """Return where each frame ends."""
+    def ends(self, wire: bytes) -> list[int]:
+        """Return where each frame in *wire* ends, in their order. Only whole frames are in it."""
 
     def count(self, wire: bytes) -> int:
-        return len(self._ends(wire))
+        return len(self.ends(wire))
 
     def offset(self, wire: bytes, index: int) -> int:
-        return self._ends(wire)[index - 1] if index else 0
+        return self.ends(wire)[index - 1] if index else 0
 
     def index(self, wire: bytes, offset: int) -> int:
-        return bisect_right(self._ends(wire), offset)
+        return bisect_right(self.ends(wire), offset)
 
     def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
         # They are walked once, and not for each piece.
-        ends = self._ends(wire)
+        ends = self.ends(wire)
         start = first = 0
         while first < len(ends):
             after = max(bisect_right(ends, start + size), first + 1)
@@ -157,7 +167,7 @@ class _Counted(Framing):
             start, first = end, after
 
 
-class _Length4(_Counted):
+class _Length4(CountedFraming):
     """An unsigned 32-bit number, most significant byte first."""
 
     name = "length4"
@@ -174,10 +184,10 @@ class _Length4(_Counted):
         return "framing=length4 cannot carry a message of 4 GiB or more"
 
     def split(self, wire: bytes) -> list[bytes]:
-        ends = self._ends(wire)
+        ends = self.ends(wire)
         return [wire[start + 4 : end] for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _ends(self, wire: bytes) -> list[int]:
+    def ends(self, wire: bytes) -> list[int]:
         unpack = self._length.unpack_from
         ends = []
         size = len(wire)
@@ -191,7 +201,7 @@ class _Length4(_Counted):
         return Length4Decoder(max_message)
 
 
-class _OctetCounting(_Counted):
+class _OctetCounting(CountedFraming):
     """Decimal digits and a space: RFC 6587, section 3.4.1."""
 
     name = "octet-counting"
@@ -211,10 +221,10 @@ class _OctetCounting(_Counted):
         )
 
     def split(self, wire: bytes) -> list[bytes]:
-        ends = self._ends(wire)
+        ends = self.ends(wire)
         return [wire[wire.index(b" ", start) + 1 : end] for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _ends(self, wire: bytes) -> list[int]:
+    def ends(self, wire: bytes) -> list[int]:
         ends = []
         size = len(wire)
         position = 0

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import os
 import struct
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Final, NoReturn
 
-from producer_pool.plugin import Framing
+from producer_pool.plugin import CountedFraming, Framing
 
 try:
     from websockets.speedups import apply_mask
@@ -113,7 +112,7 @@ def equal_frames(data: bytes, position: int, head: int, stride: int) -> int:
     return count
 
 
-class Frames(Framing):
+class Frames(CountedFraming):
     """
     Text or binary frames, masked as clients have to (RFC 6455, 5.3), or not, as servers have to.
 
@@ -167,35 +166,16 @@ class Frames(Framing):
         """Yield the first byte and the payload of each frame."""
         key = self._key
         position = 0
-        for end in self._ends(wire):
+        for end in self.ends(wire):
             start = position + key + _head_size(end - position - key)
             payload = wire[start:end]
             yield wire[position], apply_mask(payload, wire[start - key : start]) if key else payload
             position = end
 
-    def count(self, wire: bytes) -> int:
-        return len(self._ends(wire))
-
-    def offset(self, wire: bytes, index: int) -> int:
-        return self._ends(wire)[index - 1] if index else 0
-
-    def index(self, wire: bytes, offset: int) -> int:
-        return bisect_right(self._ends(wire), offset)
-
-    def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
-        ends = self._ends(wire)
-        start = first = 0
-        while first < len(ends):
-            after = max(bisect_right(ends, start + size), first + 1)
-            end = ends[after - 1]
-            yield wire[start:end], after - first
-            start, first = end, after
-
     def decoder(self, max_message: int) -> NoReturn:
         raise NotImplementedError("frames are read by a FrameReader, which also has something to say")
 
-    def _ends(self, wire: bytes) -> list[int]:
-        """Return where each frame ends."""
+    def ends(self, wire: bytes) -> list[int]:
         key = self._key
         ends: list[int] = []
         size = len(wire)
