@@ -97,7 +97,7 @@ def test_producer_is_removed(pool: ProducerPool, consumers: Consumers) -> None:
     """It gets all that was submitted before, and nothing after; its id is free again."""
     ledger = Ledger()
     consumers["b"].stop_reading()
-    before = ledger.write_many(100, size=100_000)
+    before = ledger.write_many(300, size=100_000)  # More than kernels keep on their way to it.
     for message in before:
         pool.submit(message)
     with ThreadPoolExecutor(1) as executor:
@@ -110,8 +110,8 @@ def test_producer_is_removed(pool: ProducerPool, consumers: Consumers) -> None:
 
     assert list(results[0]) == ["a", "c"]
     assert pool.producers == ("a", "c")
-    assert ledger.judge(consumers["b"].wait_for(100), expected=before).exact
-    assert ledger.judge(consumers["a"].wait_for(110)).exact
+    assert ledger.judge(consumers["b"].wait_for(300), expected=before).exact
+    assert ledger.judge(consumers["a"].wait_for(310)).exact
 
     with RecordingConsumer() as other:
         pool.add_producer("b", other.url)

@@ -234,6 +234,13 @@ TABLE: Final = (
         "test_bound_server.py::test_callback_raises",
     ),
     Sabotage(
+        "a producer that is removed loses what it has",
+        f"{CORE}/pool.py",
+        "            await engine.remove(producer_id, seconds, free if engine.stores else None)",
+        "            await engine.remove(producer_id, 0.0, free if engine.stores else None)",
+        "test_many_producers.py::test_producer_is_removed",
+    ),
+    Sabotage(
         "duplicate ids are accepted",
         f"{CORE}/delivery/roster.py",
         "            if producer_id in self._reserved:",
