@@ -1,5 +1,6 @@
 """What every test gets: skips by name, a place for its figures, and a guard against processes left behind."""
 
+import logging
 import os
 import shutil
 import signal
@@ -80,3 +81,11 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:  # it ended between two looks
         return b""
+
+
+@pytest.fixture
+def no_log() -> Iterator[None]:
+    """Have nothing logged: in stories by chance, lines of the log are most of the work."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

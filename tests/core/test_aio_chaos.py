@@ -1,24 +1,16 @@
 """Any number of days with clients that do anything: every message has one outcome at each, and a true one."""
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
 from producer_pool.testing import in_virtual_time
 from support.days import Days
 from support.seeds import block_of, kept, run_seeds
 
+pytestmark = pytest.mark.usefixtures("no_log")
+
 SEEDS = 240
 BLOCKS = 8
 """Seeds are run in so many tests, for as many processors."""
-
-
-@pytest.fixture(autouse=True)
-def no_log() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))

@@ -1,7 +1,6 @@
 """Any number of lives of a pool with a store: no crash loses what is stored, whatever else happens."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -15,16 +14,11 @@ from producer_pool.testing import in_virtual_time
 from support.lives import Lives
 from support.seeds import block_of, kept, run_seeds
 
+pytestmark = pytest.mark.usefixtures("no_log")
+
 SEEDS = 2000
 BLOCKS = 16
 """Seeds are run in so many tests, for as many processors."""
-
-
-@pytest.fixture(autouse=True)
-def no_log() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @in_virtual_time

@@ -1,7 +1,6 @@
 """Any number of days of small batches for streams: all that happens to a convoy, and what is true of it."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,16 +15,11 @@ from support.seeds import block_of, kept, run_seeds
 from support.streaming import no_longer_watched
 from support.voyages import Voyage
 
+pytestmark = pytest.mark.usefixtures("no_log")
+
 SEEDS = 500
 BLOCKS = 8
 """Seeds are run in so many tests, for as many processors."""
-
-
-@pytest.fixture(autouse=True)
-def no_log() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def sail(seed: int) -> int:

@@ -1,9 +1,7 @@
 """A thousand producers to one host that is dead for an hour, and comes back: they do not knock at once."""
 
 import asyncio
-import logging
 from collections import Counter
-from collections.abc import Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -25,7 +23,7 @@ ALLOWED = 0.05
 """The part of all attempts that may be made in one second."""
 
 
-pytestmark = pytest.mark.timeout(times(60, 900))
+pytestmark = [pytest.mark.timeout(times(60, 900)), pytest.mark.usefixtures("no_log")]
 
 
 class Host:
@@ -103,13 +101,6 @@ def knocks(draw: float | None) -> tuple[Knocks, int]:
         return found, delivered
 
     return run_in_virtual_time(story)
-
-
-@pytest.fixture(autouse=True)
-def no_log() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def test_attempts_are_spread() -> None:

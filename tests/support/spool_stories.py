@@ -3,16 +3,17 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from support import spool_writer
+from support.faults import needs_strace
 from support.processes import clean_environment
 from support.spool_writer import message
 from support.spools import Desk
 
-__all__ = ["Said", "left_in", "missing", "writer", "writes"]
+__all__ = ["Said", "failing", "left_in", "missing", "writer", "writes"]
 
 
 @dataclass
@@ -93,3 +94,19 @@ def missing(said: Said, left: Sequence[bytes]) -> set[int]:
     assert found == sorted(set(found))
     assert [one for one in left if one != b"another"] == [message(index) for index in found]
     return said.waiting - set(found)
+
+
+def failing(inject: str, paths: Iterable[Path], command: Sequence[str], log: Path) -> tuple[Said, int]:
+    """
+    Run a writer whose system calls at *paths* fail as strace is told by *inject*; it has to end by itself.
+
+    Returns what it said, and how many calls failed.
+    """
+    needs_strace()
+    trace = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={inject.partition(':')[0]}"]
+    trace += ["-e", f"inject={inject}"]
+    for path in paths:
+        trace += ["-P", str(path)]
+    ended = subprocess.run([*trace, *command], env=environment(), capture_output=True, timeout=50)
+    assert ended.returncode == 0, ended.stderr
+    return Said.of(ended.stdout), log.read_text().count("(INJECTED)")

@@ -1,7 +1,9 @@
 """Spools under test: on a loop, with what they said; and what is asked of their files."""
 
 import asyncio
+import hashlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any, TypeVar
 from producer_pool.model.batch import Batch
 from producer_pool.model.policies import Spool
 from producer_pool.model.stored import Backlog, StoredBatch
+from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.spool import SpoolStore
 from support.waiting import BOUND
 
-__all__ = ["Desk", "flip", "messages_of", "numbers_in", "scribble"]
+__all__ = ["Desk", "copied", "digest", "flip", "messages_in", "messages_of", "numbers_in", "scribble"]
 
 T = TypeVar("T")
 
@@ -128,3 +131,22 @@ def numbers_in(folder: Path) -> list[int]:
         return [row[0] for row in connection.execute("SELECT number FROM batch ORDER BY number")]
     finally:
         connection.close()
+
+
+def copied(source: Path, target: Path) -> Path:
+    """Copy a spool, without the room that it keeps in reserve, and return where it is."""
+    return shutil.copytree(source, target, ignore=shutil.ignore_patterns("reserve"), dirs_exist_ok=True)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Return what is in all files of a spool but the one that says who has the lock."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name != "lock"
+    }
+
+
+def messages_in(folder: Path, producer_id: str | None = None) -> list[bytes]:
+    """Return the messages in a spool that nobody uses; those for one producer, or all."""
+    return [message for _, stored in stored_in(folder, producer_id) for message in stored.batch]

@@ -12,7 +12,12 @@ from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.streams.ledger import Ledger
 
-__all__ = ["FakeStream", "StreamingClient", "no_longer_watched"]
+__all__ = ["FakeStream", "StreamingClient", "lines", "no_longer_watched"]
+
+
+def lines(*messages: bytes) -> Batch:
+    """Return a batch as a listener makes it of lines."""
+    return Batch.from_wire(b"".join(message + b"\n" for message in messages), LINES)
 
 
 class _Connection:

@@ -1,8 +1,7 @@
 """The convoy: whatever happens to a member, nobody is told more than is true, and everything arrives."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,27 +14,18 @@ from producer_pool.delivery import convoy
 from producer_pool.delivery.convoy import Convoy
 from producer_pool.delivery.engine import Engine
 from producer_pool.model.batch import Batch
-from producer_pool.model.framing import LINES, NUL
+from producer_pool.model.framing import NUL
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow
 from producer_pool.testing import in_virtual_time, run_in_virtual_time
 from support.engines import add, check_books, engine, outcomes
 from support.fake_clients import FakePipelinedClient
-from support.streaming import StreamingClient
+from support.streaming import StreamingClient, lines
+
+pytestmark = pytest.mark.usefixtures("no_log")
 
 ALL = ("a", "b", "c")
 RELAY = DeliveryPolicy.relay()
-
-
-@pytest.fixture(autouse=True)
-def no_log() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def lines(*messages: bytes) -> Batch:
-    return Batch.from_wire(b"".join(message + b"\n" for message in messages), LINES)
 
 
 @asynccontextmanager

@@ -1,8 +1,7 @@
 """Members of a convoy that do not do as they should: what they raise stays with them, and nothing is lost."""
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,26 +9,16 @@ import pytest
 from producer_pool.contract.stream import Stream
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.producer import Producer
-from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES
 from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.testing import in_virtual_time
 from support.engines import add, engine
 from support.fake_clients import FakePipelinedClient
-from support.streaming import FakeStream, StreamingClient
+from support.streaming import FakeStream, StreamingClient, lines
+
+pytestmark = pytest.mark.usefixtures("no_log")
 
 RELAY = DeliveryPolicy.relay()
-
-
-@pytest.fixture(autouse=True)
-def no_log() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def lines(*messages: bytes) -> Batch:
-    return Batch.from_wire(b"".join(message + b"\n" for message in messages), LINES)
 
 
 class FaultyStream(FakeStream):

@@ -1,8 +1,7 @@
 """The express lane, side by side with the long way: whatever happens, nobody can tell which one was taken."""
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +24,8 @@ from producer_pool.testing import in_virtual_time, run_in_virtual_time
 from support.engines import add, check_books, dead, engine
 from support.fake_clients import FakeClient, FakePipelinedClient
 
+pytestmark = pytest.mark.usefixtures("no_log")
+
 ALL = ("a", "b", "c", "d")
 
 DIRECT = DeliveryPolicy.direct()
@@ -38,13 +39,6 @@ POLICIES = (
     replace(DeliveryPolicy.relay(), ack=Ack.WRITTEN, role=Role.SHADOW),
     DeliveryPolicy.relay(),
 )
-
-
-@pytest.fixture(autouse=True)
-def no_log() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 class Moody(FakePipelinedClient):

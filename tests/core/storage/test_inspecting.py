@@ -1,6 +1,5 @@
 """Looking into a spool: it is not changed by that, and what is told is what is there."""
 
-import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from producer_pool.model.errors import StorageError
 from producer_pool.model.stored import ROW_OVERHEAD
 from producer_pool.storage.inspecting import Found, forget, salvage, status, stored_in, verify
-from support.spools import Desk, flip, scribble
+from support.spools import Desk, digest, flip, messages_in, scribble
 
 MESSAGES = [b"%04d|" % number * 1000 for number in range(20)]
 
@@ -26,19 +25,6 @@ async def folder(tmp_path: Path) -> Path:
         await desk.stored(b"for b", targets=["b"])
         desk.store.move("a", 5)
     return folder
-
-
-def digest(folder: Path) -> dict[str, str]:
-    """Return what is in all files but the one that says who has the lock."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.iterdir()
-        if path.name != "lock"
-    }
-
-
-def messages(path: Path, producer_id: str | None = None) -> list[bytes]:
-    return [message for _, stored in stored_in(path, producer_id) for message in stored.batch]
 
 
 def test_status(folder: Path) -> None:
@@ -64,12 +50,12 @@ async def test_status_of_one_in_use(folder: Path) -> None:
 
         assert found["pid"] is not None
         assert found["producers"]["a"]["messages"] == 15
-        for look in (lambda: verify(folder), lambda: messages(folder), lambda: forget(folder, "a")):
+        for look in (lambda: verify(folder), lambda: messages_in(folder), lambda: forget(folder, "a")):
             with pytest.raises(StorageError, match=f"is in use by process {found['pid']}; stop that first"):
                 look()
 
 
-@pytest.mark.parametrize("look", [status, verify, messages])
+@pytest.mark.parametrize("look", [status, verify, messages_in])
 def test_no_spool(tmp_path: Path, look: object) -> None:
     """Another folder is not made one, and the error says what to name."""
     with pytest.raises(StorageError, match="holds no spool; name the folder"):
@@ -95,8 +81,8 @@ def test_database_of_another_program(tmp_path: Path, journal: str) -> None:
             for look in (
                 lambda: status(folder),
                 lambda: verify(folder),
-                lambda: messages(folder),
-                lambda: messages(path),
+                lambda: messages_in(folder),
+                lambda: messages_in(path),
                 lambda: salvage(folder, target),
                 lambda: salvage(path, target),
             ):
@@ -167,7 +153,7 @@ def test_what_cannot_be_opened(folder: Path) -> None:
     try:
         with pytest.raises(StorageError, match="cannot be opened: database is locked; see its rights"):
             verify(folder)
-        assert len(messages(folder)) == 21, "its pages can be read all the same"
+        assert len(messages_in(folder)) == 21, "its pages can be read all the same"
     finally:
         connection.close()
     assert verify(folder).whole
@@ -177,22 +163,22 @@ def test_stored_in(folder: Path) -> None:
     """All, or what one waits for, in order."""
     before = digest(folder)
 
-    assert messages(folder) == [*MESSAGES, b"for b"]
-    assert messages(folder, "a") == MESSAGES[5:]
+    assert messages_in(folder) == [*MESSAGES, b"for b"]
+    assert messages_in(folder, "a") == MESSAGES[5:]
     with pytest.raises(StorageError, match="nothing is kept there for 'c'; known: a, b"):
-        messages(folder, "c")
+        messages_in(folder, "c")
     assert digest(folder) == before
 
 
 async def test_stored_in_a_damaged_one(folder: Path) -> None:
     """What is left comes in order, from the folder and from what was set aside."""
     scribble(folder / "spool.db")
-    assert messages(folder) == [*MESSAGES, b"for b"]
-    assert messages(folder, "a") == MESSAGES[5:]
+    assert messages_in(folder) == [*MESSAGES, b"for b"]
+    assert messages_in(folder, "a") == MESSAGES[5:]
 
     async with Desk(folder) as desk:
         desk.join("a")
-    assert messages(folder / "spool.db.damaged-1") == [*MESSAGES, b"for b"]
+    assert messages_in(folder / "spool.db.damaged-1") == [*MESSAGES, b"for b"]
 
 
 async def test_salvage(folder: Path, tmp_path: Path) -> None:
@@ -220,9 +206,9 @@ async def test_forget(folder: Path) -> None:
         forget(folder, "b")
 
     assert status(folder)["producers"].keys() == {"a"}
-    assert messages(folder) == MESSAGES[5:]
+    assert messages_in(folder) == MESSAGES[5:]
     assert forget(folder, "a") == 15
-    assert messages(folder) == []
+    assert messages_in(folder) == []
 
 
 @pytest.mark.parametrize("way", ["export", "salvage"])

@@ -1,14 +1,13 @@
 """Looking into a spool that has payloads in files of their own: all of it is seen, and nothing is changed."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
 import pytest
 
-from producer_pool.storage.inspecting import forget, salvage, status, stored_in, verify
+from producer_pool.storage.inspecting import forget, salvage, status, verify
 from support.apart import put_apart, sizes, within
-from support.spools import Desk, flip, scribble
+from support.spools import Desk, digest, flip, messages_in, scribble
 
 MESSAGES = [b"%04d|" % number * 4000 for number in range(20)]
 
@@ -27,18 +26,6 @@ async def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def digest(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.iterdir()
-        if path.name != "lock"
-    }
-
-
-def messages(path: Path, producer_id: str | None = None) -> list[bytes]:
-    return [message for _, stored in stored_in(path, producer_id) for message in stored.batch]
-
-
 def test_nothing_is_changed(folder: Path) -> None:
     """What is told is what is there."""
     before = digest(folder)
@@ -47,8 +34,8 @@ def test_nothing_is_changed(folder: Path) -> None:
     assert (found["messages"], found["damaged"]) == (20, None)
     assert found["bytes"] > sum(sizes(folder).values())
     assert verify(folder).whole
-    assert messages(folder) == MESSAGES
-    assert messages(folder, "a") == MESSAGES[5:]
+    assert messages_in(folder) == MESSAGES
+    assert messages_in(folder, "a") == MESSAGES[5:]
     assert digest(folder) == before
 
 
@@ -60,7 +47,7 @@ def test_damaged_payload(folder: Path) -> None:
     found = verify(folder)
 
     assert (found.damaged, found.damaged_rows, found.messages) == ([number], 1, 19)
-    assert messages(folder) == MESSAGES[: number - 1] + MESSAGES[number:]
+    assert messages_in(folder) == MESSAGES[: number - 1] + MESSAGES[number:]
 
 
 def test_missing_file(folder: Path) -> None:
@@ -69,7 +56,7 @@ def test_missing_file(folder: Path) -> None:
     (folder / "payload-1").unlink()
 
     assert verify(folder).damaged == gone
-    assert len(messages(folder)) == 20 - len(gone)
+    assert len(messages_in(folder)) == 20 - len(gone)
 
 
 @pytest.mark.parametrize("damage", ["none", "head", "all"])
@@ -84,7 +71,7 @@ def test_salvage(folder: Path, tmp_path: Path, damage: str) -> None:
     assert (found.rows, found.messages) == (20, 20)
     assert digest(folder) == before
     shutil.rmtree(folder)
-    assert messages(tmp_path / "rescued") == MESSAGES
+    assert messages_in(tmp_path / "rescued") == MESSAGES
     assert sizes(tmp_path / "rescued") == {}
 
 
@@ -92,7 +79,7 @@ def test_export_of_a_damaged_one(folder: Path) -> None:
     """It is read out of pages and of files of payloads."""
     scribble(folder / "spool.db")
 
-    assert messages(folder) == MESSAGES
+    assert messages_in(folder) == MESSAGES
     assert verify(folder).rows == 20
 
 
@@ -103,13 +90,13 @@ async def test_database_that_was_set_aside(folder: Path) -> None:
         desk.join("a", "b")
         assert await desk.messages("b") == MESSAGES
 
-    assert messages(folder / "spool.db.damaged-1") == MESSAGES
+    assert messages_in(folder / "spool.db.damaged-1") == MESSAGES
 
 
 def test_forgetting(folder: Path) -> None:
     """When nobody waits for them any more, the files are gone."""
     assert forget(folder, "b") == 20
-    assert messages(folder) == MESSAGES[5:]
+    assert messages_in(folder) == MESSAGES[5:]
     forget(folder, "a")
 
     assert sizes(folder) == {}

@@ -22,7 +22,7 @@ from producer_pool.storage.payload_files import PayloadFiles, payload_names
 from producer_pool.storage.payloads import Payloads
 from producer_pool.storage.segments import Place
 from support.faults import report, times
-from support.spools import Desk, flip, scribble
+from support.spools import Desk, copied, flip, scribble
 from support.waiting import BOUND
 
 ROWS = 24
@@ -60,15 +60,11 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
             desk.store.move("a", 8)
             desk.store._hand_over_moves()
             await desk.read("a", 8)
-            copy(folder / "used", folder / "killed")
+            copied(folder / "used", folder / "killed")
 
     asyncio.run(make())
     assert len(payload_names(folder / "killed")) >= 3
     return folder / "killed"
-
-
-def copy(source: Path, target: Path) -> Path:
-    return shutil.copytree(source, target, ignore=shutil.ignore_patterns("reserve"), dirs_exist_ok=True)
 
 
 def within(folder: Path, path: Path) -> list[int]:
@@ -111,7 +107,7 @@ class Harm:
     def after(self, what: str, damage: Callable[[Path], object]) -> list[int]:
         """Open a copy after *damage*, and return which messages are gone."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        copy(self._start, self.folder)
+        copied(self._start, self.folder)
         damage(self.folder)
         began = time.monotonic()
         try:
@@ -200,7 +196,7 @@ def test_of_another_spool(start: Path, tmp_path: Path) -> None:
             desk.join("b")
             for number in range(1, ROWS + 1):
                 await desk.stored(message(number))
-            copy(other, tmp_path / "killed")
+            copied(other, tmp_path / "killed")
 
     asyncio.run(make())
     harm = Harm("payloads: of another spool", start, tmp_path)
@@ -243,7 +239,7 @@ def test_damaged_database(start: Path, tmp_path: Path, what: str) -> None:
     """Whatever became of the database, all batches come back whose payloads are whole."""
     harm = Harm(f"payloads: database damaged, {what}", start, tmp_path)
     shutil.rmtree(harm.folder, ignore_errors=True)
-    copy(start, harm.folder)
+    copied(start, harm.folder)
     DATABASES[what](harm.folder)
     numbers = reopened(harm.folder)
     report(f"payloads: database damaged, {what}", lost=ROWS - len(numbers))
@@ -255,7 +251,7 @@ def test_damaged_database(start: Path, tmp_path: Path, what: str) -> None:
 def test_damaged_database_without_heads(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: where payloads do not say whose they are, a damaged database costs all of them."""
     monkeypatch.setattr(PayloadFiles, "records", lambda self, segment, identity: iter(()))
-    copy(start, tmp_path / "harmed")
+    copied(start, tmp_path / "harmed")
     DATABASES["all pages"](tmp_path / "harmed")
     numbers = reopened(tmp_path / "harmed")
     report("payloads: database damaged: without heads", lost=ROWS - len(numbers))
@@ -266,7 +262,7 @@ def test_damaged_database_without_heads(start: Path, tmp_path: Path, monkeypatch
 def test_lost_log_and_rows_alone(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: one that believes that its database knows of all costs what only its log held."""
     monkeypatch.setattr(recovery, "_take_back", lambda folder, database, positions, state: None)
-    copy(start, tmp_path / "harmed")
+    copied(start, tmp_path / "harmed")
     DATABASES["log, past recognition"](tmp_path / "harmed")
     numbers = reopened(tmp_path / "harmed")
     report("payloads: log past recognition: rows alone", lost=ROWS - len(numbers))

@@ -1,15 +1,14 @@
 """Calls to the system fail that write payloads: the process goes on, and nothing that was stored is gone."""
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from support.faults import needs_strace, report, times
+from support.faults import report, times
 from support.small_disks import MiB, fill, small_disk
-from support.spool_stories import Said, environment, left_in, missing, writer
+from support.spool_stories import failing, left_in, missing, writer
 from support.spools import Desk
 from support.streams import until
 
@@ -29,33 +28,16 @@ FAULTS = [
 @pytest.mark.parametrize("name,inject", FAULTS, ids=[name.replace(" ", "-") for name, _ in FAULTS])
 def test_disk_that_fails(tmp_path: Path, name: str, inject: str) -> None:
     """See above."""
-    needs_strace()
     folder = tmp_path / "spool"
-    call = inject.partition(":")[0]
-    trace = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        str(tmp_path / "log"),
-        "-e",
-        f"trace={call}",
-        "-e",
-        f"inject={inject}",
-    ]
-    for number in range(8):
-        trace += ["-P", str(folder / f"payload-{number}")]
+    paths = [folder / f"payload-{number}" for number in range(8)]
     command = writer(folder, count=COUNT, kind="apart")
-    ended = subprocess.run([*trace, *command], env=environment(), capture_output=True, timeout=50)
-    said = Said.of(ended.stdout)
-    failures = (tmp_path / "log").read_text().count("(INJECTED)")
+    said, failures = failing(inject, paths, command, tmp_path / "log")
     gone = missing(said, left_in(folder))
     report(
         f"payloads: {name}",
         injected=failures, stored=len(said.stored), refused=len(said.failed), lost=len(gone),
     )  # fmt: skip
 
-    assert ended.returncode == 0, ended.stderr
     assert failures
     assert gone == set()
     assert len(said.stored) + len(said.failed) == COUNT

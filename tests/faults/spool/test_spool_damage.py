@@ -20,7 +20,7 @@ import pytest
 
 from producer_pool.storage.database import PAGE
 from support.faults import FULL, report, times
-from support.spools import Desk, flip
+from support.spools import Desk, copied, flip
 from support.waiting import BOUND
 
 ROWS = 24
@@ -61,15 +61,10 @@ def spools(tmp_path_factory: pytest.TempPathFactory) -> Spools:
             desk.store.move("a", 8)
             desk.store._hand_over_moves()
             await desk.read("a", 8)
-            copy(folder / "closed", folder / "killed")
+            copied(folder / "closed", folder / "killed")
 
     asyncio.run(make())
     return Spools(folder / "closed", folder / "killed")
-
-
-def copy(source: Path, target: Path) -> Path:
-    """Copy a spool, without the room that it keeps in reserve."""
-    return shutil.copytree(source, target, ignore=shutil.ignore_patterns("reserve"), dirs_exist_ok=True)
 
 
 def opened(folder: Path, known: int) -> list[int]:
@@ -108,7 +103,7 @@ class Harm:
     def after(self, what: str, damage: Callable[[Path], object], known: int = ROWS) -> list[int]:
         """Open a copy after *damage*, and return which messages are left."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        copy(self._start, self._folder)
+        copied(self._start, self._folder)
         damage(self._folder)
         began = time.monotonic()
         try:

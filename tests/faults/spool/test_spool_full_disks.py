@@ -6,7 +6,6 @@ Nothing ends, what cannot be stored is said at once, and it goes on by itself wh
 
 import asyncio
 import os
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from producer_pool.model.batch import Batch
-from support.faults import needs_strace, report, times
+from support.faults import report, times
 from support.small_disks import MiB, fill, small_disk
-from support.spool_stories import Said, environment, left_in, missing, writer
+from support.spool_stories import failing, left_in, missing, writer
 from support.spools import Desk
 from support.streams import until
 
@@ -133,33 +132,14 @@ FAULTS = [
 @pytest.mark.parametrize("name,inject", FAULTS, ids=[name.replace(" ", "-") for name, _ in FAULTS])
 def test_disk_that_fails(tmp_path: Path, name: str, inject: str) -> None:
     """Calls to the system fail: the process goes on, and nothing is gone of what it said is stored."""
-    needs_strace()
     folder = tmp_path / "spool"
-    call = inject.partition(":")[0]
-    trace = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        str(tmp_path / "log"),
-        "-e",
-        f"trace={call}",
-        "-e",
-        f"inject={inject}",
-    ]
-    for path in ("spool.db", "spool.db-wal", "spool.new", "spool.new-wal"):
-        trace += ["-P", str(folder / path)]
-    ended = subprocess.run(
-        [*trace, *writer(folder, count=COUNT)], env=environment(), capture_output=True, timeout=50
-    )
-    said = Said.of(ended.stdout)
-    failures = (tmp_path / "log").read_text().count("(INJECTED)")
+    paths = [folder / name for name in ("spool.db", "spool.db-wal", "spool.new", "spool.new-wal")]
+    said, failures = failing(inject, paths, writer(folder, count=COUNT), tmp_path / "log")
     gone = missing(said, left_in(folder))
     report(
         f"spool: {name}", injected=failures, stored=len(said.stored), refused=len(said.failed), lost=len(gone)
     )
 
-    assert ended.returncode == 0, ended.stderr
     assert failures
     assert gone == set()
     assert len(said.stored) + len(said.failed) == COUNT
