@@ -51,15 +51,17 @@ def send(
     if text in (None, "-") and count is not None:
         raise click.UsageError("--count repeats a TEXT; what comes from stdin is sent once")
     from producer_pool.cli.sending import Pace, Sending, from_stdin, repeated
+    from producer_pool.cli.signals import Interrupts
     from producer_pool.discovery.factory import ClientFactory
 
     with explained():
-        sending = Sending(url, ClientFactory(registry_with(files)), as_json=as_json)
-        pace = Pace(rate)
+        interrupts = Interrupts()
+        sending = Sending(url, ClientFactory(registry_with(files)), interrupts, as_json=as_json)
+        pace = Pace(rate, interrupts)
         if text is None or text == "-":
             if sys.stdin.isatty():
                 print("reading lines from the terminal; Ctrl-D ends", file=sys.stderr)
-            source = from_stdin(pace, sending.waiting)
+            source = from_stdin(pace, interrupts, sending.waiting)
         else:
             source = repeated(text, count or 1, pace)
         sys.exit(sending.run(source))

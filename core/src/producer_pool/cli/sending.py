@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING, Final
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from producer_pool.cli.exits import DONE, FAILED, complain
 from producer_pool.cli.output import print_json
 from producer_pool.cli.run import log_to_stderr
+from producer_pool.cli.signals import Interrupts
 from producer_pool.discovery.factory import ClientFactory
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
@@ -38,7 +39,7 @@ _LONGEST: Final = 16 * 1024 * 1024
 _LINES: Final = 1000
 """Log lines that are put aside at the most."""
 _LOOK: Final = 0.2
-"""Seconds between two looks at whether the connection still stands, while the rest is delivered."""
+"""Seconds between two looks at whether the connection still stands, while there is no room or no end."""
 _POLICY: Final = DeliveryPolicy(
     buffer=8 * 1024 * 1024,
     overflow=Overflow.BLOCK,
@@ -52,8 +53,9 @@ _POLICY: Final = DeliveryPolicy(
 class Pace:
     """Holds back what would be faster than *rate* messages a second; None: nothing."""
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(self, rate: float | None, interrupts: Interrupts) -> None:
         self.rate = rate
+        self._interrupts = interrupts
         self._since: float | None = None
         self._sent = 0
 
@@ -71,7 +73,7 @@ class Pace:
             self._since = now
         # What was late is not made up for in one burst.
         self._since = max(self._since, now - 1 - self._sent / self.rate)
-        time.sleep(max(self._since + self._sent / self.rate - now, 0))
+        self._interrupts.wait(seconds=max(self._since + self._sent / self.rate - now, 0))
         self._sent += count
 
 
@@ -86,7 +88,9 @@ def repeated(text: str, count: int, pace: Pace) -> Iterator[Batch]:
         count -= size
 
 
-def from_stdin(pace: Pace, waiting: Callable[[], AbstractContextManager[None]]) -> Iterator[Batch]:
+def from_stdin(
+    pace: Pace, interrupts: Interrupts, waiting: Callable[[], AbstractContextManager[None]]
+) -> Iterator[Batch]:
     """
     Yield the lines of stdin as they come, in batches; *waiting* is entered while it waits for them.
 
@@ -96,7 +100,8 @@ def from_stdin(pace: Pace, waiting: Callable[[], AbstractContextManager[None]]) 
     decoder = LINES.decoder(_LONGEST)
     while True:
         with waiting():
-            chunk = os.read(0, _CHUNK)
+            interrupts.wait(0)
+        chunk = os.read(0, _CHUNK)
         if not chunk:
             break
         wire = decoder.feed(chunk, len(chunk))
@@ -122,9 +127,10 @@ def _paced(batch: Batch, pace: Pace) -> Iterator[Batch]:
 class Sending:
     """One consumer at *url*, from the first connection to the summary."""
 
-    def __init__(self, url: str, factory: ClientFactory, *, as_json: bool) -> None:
+    def __init__(self, url: str, factory: ClientFactory, interrupts: Interrupts, *, as_json: bool) -> None:
         self._url = url
         self._factory = factory
+        self._interrupts = interrupts
         self._json = as_json
         self._complete = False
         """Whether all that was to be sent was handed over."""
@@ -148,12 +154,12 @@ class Sending:
                 "out; leave out role="
             )
         plan = self._factory.plan(self._url, _POLICY)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         log_to_stderr("critical")  # Why it is not reached is said below, once.
-        with ProducerPool(limits=Limits(drain=0.0)) as pool:
+        with self._interrupts, ProducerPool(limits=Limits(drain=0.0)) as pool:
             # As an injected client: the filters of a daemon are no concern of what is sent by hand.
             pool.add_producer(_ID, plan.client, policy=plan.policy)
-            health = pool.check(wait=plan.client.timeout + 1)[_ID]
+            with self._interrupts.raised():
+                health = pool.check(wait=plan.client.timeout + 1)[_ID]
             if health.state is not State.UP:
                 complain(health.last_error or f"{health.address}: not reached")
                 return FAILED
@@ -186,17 +192,25 @@ class Sending:
         handlers[:] = [self._aside]
 
     def _send(self, pool: ProducerPool, source: Iterator[Batch]) -> None:
-        run = pool.worker().run
         for batch in source:
-            if not run(partial(_feed, batch)):
-                complain("the connection broke; what comes after it was not sent")
-                return
+            while not self._feed(pool, batch):
+                if _is_broken(pool.health()):
+                    complain("the connection broke; what comes after it was not sent")
+                    return
             self._handed += len(batch)
-        while not pool.drain(wait=_LOOK):
+        while not self._drain(pool):
             if _is_broken(pool.health()):
                 return
             self._aside.flush()
         self._complete = True
+
+    def _feed(self, pool: ProducerPool, batch: Batch) -> bool:
+        with self._interrupts.raised():
+            return pool.worker().run(partial(_feed, batch))
+
+    def _drain(self, pool: ProducerPool) -> bool:
+        with self._interrupts.raised():
+            return pool.drain(wait=_LOOK)
 
     def _sum_up(self, stats: ProducerStats, health: Health, seconds: float) -> int:
         ok = self._complete and stats.delivered == self._handed
@@ -224,9 +238,11 @@ class Sending:
 
 
 async def _feed(batch: Batch, engine: Engine) -> bool:
-    """Hand over *batch* when there is room; say whether the connection still stands."""
-    await engine.resumed()
-    if _is_broken(engine.health()):
+    """Hand over *batch*, if there is room soon and the connection stands; say whether it was."""
+    if engine.paused:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(engine.resumed(), _LOOK)
+    if engine.paused or _is_broken(engine.health()):
         return False
     engine.feed(batch)
     return True

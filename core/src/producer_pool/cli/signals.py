@@ -6,14 +6,17 @@ import asyncio
 import atexit
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from select import select
 from types import FrameType
-from typing import Final
+from typing import Final, Self
 
 from producer_pool.cli.exits import FAILED
 
-__all__ = ["Stop"]
+__all__ = ["Interrupts", "Stop"]
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _INSIST: Final = 1.0
 """Seconds after a second signal until the process leaves, whatever it is busy with."""
 _LONGEST: Final = 1e8
@@ -42,7 +45,7 @@ class Stop:
         self.insisted = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # Not add_signal_handler(): its handlers wait for the loop, and the loop may be stuck.
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING:
             signal.signal(number, self._on_signal)
         self._count = 0
 
@@ -72,3 +75,62 @@ class Stop:
                 code = self._overdue()
         finally:
             os._exit(code)
+
+
+class Interrupts:
+    """
+    The first SIGTERM or SIGINT as a KeyboardInterrupt where a command without a loop waits, and only there.
+
+    Elsewhere it could come out of the middle of anything, such as a log handler that has just taken its
+    lock: nobody would give that back, and the next thread that logs would wait for ever. The second signal
+    is raised wherever it comes.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+        self._waits = False
+        self._before = [(number, signal.getsignal(number)) for number in _ENDING]
+
+    def __enter__(self) -> Self:
+        """Take over the signals. In the main thread."""
+        self._readable, self._writable = os.pipe()
+        os.set_blocking(self._writable, False)
+        signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
+        for number in _ENDING:
+            signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
+        os.close(self._readable)
+        os.close(self._writable)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        for number in _ENDING:
+            signal.signal(number, signal.default_int_handler)
+        self._came = True
+        if self._waits:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """
+        Raise in the body, or before it, what has come.
+
+        The body must bear an exception between any two of its steps, and must not wait for long: a signal
+        that comes when it is just about to wait is raised only afterwards. See wait().
+        """
+        self._waits = True
+        try:
+            if self._came:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._waits = False
+
+    def wait(self, *fds: int, seconds: float | None = None) -> None:
+        """Wait until one of *fds* can be read, or for *seconds*. No signal is missed."""
+        with self.raised():
+            select([self._readable, *fds], [], [], seconds)
