@@ -10,9 +10,11 @@ import pytest
 
 from producer_pool.model.errors import StorageError
 from producer_pool.model.policies import Spool
+from producer_pool.storage import database as databases
 from producer_pool.storage import payloads as module
 from producer_pool.storage import recovery
 from producer_pool.storage.database import Database
+from producer_pool.storage.folder import Folder
 from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.portable import sync_data
@@ -159,8 +161,9 @@ async def test_modes(tmp_path: Path) -> None:
 
 def killed(folder: Path, target: Path, *, without_log: bool) -> Path:
     """Copy a spool that is in use, as a kill leaves it."""
+    paths = list(folder.iterdir())
     target.mkdir()
-    for path in folder.iterdir():
+    for path in paths:
         if path.name not in ("reserve", "lock") and not (without_log and path.name.endswith("-wal")):
             shutil.copy(path, target)
     return target
@@ -195,6 +198,46 @@ async def test_what_only_payloads_know_of(tmp_path: Path, caplog: pytest.LogCapt
     async with Desk(copy) as desk:
         assert await desk.messages("b", desk.join("b")[0].after) == [*MESSAGES[3:], b"more"]
     assert "taken back" not in caplog.text
+
+
+def test_settled_by_one_that_was_killed(
+    keeper: Keeper, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file goes when it is safe that all are done with it, on a full disk, too: else rows come back."""
+    for number in range(1, 7):
+        assert put(keeper, number, 20_000)
+    keeper.move("a", 6)
+    keeper.move_on()
+    copy = killed(keeper.folder.path, tmp_path / "killed", without_log=False)
+    there = sizes(copy)
+    assert there
+    whole, synced = sync_data, list[dict[int, int]]()
+
+    def sync(fd: int) -> None:
+        if os.path.samestat(os.fstat(fd), os.stat(copy / "spool.db-wal")):
+            synced.append(sizes(copy))
+        whole(fd)
+
+    disk.fails("empty_log", failure(sqlite3.SQLITE_FULL), times=1)
+    monkeypatch.setattr(databases, "sync_data", sync)
+    again = Keeper(Folder(copy), Spool(copy, sync=0.5))
+
+    assert synced == [there]
+    assert sizes(copy) == {}
+    again.close()
+
+
+def test_log_cannot_be_synced_when_it_opens(keeper: Keeper, tmp_path: Path, disk: Disk) -> None:
+    """What the system has of it is moved to where it is safe."""
+    assert put(keeper, 1, 20_000)
+    copy = killed(keeper.folder.path, tmp_path / "killed", without_log=False)
+    disk.fails("empty_log", failure(sqlite3.SQLITE_IOERR_FSYNC), times=1)
+    again = Keeper(Folder(copy), Spool(copy, sync=0.5))
+    again.join("a", 1)
+
+    assert [one.name for one in again.folder.set_aside_before()] == ["spool.db.damaged-1"]
+    assert numbers(again) == [1]
+    again.close()
 
 
 async def test_settled_since_its_database_was_written(tmp_path: Path) -> None:

@@ -126,6 +126,9 @@ def test_giving_back() -> None:
     uses = Uses({})
     for number in range(8):
         uses.found(number)
+    assert uses.give() == []
+
+    uses.safe()
 
     assert not uses.wants_safety
     assert uses.give(keep=3) == [0, 1, 2, 3, 4]

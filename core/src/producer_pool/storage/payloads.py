@@ -62,13 +62,17 @@ class Payloads:
         """Whether no file is made, because the disk has too little room."""
 
     def keep(self, size: int) -> None:
-        """Write files of *size* bytes from now on, or none; see to those that are there."""
+        """
+        Write files of *size* bytes from now on, or none; see which are there.
+
+        Those without a row are not free yet: whose process was killed may not have synced that all are
+        done with them.
+        """
         self.size = size
         self.files.set_others_aside(self.identity)
         for segment in self.files.numbers():
             if segment not in self.uses.known():
                 self.uses.found(segment)
-        self.tidy(0)
 
     # -- writing -----------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import logging
 import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -98,13 +97,20 @@ def _opened(folder: Folder, sync: float, state: State | None) -> Recovered:
                 _take_back(folder, database, positions, state)
             database.commit()
             resend = bool(database.meta("resend"))
+            _empty_log(database)
     except BaseException:
         database.abandon()
         raise
-    with suppress(sqlite3.Error):  # On a full disk this has time.
-        # What an interrupted transaction left behind the end of the log must not be seen as one of its next.
-        database.empty_log()
     return Recovered(database, positions, resend)
+
+
+def _empty_log(database: Database) -> None:
+    # What an interrupted transaction left behind the end of the log must not be seen as one of its next.
+    try:
+        database.empty_log()
+    except sqlite3.Error as error:
+        if fault_of(error) is not Fault.FULL:  # On a full disk this has time.
+            raise
 
 
 def _leave_out_overwritten(folder: Folder, database: Database, positions: Mapping[str, Position]) -> None:

@@ -121,12 +121,12 @@ class Upkeep:
         """
         try:
             found = open_database(self._folder, self._spool.sync, self._state)
+            self._use(found.database)
         except (sqlite3.Error, OSError) as error:
             if fault_of(error) is not Fault.FULL:
                 raise
             self._is_full(error)
             return None
-        self._use(found.database)
         self._keep_reserve()
         return found
 
@@ -156,12 +156,17 @@ class Upkeep:
         self._renewed(found.database)
 
     def _use(self, database: Database) -> None:
+        try:
+            database.payloads.keep(self._payloads)
+            database.give_back()
+        except BaseException:
+            database.abandon()
+            raise
         self._database = database
         self._used = True
         self._files = database.files
         self._logged = database.log_nbytes()
         self._state.identity = database.payloads.identity
-        database.payloads.keep(self._payloads)
 
     def _mended(self, error: Exception, *, syncing: bool = False) -> bool:
         """Do what *error* asks for, and return whether the same may be tried again now."""

@@ -72,8 +72,8 @@ class Uses:
             self._ended.add(segment)  # Rows of it may be on their way into the database.
 
     def found(self, segment: int) -> None:
-        """Note that there is a file without a row."""
-        self._free.append(segment)
+        """Note that there is a file without a row, which may not be safe from a power cut yet."""
+        self._resting.append(segment)
 
     def take(self) -> int:
         """Return a file to begin anew: a free one, or one that is not there yet."""
