@@ -41,6 +41,6 @@ def test_naive_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pyte
     """The control: one that is rash, and knows no generations, takes for lost what had been delivered."""
     monkeypatch.setattr(Payloads, "newer_files", lambda self: {})
     with pytest.raises(AssertionError):
-        cuts(tmp_path, 0.05, times(20, 50), "rash")
+        cuts(tmp_path, "os", times(20, 50), "rash")
 
     assert "damaged or gone from the spool" in caplog.text
