@@ -66,8 +66,8 @@ TABLE: Final = (
     Sabotage(
         "settled is off by one inside a batch",
         f"{CORE}/toolkit/streams/ledger.py",
-        "                return before + self._whole(entry, reached)[0]",
-        "                return before + self._whole(entry, reached)[0] + 1",
+        "                return before + self._whole(entry, reached)",
+        "                return before + self._whole(entry, reached) + 1",
         "test_daemon_outages.py::test_consumer_is_killed_with_a_full_buffer",
     ),
     Sabotage(

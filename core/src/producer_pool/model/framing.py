@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 
-_PIECE: Final = 32 * 1024
-"""Bytes that are copied at once: memory for a large copy would have to be got from the system each time."""
+_PIECE: Final = 256 * 1024
+"""Bytes that are copied at once: memory for a larger copy would have to be got from the system each time."""
 
 
 class Framing(ABC):

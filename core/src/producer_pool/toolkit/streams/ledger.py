@@ -105,25 +105,29 @@ class Ledger:
             end, _, messages, batch, offset = entry
             if end > reached:
                 before = messages - batch.count + offset
-                return before + self._whole(entry, reached)[0]
+                return before + self._whole(entry, reached)
         return self.taken
 
     def splits(self, reached: int) -> bool:
         """Whether position *reached* lies inside a frame."""
-        for entry in self._entries:
-            if entry[0] > reached:
-                return self._whole(entry, reached)[1]
+        framing = self._framing
+        for end, size, _, batch, offset in self._entries:
+            inside = reached - (end - size)
+            if inside <= 0:
+                return False
+            if inside < size:
+                # Part of an encrypted record is part of a frame, though it is nothing to the other side yet.
+                if self._inside is not same_plaintext:
+                    return True
+                wire = batch.wire(framing, offset)
+                return framing.offset(wire, framing.index(wire, inside)) != inside
         return False
 
-    def _whole(self, entry: _Taken, reached: int) -> tuple[int, bool]:
-        """Return how many frames of a batch are whole at *reached*, and whether one is not."""
+    def _whole(self, entry: _Taken, reached: int) -> int:
+        """Return how many frames of a batch are whole at *reached*."""
         end, size, _, batch, offset = entry
         start = end - size
         if reached <= start:
-            return 0, False
+            return 0
         wire = batch.wire(self._framing, offset)
-        plain = self._inside(reached - start, size, len(wire))
-        frames = self._framing.index(wire, plain)
-        # Part of an encrypted record is part of a frame, though it is nothing to the other side yet.
-        whole = plain == self._framing.offset(wire, frames) and self._inside is same_plaintext
-        return frames, not whole
+        return self._framing.index(wire, self._inside(reached - start, size, len(wire)))
