@@ -378,17 +378,28 @@ def test_pieces(framing: Framing) -> None:
     batch = Batch.of(messages)
     pieces = batch.pieces(framing, 40)
 
+    assert isinstance(pieces, tuple)
     assert b"".join(piece.wire(framing) for piece in pieces) == batch.wire(framing)
     assert [message for piece in pieces for message in piece] == messages
     assert max(piece.nbytes for piece in pieces) <= 40
     assert batch.pieces(framing, 40) is pieces
-    assert len(batch.pieces(framing, 100)) < len(pieces)
+    assert len(list(batch.pieces(framing, 100))) < len(pieces)
 
 
-def test_pieces_are_let_go_of() -> None:
-    """They take as much room again, so a batch that has to wait does not keep them."""
-    batch = Batch.of([b"a", b"b"])
-    pieces = batch.pieces(LINES, 2)
-    batch.compact()
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_pieces_are_let_go_of(when: str) -> None:
+    """They take as much room again, so a batch that has to wait keeps none, also if they are made later."""
+    wire = LINES.encode([b"x" * 1000] * 1000)
+    batch = Batch.from_wire(wire, LINES)
+    tracemalloc.start()
+    try:
+        if when == "before":
+            assert len(list(batch.pieces(LINES, 2000))) == 1000
+        batch.compact()
+        if when == "after":
+            assert sum(map(len, batch.pieces(LINES, 2000))) == 1000
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
-    assert batch.pieces(LINES, 2) is not pieces
+    assert taken < len(wire) // 2

@@ -45,8 +45,8 @@ class Batch:
     """All messages in _framing, if there is one."""
     _other: tuple[Framing, bytes, tuple[int, ...]] | None
     """The messages in one framing more, and which of them it cannot carry."""
-    _pieces: tuple[Framing, int, tuple[Batch, ...]] | None
-    """The parts in which it last was asked for: in that framing, of so many bytes."""
+    _pieces: tuple[Framing, int, tuple[Batch, ...]] | tuple[()] | None
+    """The parts in which it last was asked for: in that framing, of so many bytes; (): none are kept."""
 
     count: int
     """The messages in it: its len(), for who asks often."""
@@ -141,12 +141,12 @@ class Batch:
 
     def compact(self) -> None:
         """
-        Let go of `messages` if they can be made again, and of its pieces.
+        Let go of `messages` if they can be made again, and of its pieces, which are not kept from now on.
 
-        Small messages, one by one, take many times the room that `cost` counts. So this is called for
-        a batch that may have to wait, once those are through who want its messages now.
+        Small messages, one by one, take many times the room that `cost` counts, and pieces as much again.
+        So this is called for a batch that may have to wait, once those are through who want it now.
         """
-        self._pieces = None
+        self._pieces = ()
         if self._framing is not None:
             self._messages = None
 
@@ -166,17 +166,22 @@ class Batch:
         wire = self._wire if framing is self._framing else self._encoded(framing)[1]
         return wire[framing.offset(wire, start) :] if start else wire
 
-    def pieces(self, framing: Framing, size: int) -> tuple[Batch, ...]:
+    def pieces(self, framing: Framing, size: int) -> Iterable[Batch]:
         """
         Return it in parts, as they go out in *framing*, of at most *size* bytes or of one message each.
 
-        Asked by many, made once. As for wire(), misfits must have been left out before.
+        Asked by many, made once; after compact(), each is made when it is its turn. As for wire(), misfits
+        must have been left out before.
         """
         pieces = self._pieces
-        if pieces is None or pieces[0] is not framing or pieces[1] != size:
-            cut = framing.cut(self.wire(framing), size)
-            made = tuple([Batch.from_wire(wire, framing, count) for wire, count in cut])
-            self._pieces = pieces = (framing, size, made)
+        if pieces and pieces[0] is framing and pieces[1] == size:
+            return pieces[2]
+        made = (
+            Batch.from_wire(wire, framing, count) for wire, count in framing.cut(self.wire(framing), size)
+        )
+        if pieces == ():
+            return made
+        self._pieces = pieces = (framing, size, tuple(made))
         return pieces[2]
 
     def misfits(self, framing: Framing) -> tuple[int, ...]:
