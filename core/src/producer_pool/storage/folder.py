@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from producer_pool.model.errors import StorageError
-from producer_pool.storage.payload_files import payload_names
+from producer_pool.storage.payload_files import ASIDE, payload_names
 from producer_pool.storage.portable import allocate
 from producer_pool.storage.private import private_file, private_folder
 
@@ -26,7 +26,6 @@ STATE: Final = "state"
 RESERVE: Final = "reserve"
 _NEW: Final = "spool.new"
 _READY: Final = "spool.ready"
-_ASIDE: Final = f"{DATABASE}.damaged-"
 _MOST_ASIDE: Final = 8
 """Damaged databases that are kept. A disk that damages all must not become full with them."""
 _PATIENCE: Final = 0.3
@@ -216,18 +215,18 @@ class Folder:
 
     def _free_name(self) -> Path:
         """Return a name that sorts behind those that are there; so many are kept, and the oldest removed."""
-        numbers = sorted({_number_of(name) for name in self._names(_ASIDE)})
+        numbers = sorted({_number_of(name) for name in self._names(ASIDE)})
         for number in numbers[: max(0, len(numbers) - _MOST_ASIDE + 1)]:
             for suffix in ("", *_BESIDES):
-                Path(self.path / f"{_ASIDE}{number}{suffix}").unlink(missing_ok=True)
-            for name in self._names(f"{_ASIDE}{number}.payload-"):
+                Path(self.path / f"{ASIDE}{number}{suffix}").unlink(missing_ok=True)
+            for name in self._names(f"{ASIDE}{number}.payload-"):
                 Path(self.path / name).unlink(missing_ok=True)
-        return self.path / f"{_ASIDE}{numbers[-1] + 1 if numbers else 1}"
+        return self.path / f"{ASIDE}{numbers[-1] + 1 if numbers else 1}"
 
     def set_aside_before(self) -> list[Path]:
         """Return the damaged databases that were set aside, and are still there, the oldest first."""
-        numbers = sorted({_number_of(name) for name in self._names(_ASIDE)})
-        return [self.path / f"{_ASIDE}{number}" for number in numbers]
+        numbers = sorted({_number_of(name) for name in self._names(ASIDE)})
+        return [self.path / f"{ASIDE}{number}" for number in numbers]
 
     def _names(self, prefix: str) -> list[str]:
         try:
@@ -269,7 +268,7 @@ class Folder:
 
 def _number_of(name: str) -> int:
     """Return the number of a database that was set aside; 0 of what only looks like one."""
-    number = name.removeprefix(_ASIDE).partition("-")[0].partition(".")[0]
+    number = name.removeprefix(ASIDE).partition("-")[0].partition(".")[0]
     return int(number) if number.isdecimal() else 0
 
 

@@ -15,12 +15,14 @@ from typing import Final
 from producer_pool.storage.portable import sync_data
 from producer_pool.storage.segments import Place, Record, payload_at, records
 
-__all__ = ["PayloadFiles", "payload_names"]
+__all__ = ["ASIDE", "PayloadFiles", "payload_names"]
+
+ASIDE: Final = "spool.db.damaged-"
+"""Before the number of a database that was set aside, and of what belongs to it."""
 
 _log: Final = logging.getLogger(__name__)
 
 _NAME: Final = "payload-"
-_ASIDE: Final = "spool.db.damaged-"
 _MOST_OPEN: Final = 4
 """Files that one reader keeps open."""
 _GONE: Final = (errno.ENOENT, errno.ELOOP, errno.EIO, errno.ENXIO, errno.EISDIR)
@@ -46,7 +48,7 @@ class PayloadFiles:
 
     def __init__(self, database: Path) -> None:
         self._folder: Final = database.parent
-        self._own: Final = f"{database.name}.{_NAME}" if database.name.startswith(_ASIDE) else _NAME
+        self._own: Final = f"{database.name}.{_NAME}" if database.name.startswith(ASIDE) else _NAME
         """Those of a database that was set aside may have been, too; or another one goes on with them."""
 
     def path(self, segment: int) -> Path:
