@@ -14,7 +14,7 @@ from producer_pool.model.stored import StoredBatch
 DELIVERED = ForwardResult("a", Outcome.DELIVERED)
 
 
-class Keeper:
+class Owner:
     def __init__(self) -> None:
         self.told: list[int] = []
 
@@ -32,16 +32,16 @@ def page_of(count: int) -> Page:
 
 def test_keeper_is_told_once() -> None:
     """When the last message is settled, whatever the way; an empty addition tells nothing again."""
-    keeper = Keeper()
+    owner = Owner()
     tally = Tally(3)
-    tally.begin(keeper, 7, 100)
+    tally.begin(owner, 7, 100)
     tally.odd((1,), DELIVERED)
     tally.run(1, 1, DELIVERED)
-    before = list(keeper.told)
+    before = list(owner.told)
     tally.run(3, 1, DELIVERED)
     tally.odd((), DELIVERED)
 
-    assert (before, keeper.told) == ([], [7])
+    assert (before, owner.told) == ([], [7])
 
 
 def test_tally_is_awaited_as_its_track_was() -> None:
@@ -81,23 +81,23 @@ def test_page_that_nobody_waits_for() -> None:
 
 
 def test_mark_counts_as_a_tally_does() -> None:
-    """In runs and in single messages, with what is cancelled, and its keeper is told once."""
-    keeper = Keeper()
+    """In runs and in single messages, with what is cancelled, and its owner is told once."""
+    owner = Owner()
     for tally in (Tally(4), Mark(4)):
-        tally.begin(keeper, 7, 100)
+        tally.begin(owner, 7, 100)
         tally.odd((3,), ForwardResult("a", Outcome.CANCELLED))
         tally.run(2, 2, DELIVERED)
-        before = list(keeper.told)
+        before = list(owner.told)
         tally.letters += 1
         tally.run(3, 1, DELIVERED)
-        between = list(keeper.told)
+        between = list(owner.told)
         tally.know(1, kept=True)
         tally.odd((), DELIVERED)
 
-        assert (before, between, keeper.told) == ([], [], [7])
+        assert (before, between, owner.told) == ([], [], [7])
         assert (tally.left, tally.cancelled, tally.over) == (0, 1, True)
 
-        keeper.told.clear()
+        owner.told.clear()
 
 
 def test_record_of_what_is_gone() -> None:

@@ -13,10 +13,10 @@ from producer_pool.model.errors import DeliveryError
 from producer_pool.model.outcomes import ForwardResult, Outcome
 from producer_pool.model.stored import StoredBatch
 
-__all__ = ["Awaited", "Mark", "PageReadBack", "Tally", "TallyKeeper", "record", "tally_of"]
+__all__ = ["Awaited", "Mark", "PageReadBack", "Tally", "TallyOwner", "record", "tally_of"]
 
 
-class TallyKeeper(Protocol):
+class TallyOwner(Protocol):
     """Who is told when all messages of a stored batch have come to an outcome."""
 
     def settled(self, tally: Tally) -> None:
@@ -26,7 +26,7 @@ class TallyKeeper(Protocol):
 class Tally(Track):
     """What became of one stored batch at one producer."""
 
-    __slots__ = ("cancelled", "count", "keeper", "number", "size")
+    __slots__ = ("cancelled", "count", "number", "owner", "size")
 
     def __init__(self, count: int, like: Track | None = None) -> None:
         """Count *count* messages; *like* says who waits for them."""
@@ -35,7 +35,7 @@ class Tally(Track):
         if like is not None:
             self.required = like.required
             self.awaited = like.awaited
-        self.keeper: TallyKeeper | None = None
+        self.owner: TallyOwner | None = None
         """Who is told; None as long as it lies in the store only."""
         self.number = 0
         """That of the batch in the store."""
@@ -44,9 +44,9 @@ class Tally(Track):
         self.cancelled = 0
         """Messages that came to no end of their own: they go out again after a restart."""
 
-    def begin(self, keeper: TallyKeeper, number: int, size: int) -> None:
-        """Have *keeper* told, from now on: the batch is about to be handed over."""
-        self.keeper = keeper
+    def begin(self, owner: TallyOwner, number: int, size: int) -> None:
+        """Have *owner* told, from now on: the batch is about to be handed over."""
+        self.owner = owner
         self.number = number
         self.size = size
 
@@ -57,25 +57,25 @@ class Tally(Track):
 
     def know(self, count: int, kept: bool) -> None:
         super().know(count, kept)
-        if self.keeper is not None and self.over:
-            self.keeper.settled(self)
+        if self.owner is not None and self.over:
+            self.owner.settled(self)
 
     def run(self, end: int, count: int, result: ForwardResult) -> None:
         super().run(end, count, result)
-        if self.keeper is not None:
+        if self.owner is not None:
             if result.outcome is Outcome.CANCELLED:
                 self.cancelled += count
             if self.over:
-                self.keeper.settled(self)
+                self.owner.settled(self)
 
     def odd(self, indexes: Iterable[int], result: ForwardResult) -> None:
         before = self.left
         super().odd(indexes, result)
-        if self.keeper is not None and self.left < before:
+        if self.owner is not None and self.left < before:
             if result.outcome is Outcome.CANCELLED:
                 self.cancelled += before - self.left
             if self.over:
-                self.keeper.settled(self)
+                self.owner.settled(self)
 
 
 class Mark(Tally):
@@ -88,7 +88,7 @@ class Mark(Tally):
         self.required = self.awaited = True
         self.letters = self.cancelled = self.number = self.size = 0
         self.lost = False
-        self.keeper = None
+        self.owner = None
 
     def run(self, end: int, count: int, result: ForwardResult) -> None:
         self._settle(count, result)
@@ -100,8 +100,8 @@ class Mark(Tally):
         self.left -= count
         if result.outcome is Outcome.CANCELLED:
             self.cancelled += count
-        if count and self.over and self.keeper is not None:
-            self.keeper.settled(self)
+        if count and self.over and self.owner is not None:
+            self.owner.settled(self)
 
     def at(self, index: int) -> None:
         return None
