@@ -204,6 +204,9 @@ class AsyncProducerPool:
         """
         Enqueue a message and return its receipt. Waits for no consumer, unless Overflow.BLOCK asks for it.
 
+        Call it on the pool's event loop. Another loop is refused, but not if it runs on the thread where
+        the pool's began, while that goes on on another thread.
+
         Raises:
             Full: a producer with Overflow.BLOCK had no room within its deadline; nothing was accepted.
             UnknownProducer: nothing was accepted.
