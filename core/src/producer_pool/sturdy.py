@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import selectors
+import time
 from typing import Any
 
 from producer_pool.contract.interrupts import is_interrupt
@@ -24,6 +25,8 @@ class SturdyLoop(asyncio.SelectorEventLoop):
     thread may be meant by an interrupt; another one cannot: there it is an exception as any other.
     """
 
+    time = staticmethod(time.monotonic)
+    """As asyncio's own, without a frame: it is asked for some times in each turn."""
     _work: asyncio.Future[Any] | None = None
     """What the loop runs for."""
 

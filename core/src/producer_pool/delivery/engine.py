@@ -151,7 +151,9 @@ class Engine:
     @property
     def paused(self) -> bool:
         """Whether a source should wait: a producer with Overflow.BLOCK is full, or the store is behind."""
-        return bool(self.blocked) or (self._ahead is not None and bool(self._ahead.jam))
+        if self.blocked:
+            return True
+        return self._ahead is not None and bool(self._ahead.jam)
 
     @property
     def jam(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from producer_pool.toolkit.sockets.readiness import Readiness, _Epoll, _Selector
+from support.streams import until
 
 
 @pytest.fixture(params=[_Epoll, _Selector])
@@ -90,71 +92,116 @@ def test_the_choice_for_this_platform() -> None:
     made.close()
 
 
-class Guessing:
-    """A poller that is asked who is ready as a listener does, and counts how often that was looked at."""
+class Attended:
+    """Two connections in a loop, with what was told of them: who is ready, or that it is to be looked at."""
 
     def __init__(self) -> None:
         self.ready = Readiness()
-        self.looks = 0
-        poll = self.ready.poll
-
-        def look() -> Sequence[int]:
-            self.looks += 1
-            return poll()
-
-        self.ready.poll = look
         self.pairs = [socket.socketpair() for _ in range(2)]
         self.fds = [ours.fileno() for ours, _ in self.pairs]
         for fd in self.fds:
             self.ready.add(fd)
+        self.told: list[int | None] = []
+        self.came: list[int] = []
+        self.ready.attend(asyncio.get_running_loop(), self._turn)
 
-    def told(self, which: int, times: int = 1) -> list[list[int]]:
-        """Return what is told when one of the two is ready, so often in a row."""
-        ours, theirs = self.pairs[which]
-        theirs.send(b"x")
-        found = [list(self.ready.guess()) for _ in range(times)]
-        ours.recv(1)
-        return found
+    def _turn(self, fd: int | None) -> None:
+        self.told.append(fd)
+        for one in self.ready.poll() if fd is None else (fd,):
+            self.came.append(self.fds.index(one))
+            self.pairs[self.fds.index(one)][0].recv(1)
+
+    async def send(self, *which: int) -> list[int | None]:
+        """Send something on these, wait until all came, and return what was told."""
+        del self.told[:], self.came[:]
+        for one in which:
+            self.pairs[one][1].send(b"x")
+        await until(lambda: len(self.came) >= len(which))
+        assert sorted(self.came) == sorted(which)
+        return list(self.told)
+
+    async def settle_on(self, which: int) -> None:
+        """Send on one until the loop watches it."""
+        for _ in range(200):
+            if await self.send(which) == [self.fds[which]]:
+                return
+        raise AssertionError("it is looked at each time")
 
     def close(self) -> None:
+        self.ready.leave()
         self.ready.close()
         for one in (sock for pair in self.pairs for sock in pair):
             one.close()
 
 
 @pytest.fixture
-def guessing() -> Iterator[Guessing]:
-    made = Guessing()
+async def attended() -> AsyncIterator[Attended]:
+    made = Attended()
     yield made
     made.close()
 
 
-def test_always_the_same_one(guessing: Guessing) -> None:
-    """Nobody looks each time, and everybody's turn comes: one look in nine."""
-    told = guessing.told(0, 100)
+async def test_always_the_same_one(attended: Attended) -> None:
+    """Nobody looks who it is, and the other one is told of as ever."""
+    await attended.settle_on(0)
 
-    assert told == [[guessing.fds[0]]] * 100
-    assert guessing.looks == 5 + 95 // 9
-    assert [guessing.fds[1]] in guessing.told(1, 9)
+    assert await attended.send(0) == [attended.fds[0]]
+    assert await attended.send(1) == [None]
+    assert sorted(await attended.send(0, 1), key=str) == sorted([None, attended.fds[0]], key=str)
 
 
-def test_one_after_the_other(guessing: Guessing) -> None:
+async def test_now_another_one(attended: Attended) -> None:
+    """Who is it from now on takes the place of who was before."""
+    await attended.settle_on(0)
+    await attended.settle_on(1)
+
+    assert await attended.send(0) == [None]
+    assert await attended.send(1) == [attended.fds[1]]
+
+
+async def test_one_after_the_other(attended: Attended) -> None:
     """Where that is not always the same one, it is looked at each time."""
-    told = [guessing.told(turn % 2)[0] for turn in range(40)]
+    told = [await attended.send(turn % 2) for turn in range(100)]
 
-    assert told == [[fd] for fd in guessing.fds] * 20
-    assert guessing.looks == 40
+    assert told == [[None]] * 100
 
 
-@pytest.mark.parametrize("what", ["doubt", "watch", "remove"])
-def test_reason_to_look(guessing: Guessing, what: str) -> None:
-    """A guess that was wrong, and any change of who is looked at, ends the guessing."""
-    guessing.told(0, 10)
-    if what == "doubt":
-        guessing.ready.doubt()
-    elif what == "watch":
-        guessing.ready.watch(guessing.fds[0], read=False, write=False)
-    else:
-        guessing.ready.remove(guessing.fds[0])
+async def test_favourite_that_is_watched_otherwise(attended: Attended) -> None:
+    """It is told of when it can be written, or not at all, and is one of many until it is as before."""
+    await attended.settle_on(0)
+    fd = attended.fds[0]
+    attended.ready.watch(fd, read=False, write=False)
+    attended.pairs[0][1].send(b"x")
+    none = list(attended.ready.poll())
+    attended.ready.watch(fd, write=True)
+    found = [list(attended.ready.poll()) for _ in range(100)]
+    attended.pairs[0][0].recv(1)
+    found.append(list(attended.ready.poll()))
+    attended.ready.watch(fd, write=False)
 
-    assert guessing.told(1) == [[guessing.fds[1]]]
+    assert none == []
+    assert found == [[fd]] * 101
+    await attended.settle_on(0)
+
+
+async def test_favourite_that_is_forgotten(attended: Attended) -> None:
+    """Nothing more is told of it."""
+    await attended.settle_on(0)
+    attended.ready.remove(attended.fds[0])
+    attended.pairs[0][1].send(b"x")
+
+    assert await attended.send(1) == [None]
+    assert list(attended.ready.poll()) == []
+
+
+async def test_favourite_while_nobody_is_told(attended: Attended) -> None:
+    """After leave(), poll() tells of it as of all; it may become the favourite again."""
+    await attended.settle_on(0)
+    attended.ready.leave()
+    attended.pairs[0][1].send(b"x")
+    found = [list(attended.ready.poll()) for _ in range(100)]
+    attended.pairs[0][0].recv(1)
+    attended.ready.attend(asyncio.get_running_loop(), attended._turn)
+
+    assert found == [[attended.fds[0]]] * 100
+    await attended.settle_on(0)

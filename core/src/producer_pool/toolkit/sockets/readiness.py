@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import selectors
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from producer_pool.toolkit.sockets.forks import keep_from_children
@@ -13,10 +14,8 @@ from producer_pool.toolkit.sockets.forks import keep_from_children
 __all__ = ["Readiness"]
 
 _MOST: Final = 256
-_SURE: Final = 4
-"""So often one was ready alone, before it is guessed that it is the one."""
-_GUESSES: Final = 8
-"""So often that is guessed, before it is asked again."""
+_SURE: Final = 32
+"""So often in a row one was ready alone, before the loop watches it itself. To change that takes a while."""
 
 
 class Readiness:
@@ -24,51 +23,82 @@ class Readiness:
     Tells which of many sockets are ready.
 
     Watching one descriptor in the loop instead of one for each connection makes an idle connection
-    cheap, lets one turn serve all that are ready, and stops or resumes all of them by one call.
+    cheap, lets one turn serve all that are ready, and stops or resumes all of them by one call. The one
+    that is ready most often is told of faster if the loop watches it: see attend().
     """
 
     def __init__(self) -> None:
         self._poller: _Epoll | _Selector = _Epoll() if sys.platform == "linux" else _Selector()
+        self._odd: set[int] = set()
+        """Those that are watched for anything else than reading."""
         self._alone: Sequence[int] = ()
         """What was ready when it was last asked."""
-        self._times = self._guesses = 0
-        """How often that was the same one alone, and how often that is believed without asking."""
+        self._times = 0
+        """How often that was the same one alone."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._favourite: int | None = None
+        """The one that the loop watches, and the poller does not."""
         self.add = self._poller.add
-        self.poll = self._poller.poll
         self.fileno = self._poller.fileno
         self.close = self._poller.close
         keep_from_children(self, poller=True)
 
     def watch(self, fd: int, *, read: bool = True, write: bool) -> None:
         """Tell of *fd* when it can be read or written."""
-        self.doubt()
+        self._put_back(fd)
+        (self._odd.discard if read and not write else self._odd.add)(fd)
         self._poller.watch(fd, read=read, write=write)
 
     def remove(self, fd: int) -> None:
         """Tell nothing more of *fd*."""
-        self.doubt()
+        self._put_back(fd)
+        self._odd.discard(fd)
         self._poller.remove(fd)
 
-    def guess(self) -> Sequence[int]:
-        """
-        Return the descriptors that are ready, when it is known that one is: mostly without asking which.
-
-        If one alone was, again and again, then it is that one. If it turns out that it was not, or if there
-        is much to do for it, others may be waiting: then doubt() has to follow.
-        """
-        if self._guesses:
-            self._guesses -= 1
-            return self._alone
-        ready = self.poll()
+    def poll(self) -> Sequence[int]:
+        """Return the descriptors that are ready now, but for one of which a turn is told by itself."""
+        ready = self._poller.poll()
         self._times = self._times + 1 if len(ready) == 1 and ready == self._alone else 0
         self._alone = ready
         if self._times >= _SURE:
-            self._guesses = _GUESSES
+            self._times = 0
+            self._favour(ready[0])
         return ready
 
-    def doubt(self) -> None:
-        """Ask the next time."""
-        self._times = self._guesses = 0
+    # -- in a loop ---------------------------------------------------------------------------------
+
+    def attend(self, loop: asyncio.AbstractEventLoop, turn: Callable[[int | None], None]) -> None:
+        """
+        Have *turn* called on *loop* whenever one is ready, until leave().
+
+        It is called with the one if that is known, or with None: then poll() tells.
+        """
+        self._loop = loop
+        self._turn = turn
+        loop.add_reader(self.fileno(), turn, None)
+
+    def leave(self) -> None:
+        """Have it called no more."""
+        if self._loop is not None:
+            self._put_back(self._favourite)
+            self._loop.remove_reader(self.fileno())
+            self._loop = None
+
+    def _favour(self, fd: int) -> None:
+        """Have the loop watch *fd* itself: that saves both the kernel and us a look through two pollers."""
+        if self._loop is not None and fd not in self._odd:
+            self._put_back(self._favourite)
+            self._loop.add_reader(fd, self._turn, fd)
+            self._poller.remove(fd)
+            self._favourite = fd
+
+    def _put_back(self, fd: int | None) -> None:
+        """Have the poller watch *fd* again, if the loop does."""
+        if fd is not None and fd == self._favourite:
+            self._favourite = None
+            assert self._loop is not None
+            self._loop.remove_reader(fd)
+            self._poller.add(fd)
 
 
 class _Epoll:

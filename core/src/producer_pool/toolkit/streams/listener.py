@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from producer_pool.contract.ports import Intake, Listener
@@ -23,7 +22,7 @@ from producer_pool.toolkit.sockets.tcp import reset, wait_readable
 from producer_pool.toolkit.streams.acceptor import Acceptor
 from producer_pool.toolkit.streams.connection import Connection, FramedConnection, StreamListenerOptions, Tail
 from producer_pool.toolkit.streams.gathering import Gathering
-from producer_pool.toolkit.streams.readbuffer import BITE_COST, COST, HANDSHAKE_COST, TURN, ReadBuffer
+from producer_pool.toolkit.streams.readbuffer import BITE_COST, COST, HANDSHAKE_COST, ReadBuffer
 from producer_pool.toolkit.streams.tls_records import TlsError
 from producer_pool.toolkit.streams.turns import Turns
 
@@ -70,14 +69,12 @@ class StreamListener(Listener):
         self._connections: dict[int, Connection] = {}
         self._newcomers: dict[int, Connection] = {}
         """Those that are not established yet, the oldest first."""
-        self._waiting: deque[int] = deque()
-        """Connections that are ready and were not served in this turn."""
         self._buffer = ReadBuffer()
         self._limit = LogLimit()
         self._answers = Silence()
+        self._gathering: Gathering | None = None
         self._started = self._dismissed = False
         self._sweeping: asyncio.TimerHandle | None = None
-        self._gathering: Gathering | None = None
 
     @property
     def plain(self) -> tuple[Binding, Framing] | None:
@@ -106,7 +103,9 @@ class StreamListener(Listener):
         if self._options.max_delay is not None:
             self._gathering = self._gather(self._options.max_delay)
             self._pour = self._gathering.take
-        self._turns = Turns(self._loop, self._ready.fileno(), intake, self._serve, self._resumed)
+        self._turns = Turns(
+            self._ready, intake, visit=self._visit, resumed=self._resumed, gathering=self._gathering
+        )
         self._turns.start()
         self._sweep_later()
         return endpoint
@@ -120,7 +119,7 @@ class StreamListener(Listener):
         self._turns.stop()
         told = self._dismiss()
         self._answers.hurry()
-        await self._read_out()
+        await self._turns.read_out()
         await self._wait_for(told)
         if self._answers.owes:
             for connection in self.everybody():
@@ -142,20 +141,7 @@ class StreamListener(Listener):
             async with asyncio.timeout(_LINGER):
                 while any(connection.socket.fileno() >= 0 for connection in told):
                     await wait_readable(self._ready)
-                    await self._read_out()
-
-    async def _read_out(self) -> None:
-        """Read what has arrived."""
-        while not await self._is_quiet():
-            self._serve()
-            await asyncio.sleep(0)
-
-    async def _is_quiet(self) -> bool:
-        while self._intake.paused:
-            await self._intake.resumed()
-        if not self._waiting:
-            self._waiting.extend(self._ready.poll())
-        return not self._waiting
+                    await self._turns.read_out()
 
     async def aclose(self) -> None:
         if not self._started:
@@ -293,44 +279,34 @@ class StreamListener(Listener):
     # -- reading -----------------------------------------------------------------------------------
 
     def _resumed(self) -> None:
-        # Nobody was quiet or slow while we did not listen.
+        """Be told that turns are taken again: nobody was quiet or slow meanwhile."""
         for connection in self._connections.values():
             connection.heard(self._loop.time())
 
-    def _serve(self) -> float:
-        """
-        Read once from each connection that is ready, until the turn is over or the intake is full.
-
-        Returns for how many seconds it pays to leave waiting what comes.
-        """
-        waiting = self._waiting
-        if not waiting:
-            waiting.extend(self._ready.guess())
-        left = TURN
-        while waiting and left > 0:
-            connection = self._connections.get(waiting.popleft())
-            if connection is not None:
-                try:
-                    left -= self._read(connection)
-                except Exception as error:
-                    self._evict(connection, f"{type(error).__name__} while reading it", error)
-            if waiting and self._intake.paused:
-                break
-        rest = 0.0 if self._gathering is None else self._gathering.end_turn(self._loop.time())
-        return 0.0 if waiting else rest
+    def _visit(self, fd: int) -> int:
+        """Read from the connection with *fd*, whatever comes of that, and return what it cost."""
+        connection = self._connections.get(fd)
+        if connection is None:
+            return 0
+        try:
+            return self._read(connection)
+        except Exception as error:
+            self._evict(connection, f"{type(error).__name__} while reading it", error)
+            return COST
 
     def _read(self, connection: Connection) -> int:
         """Read what there is, up to a buffer full, and pass on what is whole. Return what it cost."""
         if connection.parting or connection.deaf:
             (self._throw_away if connection.parting else self._answers.look_after)(connection)
             return COST
-        newcomer = bool(self._newcomers) and connection.socket.fileno() in self._newcomers
+        newcomer = False
+        if self._newcomers:
+            newcomer = connection.socket.fileno() in self._newcomers
         try:
             if connection.unsent and not self._answers.flush(connection):
                 self._answer(connection, b"")
             size = connection.socket.recv_into(self._buffer.data, connection.bite)
         except (BlockingIOError, InterruptedError):
-            self._ready.doubt()
             return COST
         except OSError:
             self._end(connection, clean=False)
@@ -344,12 +320,12 @@ class StreamListener(Listener):
             self._decrypt(connection, connection.layer, size)
         if size > COST:
             self._buffer.fit(size, self._intake)
-            self._ready.doubt()
         if newcomer:
             if connection.established:
                 self._newcomers.pop(connection.socket.fileno(), None)
             return max(size, HANDSHAKE_COST)
-        return max(size * BITE_COST // connection.bite if connection.bite else size, COST)
+        cost = size * BITE_COST // connection.bite if connection.bite else size
+        return cost if cost > COST else COST
 
     def _decrypt(self, connection: Connection, layer: TlsLayer, size: int) -> None:
         established = connection.established
@@ -359,7 +335,8 @@ class StreamListener(Listener):
                 if not established and connection.established:
                     connection.heard(self._loop.time())
                 while size := layer.decrypt_into(self._buffer.view):
-                    if not self._decode(connection, size):
+                    self._decode(connection, size)
+                    if connection.error is not None or connection.parting or connection.socket.fileno() < 0:
                         return
             self._answer(connection, layer.outgoing())
         except TlsError as error:
@@ -370,8 +347,8 @@ class StreamListener(Listener):
             if layer.ended:
                 self._end(connection, clean=True)
 
-    def _decode(self, connection: Connection, size: int) -> bool:
-        """Pass on what is whole now; False: nothing more is read from this connection."""
+    def _decode(self, connection: Connection, size: int) -> None:
+        """Pass on what is whole now."""
         self.stats.bytes += size
         batch = connection.receive(self._buffer.data, size, self._loop.time())
         if batch is not None:
@@ -382,15 +359,13 @@ class StreamListener(Listener):
             self._say_back(connection)
         if connection.error is not None:
             self._evict(connection, connection.error)
-            return False
-        if connection.ended and connection.socket.fileno() >= 0:
+        elif connection.ended and connection.socket.fileno() >= 0:
             self._finish(connection, clean=True)
             # It answers our own farewell: both have said all, and so we may close first.
             if self._dismissed and not connection.unsent:
                 self._close(connection)
             else:
                 self._let_go(connection, evicted=False)
-        return connection.socket.fileno() >= 0 and not connection.parting
 
     def _answer(self, connection: Connection, data: bytes) -> None:
         """Send what the protocol has to say, as far as the other side takes it."""

@@ -104,7 +104,7 @@ class _Ends:
 
     def any(self) -> bool:
         """Whether any was ended."""
-        return bool(self._watched) and bool(self._epoll.poll(0, 1))
+        return len(self._watched) > 0 and len(self._epoll.poll(0, 1)) > 0
 
 
 _threads: Final = threading.local()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from producer_pool.contract.ports import Intake
+from producer_pool.toolkit.sockets.readiness import Readiness
+from producer_pool.toolkit.streams.gathering import Gathering
+from producer_pool.toolkit.streams.readbuffer import TURN
 
 __all__ = ["Turns"]
 
 
 class Turns:
     """
-    Has a listener take a turn whenever a descriptor is readable.
+    Has a listener take a turn whenever connections are ready, in which each of them is visited once.
 
     None begins while the intake is paused, nor within a rest, for which a turn may ask: what comes
     meanwhile is left in the kernel.
@@ -25,35 +29,39 @@ class Turns:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        fd: int,
+        ready: Readiness,
         intake: Intake,
-        work: Callable[[], float],
+        *,
+        visit: Callable[[int], int],
         resumed: Callable[[], None],
+        gathering: Gathering | None = None,
     ) -> None:
         """
-        Prepare turns at the descriptor *fd*, which begin with start().
+        Prepare turns on this loop for the connections of which *ready* tells. They begin with start().
 
-        *work* is called for each, and returns the seconds of rest that follow it. *resumed* is called
-        before the first one after the intake was paused.
+        *visit* is called with the descriptor of each, and returns what that cost. *resumed* is called before
+        the first turn after the intake was paused. *gathering* is told when one ends, and asks for rests.
         """
-        self._loop = loop
-        self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        self._ready = ready
         self._intake = intake
-        self._work = work
+        self._visit = visit
         self._resumed = resumed
+        self._gathering = gathering
+        self._waiting: deque[int] = deque()
+        """Connections that are ready and were not visited in this turn."""
         self._resting: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Take turns from now on."""
         self.reading = True
-        self._loop.add_reader(self._fd, self._turn)
+        self._ready.attend(self._loop, self._turn)
 
     def stop(self) -> None:
         """Take none any more. May be called at any time."""
         if self.reading:
             self.reading = False
-            self._loop.remove_reader(self._fd)
+            self._ready.leave()
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
@@ -61,21 +69,52 @@ class Turns:
             self.resuming.cancel()
             self.resuming = None
 
-    def _turn(self) -> None:
-        rest = 0.0 if self._intake.paused else self._work()
+    async def read_out(self) -> None:
+        """Visit all that are ready, again and again, until none is. Not while turns are taken."""
+        while True:
+            while self._intake.paused:
+                await self._intake.resumed()
+            if not self._go_round():
+                return
+            if self._gathering is not None:
+                self._gathering.end_turn(self._loop.time())
+            await asyncio.sleep(0)
+
+    def _turn(self, fd: int | None) -> None:
+        rest = 0.0
+        if not self._intake.paused:
+            if fd is None:
+                self._go_round()
+            else:
+                self._visit(fd)
+            if self._gathering is not None:
+                rest = self._gathering.end_turn(self._loop.time())
         if not self.reading:
             return
         if self._intake.paused:
             self.stop()
             self.resuming = self._loop.create_task(self._resume())
-        elif rest:
-            self._loop.remove_reader(self._fd)
+        elif rest and not self._waiting:
+            self._ready.leave()
             self._resting = self._loop.call_later(rest, self._go_on)
+
+    def _go_round(self) -> bool:
+        """Visit those that are ready, until the turn is over or the intake is full; False: none is."""
+        waiting = self._waiting
+        if not waiting:
+            waiting.extend(self._ready.poll())
+        found = bool(waiting)
+        left = TURN
+        while waiting and left > 0:
+            left -= self._visit(waiting.popleft())
+            if waiting and self._intake.paused:
+                break
+        return found
 
     def _go_on(self) -> None:
         self._resting = None
         self.start()
-        self._turn()
+        self._turn(None)
 
     async def _resume(self) -> None:
         while self._intake.paused:
