@@ -87,6 +87,27 @@ def test_damaged_page_costs_its_rows(made: tuple[Path, Path, dict[int, Row]]) ->
         assert len(whole) - len(left) <= most, page[:1]
 
 
+def test_bits_in_front_of_a_row(made: tuple[Path, Path, dict[int, Row]]) -> None:
+    """Whatever a bit makes of the sizes of its columns, a row is found as it was, or not at all."""
+    path, log, rows = made
+    log.unlink()
+    whole = found(path, log)
+    data = bytearray(path.read_bytes())
+    page = next(at for at in range(0, len(data), PAGE) if rawpages._cells(bytes(data[at : at + PAGE]), 0))
+    cell = page + rawpages._cells(bytes(data[page : page + PAGE]), 0)[0]
+    costs = 0
+    for at in range(cell, cell + 30):  # two numbers, and the kinds of its columns
+        for bit in range(8):
+            data[at] ^= 1 << bit
+            path.write_bytes(data)
+            left = found(path, log)
+            data[at] ^= 1 << bit
+            assert left.items() <= rows.items()
+            costs += len(whole) - len(left)
+
+    assert costs > 0
+
+
 def test_any_bytes(tmp_path: Path) -> None:
     """Whatever is in the files, it ends soon, and finds nothing."""
     draw = random.Random(3)

@@ -139,6 +139,16 @@ def test_any_change_is_seen() -> None:
             assert checked((*row[:index], changed, *row[index + 1 :])) is None, row._fields[index]
 
 
+@pytest.mark.parametrize("size", [0, 2, 10])
+def test_parts_that_are_of_the_payload(size: int) -> None:
+    """Where a column begins too late, its first bytes are not taken for parts, though all bytes are there."""
+    row = row_of([pending(3, Batch.of([b"one", b"two", b"three"]))], 5, 99, 1, 2.0)
+    moved = row._replace(parts=row.payload[:size], payload=row.payload[size:])
+
+    assert checked(tuple(row)) == row
+    assert checked(tuple(moved)) is None
+
+
 def changes(value: object, draw: random.Random) -> list[object]:
     match value:
         case int():

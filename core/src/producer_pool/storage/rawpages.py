@@ -210,6 +210,8 @@ def _record(record: bytes) -> list[object]:
             values.append(kind - 8)
         else:
             values.append(int.from_bytes(data, "big", signed=True))
+    if at != len(record):
+        raise ValueError("its columns are not as long as it is")
     return values
 
 

@@ -173,6 +173,9 @@ def checked(columns: Sequence[object]) -> Row | None:
         row = Row(*columns)  # type: ignore[arg-type]
         if type(row.payload) is not bytes or row.framing not in (ONE_BY_ONE, *_BY_NAME):
             return None
+        # The checksum does not tell where parts end and the payload begins.
+        if row.parts is not None and (not row.parts or len(row.parts) % _PART.size):
+            return None
         return row if _checksum(row) == row.checksum else None
     except (TypeError, ValueError, struct.error, AttributeError):
         return None
