@@ -21,7 +21,7 @@ def log(tmp_path: Path) -> Path:
     database.empty_log()
     for number in range(10):
         database.begin()
-        database.set_meta("x", number)
+        database.set_meta("total", number)
         database.commit()
     database.abandon()
     return tmp_path / "spool.db-wal"
@@ -104,7 +104,7 @@ def test_left_from_an_earlier_round(log: Path) -> None:
     database = Database(log.parent / "spool.db")
     database.checkpoint()
     database.begin()
-    database.set_meta("x", 99)
+    database.set_meta("total", 99)
     database.commit()
     size = log.stat().st_size
     database.abandon()

@@ -199,7 +199,7 @@ async def test_newer_version(folder: Path) -> None:
     database.close()
     before = (folder / "spool.db").read_bytes()
 
-    with pytest.raises(StorageError, match="has format version 9, and this Producer Pool knows 2; use the"):
+    with pytest.raises(StorageError, match="has format version 9, and this Producer Pool knows 3; use the"):
         SpoolStore(Spool(folder)).open()
     assert (folder / "spool.db").read_bytes() == before
     assert aside(folder) == []

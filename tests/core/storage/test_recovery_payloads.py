@@ -123,15 +123,18 @@ def test_current_file_removed(keeper: Keeper, clock: Clock) -> None:
     assert [one.number for one in found[0]] == [3]
 
 
-async def test_of_a_development_version(folder: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+async def test_of_a_development_version(folder: Path, version: int) -> None:
     """It is refused, and stays as it is."""
     database = Database(folder / "spool.db", new=False)
-    database.set_meta("format", 1)
-    database._connection.execute("PRAGMA user_version = 1")
+    database.set_meta("format", version)
+    database._connection.execute(f"PRAGMA user_version = {version}")
     database.close()
     before = (folder / "spool.db").read_bytes()
 
-    with pytest.raises(StorageError, match="has format version 1, of a development version, and this"):
+    with pytest.raises(
+        StorageError, match=f"has format version {version}, of a development version, and this"
+    ):
         Desk(folder).store.open()
 
     assert (folder / "spool.db").read_bytes() == before

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from producer_pool.storage.faults import sensible
+from producer_pool.storage.meta import AT, PAYLOADS, Meta
 from producer_pool.storage.payload_files import PayloadFiles
 from producer_pool.storage.payloads import Payloads
 from producer_pool.storage.portable import sync_data
@@ -33,12 +34,6 @@ _CACHE: Final = 32 * 1024 * 1024
 
 _COLUMNS: Final = ", ".join(Row._fields)
 _INSERT: Final = f"INSERT OR IGNORE INTO batch ({_COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"
-
-_AT: Final = "at:"
-"""Before the name of a producer: where it is. In one table with the rest, so that one page is written."""
-
-_PAYLOADS: Final = "payloads:"
-"""Before the number of a file of payloads: how much is in it."""
 
 Totals = tuple[int, int]
 """Messages and bytes that were stored for all producers, ever."""
@@ -69,6 +64,7 @@ class Database:
             raise sqlite3.DatabaseError("it is no spool")
         # Statements of our own only: no transaction is begun behind our back.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=True)
+        self._meta: Final = Meta(self._connection)
         try:
             with sensible():
                 self._set_up(sync, new)
@@ -100,6 +96,7 @@ class Database:
         refuse_others(self.path, *versions)
         if versions != (FORMAT, FORMAT):
             raise sqlite3.DatabaseError(f"it is no spool of any version: {versions}")
+        self._meta.check()
         for path in (str(self.path), f"{self.path}-wal"):
             found = os.stat(path)
             self.files[path] = found.st_dev, found.st_ino
@@ -107,17 +104,17 @@ class Database:
         identity = self.meta("identity")
         if not isinstance(identity, bytes) or len(identity) != IDENTITY:
             raise sqlite3.DatabaseError("it does not say which payloads are its own")
-        uses = self._named(_PAYLOADS)
+        uses = self._meta.behind(PAYLOADS)
         known = {int(name): Use.from_text(text) for name, text in uses.items()}
         self.payloads = Payloads(self.payloads.files, identity, Uses(known))
 
     def _create(self) -> None:
         self._connection.executescript(
-            f"BEGIN; {SCHEMA}"
-            f"PRAGMA user_version = {FORMAT}; PRAGMA application_id = {APPLICATION};"
-            f"INSERT INTO meta VALUES ('format', {FORMAT});"
-            f"INSERT INTO meta VALUES ('identity', x'{self._identity.hex()}'); COMMIT;"
+            f"BEGIN; {SCHEMA}PRAGMA user_version = {FORMAT}; PRAGMA application_id = {APPLICATION};"
         )
+        self._meta.set("format", FORMAT)
+        self._meta.set("identity", self._identity)
+        self._connection.execute("COMMIT")
 
     def _one(self, statement: str, *values: object) -> object:
         row = self._connection.execute(statement, values).fetchone()
@@ -172,9 +169,9 @@ class Database:
         uses = self.payloads.uses
         for segment, use in uses.changes().items():
             if use.rows > 0:
-                self.set_meta(f"{_PAYLOADS}{segment}", use.as_text())
+                self._meta.set(f"{PAYLOADS}{segment}", use.as_text())
             else:
-                self._connection.execute("DELETE FROM meta WHERE name = ?", (f"{_PAYLOADS}{segment}",))
+                self._meta.remove(f"{PAYLOADS}{segment}")
         self._connection.execute("COMMIT")
         uses.committed()
         if self._sync == 0:
@@ -457,42 +454,32 @@ class Database:
     def try_to_grow(self, nbytes: int) -> None:
         """Write *nbytes*, safe from a power cut, and take them back: only that tells that a disk is well."""
         self.begin()
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('trial', zeroblob(?))", (nbytes,))
+        self._meta.try_to_write(nbytes)
         self.commit()
         self.sync_log()
         self.begin()
-        self._connection.execute("DELETE FROM meta WHERE name = 'trial'")
+        self._meta.end_trial()
         self.commit()
 
     # -- small things ------------------------------------------------------------------------------
 
     def meta(self, name: str) -> object:
         """Return a value that was kept under *name*."""
-        return self._one("SELECT value FROM meta WHERE name = ?", name)
+        return self._meta.get(name)
 
     def set_meta(self, name: str, value: int | str) -> None:
         """Keep a value under *name*."""
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        self._meta.set(name, value)
 
     def positions(self) -> dict[str, Position]:
         """Return where each producer is."""
         with sensible():
-            return {name: Position.from_text(text) for name, text in self._named(_AT).items()}
-
-    def _named(self, prefix: str) -> dict[str, str]:
-        """Return the values in `meta` whose names begin so, by what follows."""
-        found = self._connection.execute(
-            "SELECT name, value FROM meta WHERE name >= ? AND name < ?", (prefix, f"{prefix[:-1]};")
-        ).fetchall()
-        return {str(name).removeprefix(prefix): text for name, text in found}
+            return {name: Position.from_text(text) for name, text in self._meta.behind(AT).items()}
 
     def set_positions(self, positions: Mapping[str, Position | None]) -> None:
         """Keep where these producers are; None: one that left for good."""
-        gone = [(_AT + name,) for name, position in positions.items() if position is None]
-        if gone:
-            self._connection.executemany("DELETE FROM meta WHERE name = ?", gone)
-        kept = [
-            (_AT + name, position.as_text()) for name, position in positions.items() if position is not None
-        ]
-        if kept:
-            self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", kept)
+        for name, position in positions.items():
+            if position is None:
+                self._meta.remove(AT + name)
+            else:
+                self._meta.set(AT + name, position.as_text())

@@ -9,11 +9,11 @@ from producer_pool.model.errors import StorageError
 
 __all__ = ["APPLICATION", "FORMAT", "SCHEMA", "is_alien", "refuse_others"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The version of what is written here. It grows when an older Producer Pool would misread it."""
 
-_BEFORE: Final = 1
-"""That of development versions, which had all payloads in the database. None was ever released."""
+_FIRST: Final = 3
+"""The first that was released. Development versions wrote those before."""
 
 APPLICATION: Final = 0x50505350
 """Marks the file as a spool: "PPSP"."""
@@ -25,7 +25,7 @@ CREATE TABLE batch (
     checksum INTEGER, parts BLOB, payload BLOB, place BLOB
 );
 CREATE INDEX batch_targets ON batch (targets, number) WHERE targets IS NOT NULL;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID;
 """
 """The tables."""
 
@@ -60,7 +60,7 @@ def refuse_others(path: Path, version: object, again: object) -> None:
             f"{path} has format version {again}, and this Producer Pool knows {FORMAT}; "
             "use the version that wrote it, or name another folder"
         )
-    if again == _BEFORE:
+    if 0 < again < _FIRST:
         raise StorageError(
             f"{path} has format version {again}, of a development version, and this Producer Pool knows "
             f"{FORMAT}; drain it with the version that wrote it, or name another folder"
