@@ -57,28 +57,48 @@ class Unsynced(database.Database):
         pass
 
 
-def put_apart(*, rash: bool) -> None:
-    """
-    Have all payloads in small files of their own, which are synced whenever they are written, unlike the log.
-
-    *rash*, the naive one: a file is begun anew as soon as no row is in it, whatever a power cut brings back.
-    """
+def put_apart() -> None:
+    """Have all payloads in small files of their own, synced whenever they are written, unlike the log."""
     payloads.LARGE = payloads.WORTH_IT = 1  # type: ignore[misc]
-    keep, write, committed = Payloads.keep, Payloads.write, Uses.committed
+    keep, write = Payloads.keep, Payloads.write
 
     def synced(self: Payloads, rows: Any) -> Any:
         placed = write(self, rows)
         self.sync()
         return placed
 
-    def at_once(self: Uses) -> None:
-        committed(self)
-        self.safe()
-
     Payloads.keep = lambda self, size: keep(self, FILE)  # type: ignore[method-assign]
     Payloads.write = synced  # type: ignore[method-assign]
-    if rash:
-        Uses.committed = at_once  # type: ignore[method-assign]
+
+
+def begin_anew_too_soon(*, any_file: bool) -> None:
+    """
+    Have a file begun anew as soon as no row is in it, whatever a power cut brings back: the naive one.
+
+    Without *any_file* only those whose rows the disk knows of, and not yet that they were removed. Of others,
+    nobody could tell after a cut what had been in them.
+    """
+    committed, safe = Uses.committed, Uses.safe
+    on_disk: dict[int, int] = {}
+
+    def ended(uses: Uses) -> dict[int, int]:
+        return {one: use.generation for one, use in uses._known.items() if one != uses._current}
+
+    def at_once(self: Uses) -> None:
+        before = ended(self)
+        committed(self)
+        known = {one for one, generation in before.items() if on_disk.get(one) == generation}
+        soon = [one for one in self._resting if any_file or one in known]
+        self._free += soon
+        self._resting = [one for one in self._resting if one not in soon]
+
+    def noted(self: Uses) -> None:
+        safe(self)
+        on_disk.clear()
+        on_disk.update(ended(self))
+
+    Uses.committed = at_once  # type: ignore[method-assign]
+    Uses.safe = noted  # type: ignore[method-assign]
 
 
 async def write(folder: Path, sync: float, count: int, kind: str) -> None:
@@ -131,8 +151,10 @@ def main() -> None:
         from producer_pool.storage import keeper, recovery
 
         keeper.Database = recovery.Database = Unsynced  # type: ignore[attr-defined]
-    if kind in ("apart", "rash"):
-        put_apart(rash=kind == "rash")
+    if kind in ("apart", "soon", "rash"):
+        put_apart()
+    if kind in ("soon", "rash"):
+        begin_anew_too_soon(any_file=kind == "rash")
     asyncio.run(write(Path(folder), math.inf if sync == "os" else float(sync), int(count), kind))
 
 

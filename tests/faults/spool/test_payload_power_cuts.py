@@ -33,7 +33,7 @@ def test_files_begun_anew(tmp_path: Path, sync: object) -> None:
 
 def test_rash_one(tmp_path: Path) -> None:
     """Were one begun anew too soon, its generation would tell that its rows had been settled."""
-    found = cuts(tmp_path, 0.05, CYCLES, "rash")
+    found = cuts(tmp_path, 0.05, CYCLES, "soon")
     report("payloads: power cut, begun anew too soon", cuts=len(found), stored=found[-1].stored)
 
 
