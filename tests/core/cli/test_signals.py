@@ -1,5 +1,6 @@
-"""A signal that ends a command which waits without a loop."""
+"""A signal that ends a command: how soon it is noticed, and where."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from producer_pool.cli.signals import Interrupts
+from producer_pool.cli.signals import Interrupts, Stop
 from support.waiting import BOUND, eventually
 
 
@@ -38,6 +39,15 @@ def a_signal_that_no_call_of_ours_notices() -> Iterator[None]:
         over.set()
         thread.join()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Put back what signals did before."""
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -101,3 +111,18 @@ def test_handlers_are_put_back() -> None:
 
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_loop_that_waits() -> None:
+    """It is told at once, though the system call in which it waits was not interrupted."""
+
+    async def live() -> None:
+        stop = Stop()
+        with a_signal_that_no_call_of_ours_notices():
+            await asyncio.wait_for(stop.asked.wait(), BOUND)
+
+    since = time.monotonic()
+
+    asyncio.run(live())
+
+    assert time.monotonic() - since < BOUND

@@ -47,6 +47,8 @@ class Stop:
         # Not add_signal_handler(): its handlers wait for the loop, and the loop may be stuck.
         for number in _ENDING:
             signal.signal(number, self._on_signal)
+        # A loop that is about to wait misses signals, unless it handles any: this one tells it nothing else.
+        self._loop.add_signal_handler(signal.SIGWINCH, int)
         self._count = 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
