@@ -65,10 +65,11 @@ class Stop:
             os._exit(FAILED)
 
     def _leave_after(self, seconds: float) -> None:
-        signal.signal(signal.SIGALRM, self._leave)
         # Late in its end the interpreter takes its handlers away: then the timer would kill it.
         atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
+        # The timer first: an alarm that somebody else had set is not taken for it.
         signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.signal(signal.SIGALRM, self._leave)
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
         code = FAILED
