@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from producer_pool.cli.group import cli
 from support.commands import started
 from support.consumers import RecordingConsumer, nul, reserved_port
-from support.processes import run_command
+from support.processes import clean_environment, command, run_command
+from support.waiting import BOUND
 
 
 def test_text() -> None:
@@ -208,6 +209,29 @@ def test_line_without_an_end() -> None:
     assert done.returncode == 1
     assert b"1 sent: 1 delivered" in done.stderr
     assert b"longer than 16777216 bytes" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "redirection,text,code",
+    [
+        ("<&-", b"stdin is closed; give a TEXT, or redirect something to stdin", 2),
+        ("0>/dev/null", b"stdin cannot be read: Bad file descriptor; nothing more was sent", 1),
+    ],
+)
+def test_stdin_that_cannot_be_read(redirection: str, text: bytes, code: int) -> None:
+    """It is said in a line."""
+    with RecordingConsumer() as consumer:
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {redirection}', "sh", *command("send", consumer.url)],
+            capture_output=True,
+            env=clean_environment(),
+            timeout=BOUND,
+            check=False,
+        )
+
+    assert done.returncode == code
+    assert text in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

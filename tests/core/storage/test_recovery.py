@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,19 @@ async def test_missing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
 
     assert await left(folder) == ([], [])
     assert "the database is gone, and with it 50 messages" in caplog.text
+    assert "too short" not in caplog.text
+
+
+async def test_another_programs(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One that is shorter than any of ours is kept for whose it is, and that is said."""
+    (folder / "spool.db").unlink()
+    with closing(sqlite3.connect(folder / "spool.db")) as others:
+        others.executescript("CREATE TABLE customer (name); INSERT INTO customer VALUES ('x')")
+    before = (folder / "spool.db").read_bytes()
+
+    assert await left(folder) == ([], [])
+    assert (folder / "spool.db.damaged-1").read_bytes() == before
+    assert f"too short to be of a spool; it is kept as {folder}/spool.db.damaged-1" in caplog.text
 
 
 async def test_missing_beside_its_log(killed: Path) -> None:

@@ -59,6 +59,8 @@ def send(
         sending = Sending(url, ClientFactory(registry_with(files)), interrupts, as_json=as_json)
         pace = Pace(rate, interrupts)
         if text is None or text == "-":
+            if sys.stdin is None:
+                raise click.UsageError("stdin is closed; give a TEXT, or redirect something to stdin")
             if sys.stdin.isatty():
                 print("reading lines from the terminal; Ctrl-D ends", file=sys.stderr)
             source = from_stdin(pace, interrupts, sending.waiting)

@@ -96,6 +96,7 @@ def from_stdin(
 
     Raises:
         FramingError: a line is too long; all lines before it have been yielded.
+        OSError: stdin cannot be read.
     """
     decoder = LINES.decoder(_LONGEST)
     while True:
@@ -169,6 +170,8 @@ class Sending:
                 self._send(pool, source)
             except FramingError as error:
                 complain(f"stdin: {error}; nothing after it was sent")
+            except OSError as error:  # All that the pool raises has a name of its own.
+                complain(f"stdin cannot be read: {error.strerror}; nothing more was sent")
             except KeyboardInterrupt:
                 complain("interrupted")
             seconds = time.monotonic() - since

@@ -92,15 +92,13 @@ class Interrupts:
     def __init__(self) -> None:
         self._came = False
         self._waits = False
-        self._before = [(number, signal.getsignal(number)) for number in _ENDING]
 
     def __enter__(self) -> Self:
         """Take over the signals. In the main thread."""
         self._readable, self._writable = os.pipe()
         os.set_blocking(self._writable, False)
         signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
-        for number in _ENDING:
-            signal.signal(number, self._on_signal)
+        self._before = [(number, signal.signal(number, self._on_signal)) for number in _ENDING]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,8 +109,8 @@ class Interrupts:
         os.close(self._writable)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        for number in _ENDING:
-            signal.signal(number, signal.default_int_handler)
+        for ending in _ENDING:
+            signal.signal(ending, signal.default_int_handler)
         self._came = True
         if self._waits:
             raise KeyboardInterrupt

@@ -64,7 +64,9 @@ def open_database(folder: Folder, sync: float, state: State, *, again: bool = Fa
                 folder,
                 state.shown["messages"],
             )
-        folder.set_aside()
+        aside = folder.set_aside()
+        if size:
+            _log.error("spool %s: spool.db is too short to be of a spool; it is kept as %s", folder, aside)
         return _new(folder, sync, state, state.positions)
     if gone := lost_commits(folder.wal):
         # Before SQLite sees it: a log with a damaged head is nothing to it, and is removed.
