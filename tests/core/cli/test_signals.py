@@ -1,6 +1,7 @@
 """A signal that ends a command: how soon it is noticed, and where."""
 
 import asyncio
+import atexit
 import os
 import signal
 import threading
@@ -44,7 +45,8 @@ def a_signal_that_no_call_of_ours_notices() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Put back what signals did before."""
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+    before = [(number, signal.getsignal(number)) for number in numbers]
     yield
     for number, handler in before:
         signal.signal(number, handler)
@@ -126,3 +128,23 @@ def test_loop_that_waits() -> None:
     asyncio.run(live())
 
     assert time.monotonic() - since < BOUND
+
+
+def test_alarm_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes just before our timer takes the place of theirs is not the end of our patience."""
+    theirs: list[int] = []
+    left: list[int] = []
+    signal.signal(signal.SIGALRM, lambda number, frame: theirs.append(number))
+    monkeypatch.setattr(signal, "setitimer", lambda which, seconds: signal.raise_signal(signal.SIGALRM))
+    monkeypatch.setattr(atexit, "register", lambda *call: None)
+    monkeypatch.setattr(os, "_exit", left.append)
+
+    async def live() -> None:
+        stop = Stop(patience=BOUND, overdue=lambda: 0)
+        signal.raise_signal(signal.SIGTERM)
+        await stop.asked.wait()
+
+    asyncio.run(live())
+
+    assert theirs == [signal.SIGALRM]
+    assert left == []
