@@ -1,5 +1,6 @@
 """What every test gets: skips by name, a place for its figures, and a guard against processes left behind."""
 
+import asyncio
 import logging
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from support import faults
+from support.unhurried import take_time
 
 # No absolute time in a test: a machine that is busy with others makes any example slow.
 settings.register_profile("unhurried", deadline=None)
@@ -89,3 +91,9 @@ def no_log() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+async def unhurried() -> None:
+    """Have the loop of the test count only the time that it had something of; see take_time()."""
+    take_time(asyncio.get_running_loop())

@@ -1,9 +1,11 @@
 """What `conftest.py` does to a test, shown on tests in a folder of their own."""
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,17 @@ def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, 
         stories = [json.loads(line) for line in kept.read_text().splitlines()]
 
         assert [(story["turn"], story["outcome"]) for story in stories] == [(1, "passed"), (2, "failed")]
+
+
+@pytest.mark.usefixtures("unhurried")
+async def test_unhurried() -> None:
+    """Time in which the loop stands still, or sleeps too long, does not count; all other time does."""
+    loop = asyncio.get_running_loop()
+    began, really = loop.time(), time.monotonic()
+    time.sleep(0.3)
+    stood = loop.time() - began
+    await asyncio.sleep(0.1)
+    slept = loop.time() - began - stood
+
+    assert stood <= 0.01
+    assert 0.099 < slept < time.monotonic() - really - 0.29

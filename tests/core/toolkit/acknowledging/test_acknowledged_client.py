@@ -232,6 +232,7 @@ async def test_consumer_that_never_answers(consumer: Consumer) -> None:
     assert "a listener of Producer Pool does with ack-after=): nothing moved for 300ms" in str(result.error)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_consumer_that_stops_answering(consumer: Consumer) -> None:
     """The error says how far it came."""
     client = make(consumer)
@@ -261,6 +262,7 @@ async def test_consumer_that_does_not_read(small: Consumer) -> None:
     await plain.client.aclose()
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_slow_consumer_that_says_so(consumer: Consumer) -> None:
     """One that repeats its count is at work, and is given its time."""
     client = make(consumer)

@@ -289,6 +289,7 @@ async def test_says_that_it_is_there_while_the_intake_is_paused(options: Any) ->
         await batches(running, 1)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_nobody_is_too_quiet_who_waits_for_us() -> None:
     """The idle timeout counts from the last answer."""
     async with Running(replace(DELIVERED, idle_timeout=0.1)) as running:

@@ -61,6 +61,7 @@ async def test_peer_that_has_not_introduced_itself() -> None:
         assert [await line(peer) for _ in range(2)] == [b"welcome\n", b"got\n"]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_peer_that_never_introduces_itself(caplog: pytest.LogCaptureFixture) -> None:
     """It is cut off after handshake-timeout, and its place is free again."""
     client = greeting(ServingOptions(max_peers=1))
@@ -199,6 +200,7 @@ async def test_question_after_a_backlog() -> None:
         assert question == b"?1\n"
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_peer_that_does_not_answer() -> None:
     """It is cut off after peer-timeout, though it reads; nobody has to wait for longer."""
     async with Served(greeting(ServingOptions(peer_timeout=0.2)), Ack.PEER) as served:
@@ -276,6 +278,7 @@ async def test_farewell_of_the_client() -> None:
         await closing
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_farewell_of_a_peer(caplog: pytest.LogCaptureFixture) -> None:
     """It is answered. What it still says is read, so that it can read the answer, and means nothing."""
     async with Served(greeting()) as served:

@@ -163,6 +163,7 @@ async def test_dialer_with_an_error_of_the_system(consumer: Consumer) -> None:
         await client.connect()
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_client_alone_whose_consumer_never_reads(small: Consumer) -> None:
     """Once the buffers are full, an attempt ends within the timeout."""
     client = make(small)

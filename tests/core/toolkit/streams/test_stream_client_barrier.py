@@ -48,6 +48,7 @@ async def test_closed_with_messages_unread(confirmed: Connected, caplog: pytest.
     assert "use ack=app" in line
 
 
+@pytest.mark.usefixtures("unhurried")
 @needs_kernel
 async def test_read_to_the_end(confirmed: Connected, caplog: pytest.LogCaptureFixture) -> None:
     """The end of the stream means that it has read everything: nothing is said, and closing is quick."""
@@ -66,6 +67,7 @@ async def test_consumer_that_does_not_end(confirmed: Connected, caplog: pytest.L
     assert not lines_of(caplog)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_control(consumer: Consumer, caplog: pytest.LogCaptureFixture) -> None:
     """At WRITTEN nothing is asked: the same loss, and not a word."""
     link = await connected(consumer, Ack.WRITTEN)
@@ -79,6 +81,7 @@ async def test_control(consumer: Consumer, caplog: pytest.LogCaptureFixture) -> 
     assert not lines_of(caplog)
 
 
+@pytest.mark.usefixtures("unhurried")
 @needs_kernel
 async def test_nothing_to_ask_about(consumer: Consumer, small: Consumer) -> None:
     """Where no message was sent, or where it is known that some are not there, nobody is waited for."""
@@ -98,6 +101,7 @@ class Read(Progress):
         return total
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_kernel_that_knows_what_was_read(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then there is no question."""
     assert UnixProgress.read
@@ -109,6 +113,7 @@ async def test_kernel_that_knows_what_was_read(consumer: Consumer, monkeypatch: 
     assert await closes_in(link.client) < _LINGER
 
 
+@pytest.mark.usefixtures("unhurried")
 @needs_kernel
 async def test_acknowledged_by_the_program(consumer: Consumer) -> None:
     """An answer of the consumer itself says more than the end of its connection."""

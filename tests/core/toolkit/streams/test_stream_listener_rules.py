@@ -108,6 +108,7 @@ async def test_ten_thousand_connects(running: Running) -> None:
     assert not running.listener._connections
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_too_quiet(caplog: pytest.LogCaptureFixture) -> None:
     """Who says nothing, or half a frame in small pieces, is closed; who completes messages is not."""
     async with Running(replace(PLAIN, idle_timeout=0.2)) as running:

@@ -246,6 +246,7 @@ async def test_connection_that_is_gone_when_it_is_told(polite: Running) -> None:
     assert polite.stats.connections == 0
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_who_never_says_hello(caplog: pytest.LogCaptureFixture) -> None:
     """It is closed after the time for that; who has said it may be quiet."""
     async with running(PoliteListener(StreamListenerOptions(), patience=0.05)) as made:

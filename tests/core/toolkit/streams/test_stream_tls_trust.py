@@ -159,6 +159,7 @@ async def test_consumer_that_closes_at_once() -> None:
         assert "it closed the connection without a word" in await connecting
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_consumer_that_says_nothing() -> None:
     """The handshake has the time of an attempt, and leaves no descriptor behind."""
     with Consumer() as consumer:
@@ -196,6 +197,7 @@ async def test_client_without_tls(
     assert not running.intake.messages
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_client_that_says_nothing(
     listen: Callable[..., Any], authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
