@@ -236,6 +236,7 @@ async def test_peers_that_talk_without_end(served: Served) -> None:
     await until(lambda: sum(size for _, size in heard) == 3_000_000)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_what_is_logged_of_ordinary_life(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     """Coming and going is no warning, and many of it are one line."""
     caplog.set_level(logging.INFO)
@@ -256,7 +257,7 @@ async def test_levels_at_once() -> None:
     async with Served(serving(options), Ack.KERNEL) as served:
         peer = await served.join(SMALL)
         await served.send(b"x" * 200_000)
-        await asyncio.sleep(0.05)
+        await until(lambda: served.written == 1)
         before = served.client.settled()
         await receive(peer, 200_001)
         await until(lambda: served.client.settled() == (1, 1))

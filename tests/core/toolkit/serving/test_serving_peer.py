@@ -10,6 +10,7 @@ import pytest
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LENGTH4
 from producer_pool.model.outcomes import Ack
+from producer_pool.testing.patience import settling
 from producer_pool.toolkit.serving.options import PeerOverflow, ServingOptions
 from support.listening import lines_of
 from support.sending import LEVELS
@@ -274,6 +275,7 @@ async def test_time_of_a_peer_is_less_than_that_of_its_client() -> None:
         assert asyncio.get_running_loop().time() - began >= 0.15
 
 
+@pytest.mark.usefixtures("unhurried")
 @levels
 async def test_slow_peer_inside_of_a_batch_is_not_dead(ack: Ack) -> None:
     """As long as messages move, a peer is not cut off, and the count moves, too."""
@@ -407,8 +409,7 @@ async def test_closing_inside_of_a_batch(ack: Ack) -> None:
         await served.join(SMALL)
         await served.send(*[message(number, 1000) for number in range(20_000)])
         (peer,) = served.client._audience.members
-        await asyncio.sleep(0.05)
-        reached = peer.reach()
+        reached = await settling(peer.reach, 0.05)
         await served.client.aclose()
 
         assert 0 < reached < 20_000
