@@ -54,6 +54,23 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     await desk.writer.aclose(5)
 
 
+class Stuck(LetterFile):
+    """A disk that hangs until it is let go."""
+
+    go_on = threading.Event()
+
+    def add(self, letters: Any) -> None:
+        assert self.go_on.wait(30)
+        super().add(letters)
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> type[Stuck]:
+    Stuck.go_on = threading.Event()
+    monkeypatch.setattr(dead_letters_writer, "LetterFile", Stuck)
+    return Stuck
+
+
 async def test_written(desk: Desk) -> None:
     """What is said to be kept is on the disk, with all that is known of it."""
     desk.give("one", b"a", b"b", b"c", indexes=[0, 2])
@@ -82,7 +99,7 @@ async def test_when(desk: Desk) -> None:
     assert letter.given_up == letter.last > 1.6e9
 
 
-async def test_one_letter_for_a_run(desk: Desk) -> None:
+async def test_one_letter_for_a_run(stuck: type[Stuck], desk: Desk) -> None:
     """What one producer gives up in a row for one reason is one letter; anything else is another one."""
     gone = SendError("gone")
     desk.writer.take("billing", "shadow", given_up(b"0"), lambda kept: None)
@@ -90,6 +107,7 @@ async def test_one_letter_for_a_run(desk: Desk) -> None:
         desk.give("x", b"%d" % number)
     desk.give("x", b"y", error=gone)
     desk.give("x", b"z")
+    stuck.go_on.set()
     await desk.writer.aclose(5)
     letters = lines_in(desk.folder)
 
@@ -121,23 +139,6 @@ async def test_text_that_is_none(desk: Desk) -> None:
     (letter,) = lines_in(desk.folder)
     assert letter.error.startswith("no \\udcff file")
     assert len(letter.error) == 4096
-
-
-class Stuck(LetterFile):
-    """A disk that hangs until it is let go."""
-
-    go_on = threading.Event()
-
-    def add(self, letters: Any) -> None:
-        assert self.go_on.wait(30)
-        super().add(letters)
-
-
-@pytest.fixture
-def stuck(monkeypatch: pytest.MonkeyPatch) -> type[Stuck]:
-    Stuck.go_on = threading.Event()
-    monkeypatch.setattr(dead_letters_writer, "LetterFile", Stuck)
-    return Stuck
 
 
 async def test_room(tmp_path: Path, stuck: type[Stuck]) -> None:
