@@ -15,7 +15,7 @@ from producer_pool.contract.ports import Client
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, Rejected, SendError, UsageError
 from producer_pool.toolkit.blocking import MOST_HANGING, BlockingClient
-from support.streams import until
+from support.streams import BOUND, until
 
 
 class Library:
@@ -145,12 +145,16 @@ async def test_batch_that_fails_in_the_middle(library: Library) -> None:
 
 async def test_call_that_hangs(library: Library) -> None:
     """The caller gets its error in time; a new connection works on another thread."""
-    client = BlockingClient(library, timeout=0.05)
+    client = BlockingClient(library)
     await client.connect()
     library.hang = {"send"}
+    client.timeout = 0.05
     with pytest.raises(SendError, match=r"the call did not return within 0\.05 s"):
         await client.send(b"stuck")
+    # Its thread may be late: it has to hang before the others need not.
+    await until(lambda: "send" in library.calls)
     library.hang = set()
+    client.timeout = BOUND
     with pytest.raises(ConnectError, match="not connected"):
         await client.send(b"too early")
     await client.aclose()
@@ -163,13 +167,19 @@ async def test_call_that_hangs(library: Library) -> None:
     assert len(library.threads) >= 2
 
 
-async def test_batch_that_is_given_up(library: Library) -> None:
+async def test_batch_that_is_given_up(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the caller has its error, the rest of the batch is not sent behind its back."""
-    client = BlockingClient(library, timeout=0.05)
+    client = BlockingClient(library)
     await client.connect()
     library.hang = {"send"}
-    with pytest.raises(SendError) as caught:
-        await client.send_batch(Batch.of([b"stuck", b"never"]))
+    sending = asyncio.ensure_future(client.send_batch(Batch.of([b"stuck", b"never"])))
+    await until(lambda: "send" in library.calls)
+    loop = asyncio.get_running_loop()
+    later = loop.time() + client.timeout
+    with monkeypatch.context() as over:
+        over.setattr(loop, "time", lambda: later)
+        with pytest.raises(SendError) as caught:
+            await sending
     library.release.set()
     await until(lambda: _threads() == 0)
     await client.aclose()
@@ -211,6 +221,7 @@ async def test_library_that_always_hangs(library: Library) -> None:
     library.hang = set()
     library.release.set()
     await until(lambda: _threads() == 0)
+    client.timeout = BOUND
     await client.connect()
     await client.aclose()
 
@@ -218,8 +229,9 @@ async def test_library_that_always_hangs(library: Library) -> None:
 async def test_close_that_hangs(library: Library) -> None:
     """It has its time, and no more; nothing is raised."""
     library.hang = {"close"}
-    client = BlockingClient(library, timeout=0.05)
+    client = BlockingClient(library)
     await client.connect()
+    client.timeout = 0.05
     await client.aclose()
     await client.aclose()
 
@@ -233,8 +245,9 @@ class Hangs:
     def send(self, message):
         threading.Event().wait()
 async def main():
-    client = BlockingClient(Hangs(), timeout=0.05)
+    client = BlockingClient(Hangs())
     await client.connect()
+    client.timeout = 0.05
     try:
         await client.send(b"x")
     except SendError:
