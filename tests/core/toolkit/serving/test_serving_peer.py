@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -255,7 +256,8 @@ async def test_dead_peer(ack: Ack, caplog: pytest.LogCaptureFixture) -> None:
         await until(lambda: served.client.settled() == (1000, 1000))
 
         assert served.client.peers == 1
-        assert await is_reset(dead)
+        with suppress(ConnectionResetError):  # unless it is between two messages
+            await receive_all(dead)
         await served.client.aclose()
         assert numbers(await reading) == list(range(1000))
         assert served.client.stats.evicted == 1
@@ -420,11 +422,11 @@ async def test_closing_inside_of_a_message() -> None:
     """A peer that has half of one sees a reset."""
     async with Served(serving(ServingOptions(peer_buffer=BIG))) as served:
         peer = await served.join(SMALL)
-        await fill(served, range(1000))
+        await served.send(message(0, 20_000 * KiB))
         await served.client.aclose()
 
         assert await is_reset(peer)
-        assert served.written < 1000
+        assert served.written == 0
 
 
 async def test_closing_does_not_wait_for_long(served: Served) -> None:
