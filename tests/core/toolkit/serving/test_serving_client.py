@@ -158,6 +158,7 @@ async def test_too_few_are_left(ack: Ack) -> None:
         leaves.close()
         await until(lambda: served.client.peers == 1)
         await served.send(b"too few")
+        await until(lambda: served.signals.refused)
         slow.close()
         await until(lambda: served.client.settled() == (20_001, 20_001))
         refused = [number for number, _ in served.signals.refused]
