@@ -12,7 +12,7 @@ import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, Self, TypedDict, Unpack
@@ -386,12 +386,21 @@ class ProcessConsumer(Record):
     @property
     def unread(self) -> int:
         """Bytes that the kernel has taken for it, and that it has not read."""
-        total = 0
+        return sum(unread for here, _, _, unread in self._connections() if here == self.port)
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that others on this machine have sent to it, and that its kernel has not taken."""
+        return sum(unsent for _, there, unsent, _ in self._connections() if there == self.port)
+
+    def _connections(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield both ports of each connection, and its bytes that wait: to leave, and to be read."""
         for line in Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]:
-            _, local, _, state, queues, *_ = line.split()
-            if state == "01" and int(local.rpartition(":")[2], 16) == self.port:
-                total += int(queues.partition(":")[2], 16)
-        return total
+            _, local, remote, state, queues, *_ = line.split()
+            if state == "01":
+                here, there = (int(address.rpartition(":")[2], 16) for address in (local, remote))
+                unsent, _, unread = queues.partition(":")
+                yield here, there, int(unsent, 16), int(unread, 16)
 
     def start(self, **behaviour: Unpack[Behaviour]) -> None:
         """Start it, or start it again at the same place; *behaviour* says what is different from now on."""
