@@ -121,7 +121,10 @@ async def test_control_that_moves_its_cursor_on_write_loses(tmp_path: Path) -> N
     """What it had in memory, and in its connection, counted as delivered."""
     plugin = tmp_path / "naive.py"
     plugin.write_text(MOVED_ON_WRITE)
-    ending = await killed(tmp_path, times(3, 10), "--plugin", str(plugin))
+    for number in range(5):
+        ending = await killed(tmp_path / str(number), times(3, 10), "--plugin", str(plugin))
+        if ending.verdict.lost:  # unless it had nothing each time
+            break
     report("pool with a spool killed, control: cursor moved on write", **ending.figures)
 
     assert ending.verdict.lost
