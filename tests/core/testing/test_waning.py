@@ -53,6 +53,20 @@ def test_three_that_wait_in_vain(waning: WaningPatience) -> None:
     assert said == ["waited 0.4 s"] * 3 + ["waited 0.04 s"]
 
 
+def test_machine_that_is_busy(waning: WaningPatience) -> None:
+    """What it takes for others is not lost by waiting in vain."""
+
+    @rule_of
+    async def late(trial: Trial) -> None:
+        time.sleep(1.5 * PATIENCE)
+        require(False, "it does what it must not do")
+
+    for _ in range(2):
+        waning.ask(late)
+
+    assert text(waning.ask(in_vain)) == "waited 0.4 s"
+
+
 def test_healthy_rule_after_them(waning: WaningPatience) -> None:
     """It is kept, as long as it needs no more than a tenth."""
     for _ in range(3):

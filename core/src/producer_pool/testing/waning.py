@@ -38,7 +38,7 @@ class WaningPatience:
         self._seed = seed
         self._patience = patience
         self._lost = 0.0
-        """Seconds that rules took which are broken."""
+        """Seconds that rules took which are broken; of each, no more than it had patience."""
 
     def ask(self, rule: Rule) -> Verdict:
         """Return what *rule* says of the transport."""
@@ -50,8 +50,9 @@ class WaningPatience:
         since = time.monotonic()
         verdict = run_rule(self._subject, rule, seed=self._seed, patience=patience, limit=limit)
         if verdict.late or verdict.result is Result.BROKEN:
-            # A client's own timeout may end what the patience of the suite would not have.
-            self._lost += time.monotonic() - since
+            # A client's own timeout may end what the patience of the suite would not have. What is beyond
+            # that, the machine may have taken for others.
+            self._lost += min(time.monotonic() - since, patience)
         if not (hopeless and verdict.late and verdict.result is Result.BROKEN):
             return verdict
         text = f"not done within {patience:g} s; no longer was waited, for what rules before it took in vain"
