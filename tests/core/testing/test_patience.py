@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from producer_pool.testing.patience import bounded, settling
+from producer_pool.testing.patience import bounded, call_after, settling
 
 
 async def test_what_is_done_in_time() -> None:
@@ -51,6 +51,24 @@ async def test_time_that_others_took() -> None:
         await done.wait()
 
     assert not limit.expired()
+
+
+async def test_call_after_time_that_others_took() -> None:
+    """It comes when what was due before it is done, however late that was."""
+    loop = asyncio.get_running_loop()
+    order: list[str] = []
+    loop.call_later(0.001, time.sleep, 0.2)
+    loop.call_later(0.21, order.append, "due")
+    called = asyncio.Event()
+
+    def call() -> None:
+        order.append("called")
+        called.set()
+
+    call_after(0.1, call)
+    await called.wait()
+
+    assert order == ["due", "called"]
 
 
 async def test_what_comes_to_rest() -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-__all__ = ["bounded", "settling"]
+__all__ = ["bounded", "call_after", "settling"]
 
 _TICK: Final = 0.01
 """Seconds between two ticks. One that comes late counts for no more than this."""
@@ -43,6 +43,19 @@ async def bounded(seconds: float) -> AsyncIterator[asyncio.Timeout]:
     finally:
         if timer is not None:
             timer.cancel()
+
+
+def call_after(seconds: float, callback: Callable[[], object]) -> None:
+    """Call *callback* when so many seconds are over that the loop had time for."""
+    loop = asyncio.get_running_loop()
+
+    def tick(left: int) -> None:
+        if left > 0:
+            loop.call_later(_TICK, tick, left - 1)
+        else:
+            callback()
+
+    tick(max(round(seconds / _TICK), 1))
 
 
 async def settling(look: Callable[[], T], seconds: float) -> T:

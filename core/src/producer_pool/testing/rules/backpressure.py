@@ -18,6 +18,7 @@ from producer_pool.testing.consumers import ListenerConsumer, TrialConsumer
 from producer_pool.testing.driving import Driver
 from producer_pool.testing.forwarding import DIRECT
 from producer_pool.testing.messages import difference, numbered
+from producer_pool.testing.patience import bounded, call_after
 from producer_pool.testing.rule import CONSUMER, not_applicable, require, rule
 from producer_pool.testing.trial import Trial
 
@@ -112,7 +113,7 @@ async def goes_on_after_a_pause(trial: Trial) -> None:
     limit = trial.longest(trial.client(consumer))
     sent = numbered(12 * _MiB // _PIECE, size=min(_PIECE, limit or _PIECE), start=1)
     consumer.pause()
-    asyncio.get_running_loop().call_later(_STUCK, consumer.resume)
+    call_after(_STUCK, consumer.resume)
     for result in await forwarding.forward(sent):
         require(result.ok, f"a message was not delivered, though it had only to wait: {result.error}")
     await _pause_is_over(trial, consumer, [*first, *sent])
@@ -150,7 +151,7 @@ async def takes_what_it_says(trial: Trial) -> None:
     limit = trial.longest(client)
     messages = numbered(12 * _MiB // _PIECE, size=min(_PIECE, limit or _PIECE), start=3)
     consumer.pause()
-    asyncio.get_running_loop().call_later(_STUCK, consumer.resume)
+    call_after(_STUCK, consumer.resume)
     batches = _batches(trial, messages)
     async with trial.patience("start() takes all batches; after a 0, writable() says when to ask again"):
         await _hand_over(driver, batches, 0)
@@ -167,8 +168,10 @@ async def takes_what_it_says(trial: Trial) -> None:
 async def _takes(driver: Driver, messages: list[bytes]) -> bool:
     """Hand over *messages*; False: the client waits, or says that its consumer takes no more."""
     putting = asyncio.create_task(driver.put(messages))
-    done, _ = await asyncio.wait([putting], timeout=_STUCK)
-    if not done:
+    with suppress(TimeoutError):
+        async with bounded(_STUCK):
+            await asyncio.wait([putting])
+    if not putting.done():
         putting.cancel()
         await asyncio.wait([putting], timeout=_STUCK)
         return False

@@ -14,6 +14,7 @@ from producer_pool.model.outcomes import ForwardResult
 from producer_pool.testing.between import between
 from producer_pool.testing.forwarding import Forwarding
 from producer_pool.testing.messages import numbered, shown
+from producer_pool.testing.patience import call_after
 from producer_pool.testing.proxy_faults import Faults
 from producer_pool.testing.rule import CLIENT, CONSUMER, LISTENER, RuleBroken, not_applicable, require, rule
 from producer_pool.testing.trial import Trial
@@ -312,7 +313,7 @@ async def _carries(trial: Trial, size: int, *, pausing: bool = False) -> None:
         large += numbered(7, size=size, start=3)
         await trial.arrives(consumer, [before])
         consumer.pause()
-        asyncio.get_running_loop().call_later(_PAUSE, consumer.resume)
+        call_after(_PAUSE, consumer.resume)
     for result in await forwarding.forward([*large, after]):
         require(result.ok, f"a message of {size} bytes was not carried: {_why(result)}")
     await trial.arrives(consumer, [before, *large, after])
