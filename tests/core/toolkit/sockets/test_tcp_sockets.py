@@ -17,17 +17,12 @@ from producer_pool.model.errors import ConnectError
 from producer_pool.toolkit.sockets import tcp
 from producer_pool.toolkit.sockets.resolver import Address
 from producer_pool.toolkit.sockets.tcp import Ending, TcpDialer, TcpOptions, part, reset
+from support.consumers import reserved_port
 from support.streams import Consumer, is_reset, receive, receive_all, send, until
 
 
 def _dialer(url: str) -> TcpDialer:
     return TcpDialer(Endpoint.parse(url), TcpOptions())
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -101,10 +96,10 @@ async def test_patience_above_what_the_system_takes() -> None:
 
 async def test_nobody_listens() -> None:
     """The error names the address and the reason, and asks the obvious question."""
-    url = f"tcp://127.0.0.1:{_free_port()}"
-
-    with pytest.raises(ConnectError) as caught:
-        await _dialer(url + "?max-message=5").dial(5)
+    with reserved_port() as nobody:
+        url = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(ConnectError) as caught:
+            await _dialer(url + "?max-message=5").dial(5)
 
     assert str(caught.value) == f"{url}: connection refused; is it running?"
 
@@ -117,14 +112,15 @@ async def test_name_that_does_not_exist() -> None:
 
 async def test_first_address_refuses(resolves: Callable[..., None]) -> None:
     """All addresses of a name are tried in turn."""
-    with Consumer() as consumer:
-        resolves((socket.AF_INET, "127.0.0.1", _free_port()), (socket.AF_INET, "127.0.0.1", 0))
+    with Consumer() as consumer, reserved_port() as nobody:
+        resolves((socket.AF_INET, *nobody.getsockname()), (socket.AF_INET, "127.0.0.1", 0))
         sock = await _dialer(f"tcp://db.test:{consumer.port}").dial(5)
 
         assert sock.getpeername()[1] == consumer.port
         sock.close()
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_first_address_does_not_answer(resolves: Callable[..., None]) -> None:
     """One that swallows what is sent to it takes only its share of the time."""
     full = socket.create_server(("127.0.0.1", 0), backlog=0)
@@ -143,20 +139,23 @@ async def test_first_address_does_not_answer(resolves: Callable[..., None]) -> N
 
 async def test_no_address_answers(resolves: Callable[..., None]) -> None:
     """The error says of each what it did."""
-    port = _free_port()
     resolves((socket.AF_INET, "127.0.0.1", 0), (socket.AF_INET, "127.0.0.2", 0))
 
-    with pytest.raises(
-        ConnectError, match=r"none of its addresses answers \(127\.0\.0\.1: .*, 127\.0\.0\.2: "
+    with (
+        reserved_port("") as nobody,
+        pytest.raises(
+            ConnectError, match=r"none of its addresses answers \(127\.0\.0\.1: .*, 127\.0\.0\.2: "
+        ),
     ):
-        await _dialer(f"tcp://db.test:{port}").dial(5)
+        await _dialer(f"tcp://db.test:{nobody.getsockname()[1]}").dial(5)
 
 
 async def test_socket_that_found_itself(
     resolves: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection to oneself, which TCP allows, is no consumer: it counts as refused."""
-    port = _free_port()
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
 
     def bind_first(options: TcpOptions, sock: socket.socket) -> None:
         sock.bind(("127.0.0.1", port))
