@@ -52,6 +52,7 @@ async def fill(client: Client, ledger: Ledger) -> tuple[SendError, float]:
     raise AssertionError("the consumer's buffers never filled")
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("said", ["by the call", "in the URL"])
 async def test_consumer_accepts_and_never_reads(said: str) -> None:
     """Once its buffers are full, an attempt ends within its timeout, with an error that says so."""
@@ -69,6 +70,7 @@ async def test_consumer_accepts_and_never_reads(said: str) -> None:
         assert ledger.judge(record, expected=ledger.sent[: len(record)]).exact
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_message_cut_by_a_timeout_is_not_a_message() -> None:
     """The consumer sees a reset, and not a clean end after half a message."""
     with RecordingConsumer(reads=False, receive_buffer=8192) as consumer:
