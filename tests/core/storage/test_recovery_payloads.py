@@ -65,6 +65,31 @@ async def test_no_room_to_read_a_damaged_one(folder: Path, monkeypatch: pytest.M
     assert found == MESSAGES
 
 
+@pytest.mark.parametrize("most", [0, 2, 7])
+async def test_files_cannot_be_opened_now(folder: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """For want of descriptors nothing is lost: the damaged database stays as it is, until there are some."""
+    scribble(folder / "spool.db")
+    whole = os.open
+    opened: list[object] = []
+
+    def scarce(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if "payload-" in str(path) and not flags & os.O_RDWR:
+            opened.append(path)
+            if len(opened) > most:
+                raise OSError(errno.EMFILE, "Too many open files")
+        return whole(path, flags, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", scarce)
+        with pytest.raises(StorageError, match="Too many open files"):
+            Desk(folder).store.open()
+    assert not list(folder.glob("*.damaged-*"))
+
+    async with Desk(folder) as desk:
+        (backlog,) = desk.join("a")
+        assert await desk.messages("a", backlog.after) == MESSAGES
+
+
 def test_file_that_could_not_be_synced(keeper: Keeper, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in it moves to where it is safe, and it is not written to again."""
     for number in range(1, 6):

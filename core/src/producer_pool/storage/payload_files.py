@@ -85,10 +85,15 @@ class PayloadFiles:
         return fd
 
     def records(self, segment: int, identity: bytes | None) -> Iterator[Record]:
-        """Yield what the heads of a file say, as far as it can be read; *identity*: None for any spool's."""
+        """
+        Yield what the heads of a file say, as far as it can be read; *identity*: None for any spool's.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
         try:
             fd = self.open(segment)
-        except OSError:
+        except FileNotFoundError:
             return
         try:
             yield from records(fd, identity)

@@ -20,6 +20,9 @@ def remaining_rows(database: Path, log: Path, identity: bytes | None) -> Generat
     Yield the rows of *database*, its *log*, and its files of payloads, with their payloads, in no order.
 
     One may come twice, or be one that was removed. *identity*: whose payloads; None: it is not known.
+
+    Raises:
+        OSError: a file cannot be read now, such as for want of descriptors: what is in it is not lost.
     """
     files = PayloadFiles(database)
     identity = identity or files.identity()
@@ -36,7 +39,7 @@ def remaining_rows(database: Path, log: Path, identity: bytes | None) -> Generat
             return None
         try:
             return reader.read(data, number)
-        except OSError:
+        except FileNotFoundError:
             return None
 
     with closing(PayloadReader(files, identity)) as reader:
@@ -58,6 +61,9 @@ def rows_behind(files: PayloadFiles, identity: bytes, number: int) -> Generator[
     Yield the rows of batches behind *number* whose payloads are whole, as their heads tell, in no order.
 
     Files without such batches are not read, but for their first heads.
+
+    Raises:
+        OSError: as by remaining_rows().
     """
     begun: dict[int, int] = {}
     for segment in files.numbers():
@@ -74,7 +80,7 @@ def rows_behind(files: PayloadFiles, identity: bytes, number: int) -> Generator[
                 place, row = record.place, record.row
                 if (place.segment, place.generation) != (segment, generation) or row.number <= number:
                     continue
-                with suppress(OSError):
+                with suppress(FileNotFoundError):
                     columns = (*row[:-2], reader.read(place.pack(), row.number), place.pack())
                     if found := checked(columns):
                         yield found
