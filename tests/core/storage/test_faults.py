@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producer_pool.storage.faults import Fault, fault_of, passes, words
+from producer_pool.storage.faults import Fault, SyncFailed, fault_of, passes, words
 
 
 def failure(code: int) -> sqlite3.OperationalError:
@@ -64,7 +64,7 @@ def test_what_may_pass(error: sqlite3.Error | OSError, yes: bool) -> None:
 
 def test_own_sync() -> None:
     """Whatever it failed with, what is on the disk is not known."""
-    assert fault_of(OSError(errno.ENOSPC, "no"), syncing=True) is Fault.UNTRUSTED
+    assert fault_of(SyncFailed(errno.ENOSPC, "no")) is Fault.UNTRUSTED
 
 
 def test_words(tmp_path: Path) -> None:

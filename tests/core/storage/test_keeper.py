@@ -18,6 +18,7 @@ from producer_pool.storage import keeper as keeping
 from producer_pool.storage import upkeep as module
 from producer_pool.storage.database import Database
 from producer_pool.storage.folder import Folder
+from producer_pool.storage.faults import SyncFailed
 from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.positions import Position
@@ -100,7 +101,7 @@ def test_commit_that_failed_and_is_there(
 def test_own_sync_fails(keeper: Keeper, disk: Disk, clock: Clock) -> None:
     """What was told to be stored is written once more, elsewhere."""
     put(keeper, 1)
-    disk.fails("sync_log", OSError(errno.EIO, "Input/output error"))
+    disk.fails("sync_log", SyncFailed(errno.EIO, "Input/output error"))
     clock.now += 0.5
     keeper.tick(clock.now)
 
@@ -110,6 +111,36 @@ def test_own_sync_fails(keeper: Keeper, disk: Disk, clock: Clock) -> None:
 
 
 def test_synced_in_time(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_log_cannot_be_opened_to_sync_it(
+    keeper: Keeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor, nothing is wrong with the database: it is opened again when there are some."""
+    put(keeper, 1)
+    with monkeypatch.context() as scarce:
+        scarce.setattr(os, "open", raiser(OSError(errno.EMFILE, "Too many open files")))
+        clock.now += 0.5
+        keeper.tick(clock.now)
+        assert "cannot be written (Too many open files)" in (keeper.trouble or "")
+    clock.now += module.RETRY
+    keeper.tick(clock.now)
+
+    assert keeper.trouble is None
+    assert aside(keeper) == []
+    assert numbers(keeper) == [1]
+
+
+def test_sync_fails_while_room_is_made(keeper: Keeper, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no less a failure for the disk being full: what was stored is written once more, elsewhere."""
+    put(keeper, 1)
+    monkeypatch.setattr(module, "_LOG_BYTES", 1)
+    disk.fails("checkpoint", SyncFailed(errno.EIO, "Input/output error"))
+    disk.fails("insert", failure(sqlite3.SQLITE_FULL))
+
+    assert put(keeper, 2)
+    assert aside(keeper) == ["spool.db.damaged-1"]
+    assert numbers(keeper) == [1, 2]
+
+
     """With an interval, what was committed is synced when it is over, and nothing is synced in vain."""
     synced = []
     monkeypatch.setattr(Database, "sync_log", lambda database: synced.append(clock.now))

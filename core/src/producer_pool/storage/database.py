@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from producer_pool.storage.faults import sensible
+from producer_pool.storage.faults import SyncFailed, sensible
 from producer_pool.storage.meta import AT, PAYLOADS, Meta
 from producer_pool.storage.payload_files import PayloadFiles
 from producer_pool.storage.payloads import Payloads
@@ -257,13 +257,17 @@ class Database:
         Have what was committed safe from a power cut.
 
         Raises:
-            OSError: that failed; what was written may be lost, and a second attempt proves nothing.
+            SyncFailed: that failed.
+            OSError: the log cannot be opened.
         """
         self.payloads.sync()
         if self._wal is None:
             # SQLite keeps this file as long as it is open, and has no lock on it that closing would lose.
             self._wal = os.open(f"{self.path}-wal", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        sync_data(self._wal)
+        try:
+            sync_data(self._wal)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror, f"{self.path}-wal") from error
         self.payloads.uses.safe()
         self.payloads.tidy()
 

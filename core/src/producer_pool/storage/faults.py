@@ -60,10 +60,10 @@ def sensible() -> Iterator[None]:
         raise sqlite3.DatabaseError(f"what is in it makes no sense: {error}") from error
 
 
-def fault_of(error: sqlite3.Error | OSError, *, syncing: bool = False) -> Fault:
-    """Return what *error* means; *syncing*: it is of an fsync() of our own."""
+def fault_of(error: sqlite3.Error | OSError) -> Fault:
+    """Return what *error* means."""
     if isinstance(error, OSError):
-        if syncing or isinstance(error, SyncFailed):
+        if isinstance(error, SyncFailed):
             return Fault.UNTRUSTED
         return Fault.FULL if error.errno in _NO_ROOM else Fault.UNUSABLE
     code = getattr(error, "sqlite_errorcode", None)

@@ -168,11 +168,11 @@ class Upkeep:
         self._logged = database.log_nbytes()
         self._state.identity = database.payloads.identity
 
-    def _mended(self, error: Exception, *, syncing: bool = False) -> bool:
+    def _mended(self, error: Exception) -> bool:
         """Do what *error* asks for, and return whether the same may be tried again now."""
         if not isinstance(error, sqlite3.Error | OSError):
             error = sqlite3.DatabaseError(f"what is in it makes no sense: {error}")
-        fault = fault_of(error, syncing=syncing)
+        fault = fault_of(error)
         if self._database is not None:
             self._database.rollback()
         if fault is Fault.FULL:
@@ -230,8 +230,8 @@ class Upkeep:
             if self._logged >= 2 * _LOG_BYTES:
                 self._logged = 0
                 database.checkpoint()
-        except (sqlite3.Error, OSError):
-            return False
+        except (sqlite3.Error, OSError) as error:
+            return fault_of(error) is not Fault.FULL and self._mended(error)
         return True
 
     def fail(self, why: str) -> None:
@@ -354,11 +354,7 @@ class Upkeep:
 
     def _sync(self) -> None:
         self._unsynced = None
-        if self._database is not None:
-            try:
-                self._database.sync_log()
-            except OSError as error:
-                self._mended(error, syncing=True)
+        self.attempt(lambda database: database.sync_log())
 
     def _log_is_full(self) -> bool:
         # Without a reserve, moving it must never need much.
