@@ -14,11 +14,12 @@ import pytest
 
 from producer_pool.model.policies import Spool
 from producer_pool.storage import backlogs, faults
+from producer_pool.storage import folder as folders
 from producer_pool.storage import keeper as keeping
 from producer_pool.storage import upkeep as module
 from producer_pool.storage.database import Database
-from producer_pool.storage.folder import Folder
 from producer_pool.storage.faults import SyncFailed
+from producer_pool.storage.folder import Folder
 from producer_pool.storage.inspecting import stored_in
 from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.positions import Position
@@ -110,7 +111,6 @@ def test_own_sync_fails(keeper: Keeper, disk: Disk, clock: Clock) -> None:
     assert put(keeper, 2)
 
 
-def test_synced_in_time(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
 def test_log_cannot_be_opened_to_sync_it(
     keeper: Keeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +141,7 @@ def test_sync_fails_while_room_is_made(keeper: Keeper, disk: Disk, monkeypatch: 
     assert numbers(keeper) == [1, 2]
 
 
+def test_synced_in_time(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     """With an interval, what was committed is synced when it is over, and nothing is synced in vain."""
     synced = []
     monkeypatch.setattr(Database, "sync_log", lambda database: synced.append(clock.now))
@@ -363,6 +364,34 @@ def test_no_new_one_can_be_made(
     assert keeper.trouble is None
     assert numbers(keeper) == [1]
     assert aside(keeper) == ["spool.db.damaged-1"]
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3], ids=["ready", "set aside", "in its place"])
+def test_new_one_cannot_be_put_into_its_place(
+    keeper: Keeper, disk: Disk, clock: Clock, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    """It is what the next attempt goes on with: where the old one was, there may be nothing any more."""
+    for number in (1, 2):
+        put(keeper, number)
+    disk.fails("commit", failure(sqlite3.SQLITE_IOERR_FSYNC))
+    whole = folders.sync_folder
+    calls: list[Path] = []
+
+    def failing(path: Path) -> None:
+        calls.append(path)
+        if len(calls) == fails:
+            raise OSError(errno.EMFILE, "Too many open files")
+        whole(path)
+
+    monkeypatch.setattr(folders, "sync_folder", failing)
+    assert not put(keeper, 3)
+    for _ in range(4):
+        clock.now += module.RETRY
+        keeper.tick(clock.now)
+
+    assert keeper.trouble is None
+    assert put(keeper, 4)
+    assert numbers(keeper) == [1, 2, 4]
 
 
 def raiser(error: Exception) -> Callable[..., object]:

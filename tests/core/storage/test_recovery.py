@@ -7,6 +7,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from producer_pool.model.errors import StorageError
 from producer_pool.model.policies import Spool
 from producer_pool.storage import recovery
 from producer_pool.storage.database import PAGE, Database
+from producer_pool.storage.folder import Folder
 from producer_pool.storage.spool import SpoolStore
 from support.spools import Desk, flip, scribble
 
@@ -233,6 +235,49 @@ async def test_no_room_for_a_second_one(
     assert await left(folder) == ([], [])
     assert (folder / "spool.db.damaged-1").read_bytes() == before
     assert "producer-pool spool salvage" in caplog.text
+
+
+async def test_no_room_for_an_empty_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then what is there stays in its place, and is read as soon as there is room."""
+    scribble(folder / "spool.db")
+
+    def full(*arguments: object, **options: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "_salvaged", full)
+        patch.setattr(Folder, "clear_new", full)
+        async with Desk(folder) as desk:
+            assert "is full" in (desk.store.trouble or "")
+    assert aside(folder) == []
+
+    assert await left(folder) == (MESSAGES[10:], MESSAGES)
+
+
+async def test_reserve_is_room_for_a_second_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk, what is kept in reserve is used before the old one is given up. It is had again."""
+    scribble(folder / "spool.db")
+    whole = recovery._salvaged
+
+    def full(folder: Folder, *arguments: Any) -> int:
+        if folder.reserve.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(folder, *arguments)
+
+    monkeypatch.setattr(recovery, "_salvaged", full)
+    async with Desk(folder) as desk:
+        (backlog,) = desk.join("b")
+        assert await desk.messages("b", backlog.after) == MESSAGES
+        assert (folder / "reserve").exists()
+
+
+async def test_what_an_attempt_left_behind(folder: Path) -> None:
+    """One that was killed while it made a new database has left what is as large, and nobody needs."""
+    for suffix in ("", "-wal"):
+        (folder / f"spool.new{suffix}").write_bytes(bytes(1000))
+
+    assert (await left(folder))[1] == MESSAGES
+    assert list(folder.glob("spool.new*")) == []
 
 
 async def test_locked_by_another_program(folder: Path) -> None:

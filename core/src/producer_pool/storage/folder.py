@@ -147,28 +147,37 @@ class Folder:
 
     def clear_new(self) -> Path:
         """Return where a new database is made; what an earlier attempt left there is removed."""
-        for suffix in ("", *_BESIDES):
-            Path(f"{self.new}{suffix}").unlink(missing_ok=True)
+        self.remove_new()
         private_file(self.new)
         return self.new
 
-    def install(self) -> Path | None:
+    def remove_new(self) -> None:
+        """Remove what an attempt to make a new database left behind: it may be as large as the old one."""
+        for suffix in ("", *_BESIDES):
+            Path(f"{self.new}{suffix}").unlink(missing_ok=True)
+
+    def install(self, *, payloads: bool = False) -> Path | None:
         """
         Put the new database, complete and closed, into its place; return where what was there is now.
 
-        Killed in the middle of it, finish_installing() goes on.
+        Killed in the middle of it, finish_installing() goes on. *payloads*: see set_aside().
         """
         with self.new.open("rb") as file:
             os.fsync(file.fileno())
         self.new.rename(self._ready)
         sync_folder(self.path)
-        return self.finish_installing()
+        return self.finish_installing(payloads=payloads)
 
-    def finish_installing(self) -> Path | None:
+    @property
+    def is_installing(self) -> bool:
+        """Whether an install() was interrupted: all that could be read is in the new one."""
+        return self._ready.exists()
+
+    def finish_installing(self, *, payloads: bool = False) -> Path | None:
         """Go on with an install() that was interrupted, if one was."""
         if not self._ready.exists():
             return None
-        aside = self.set_aside()
+        aside = self.set_aside(payloads=payloads)
         self._ready.rename(self.database)
         sync_folder(self.path)
         return aside

@@ -53,6 +53,7 @@ def open_database(folder: Folder, sync: float, state: State, *, again: bool = Fa
         sqlite3.Error, OSError: neither this one nor a new one can be used; nothing is lost by trying again.
     """
     folder.finish_installing()
+    folder.remove_new()
     size, log_size = _size(folder.database), _size(folder.wal)
     # To SQLite, a file without a whole page is a new one, and a log beside it is nothing, and removed.
     if size < PAGE:
@@ -64,10 +65,10 @@ def open_database(folder: Folder, sync: float, state: State, *, again: bool = Fa
                 folder,
                 state.shown["messages"],
             )
-        aside = folder.set_aside()
+        recovered, aside = _new(folder, sync, state, state.positions)
         if size:
             _log.error("spool %s: spool.db is too short to be of a spool; it is kept as %s", folder, aside)
-        return _new(folder, sync, state, state.positions)
+        return recovered
     if gone := lost_commits(folder.wal):
         # Before SQLite sees it: a log with a damaged head is nothing to it, and is removed.
         return replace_database(folder, sync, state, f"its log is damaged in front of {gone} transactions")
@@ -178,8 +179,14 @@ def _merged(some: Mapping[str, Position], others: Mapping[str, Position]) -> dic
     return merged
 
 
-def _new(folder: Folder, sync: float, state: State, positions: Mapping[str, Position]) -> Recovered:
-    """Make an empty database. Who was done with what before stays known, and which payloads are its own."""
+def _new(
+    folder: Folder, sync: float, state: State, positions: Mapping[str, Position], *, payloads: bool = False
+) -> tuple[Recovered, Path | None]:
+    """
+    Make an empty database, and return it, and where what was in its place is now; *payloads*: those, too.
+
+    Who was done with what before stays known, and which payloads are its own.
+    """
     database = Database(folder.clear_new(), math.inf, identity=state.identity)
     try:
         database.set_positions(positions)
@@ -187,8 +194,8 @@ def _new(folder: Folder, sync: float, state: State, positions: Mapping[str, Posi
     except BaseException:
         database.abandon()
         raise
-    folder.install()
-    return Recovered(Database(folder.database, sync), dict(positions))
+    aside = folder.install(payloads=payloads)
+    return Recovered(Database(folder.database, sync), dict(positions)), aside
 
 
 def replace_database(
@@ -214,15 +221,14 @@ def replace_database(
         # What a file has that could not be synced is not known. What can be read of it now is moved.
         distrusted = old.payloads.distrusted if old is not None else ()
         identity = state.identity or PayloadFiles(folder.database).identity()
-        found = _salvaged(folder, known or {}, identity, distrusted)
+        found = _with_reserve(folder, lambda: _salvaged(folder, known or {}, identity, distrusted))
     except (sqlite3.Error, OSError) as error:
         if fault_of(error) is not Fault.FULL:
             raise
         # Two of them do not fit on the disk. Nothing is lost: it is still there, for whoever makes room.
         if old is not None:
             old.abandon()
-        aside = folder.set_aside(payloads=True)
-        recovered = _new(folder, sync, state, known or {})
+        recovered, aside = _new(folder, sync, state, known or {}, payloads=True)
         _log.error(
             "spool %s: there is no room to read the damaged database, which is kept as %s; "
             "what it holds can be had with producer-pool spool salvage",
@@ -264,6 +270,17 @@ def _positions(folder: Folder, state: State) -> dict[str, Position] | None:
 
 def _salvaged(
     folder: Folder, positions: Mapping[str, Position], identity: bytes | None, distrusted: Collection[int]
+def _with_reserve(folder: Folder, work: Callable[[], int]) -> int:
+    """Do *work*, on a full disk once more with the room that is kept in reserve."""
+    try:
+        return work()
+    except (sqlite3.Error, OSError) as error:
+        if fault_of(error) is not Fault.FULL:
+            raise
+        folder.use_reserve()
+        return work()
+
+
 ) -> int:
     """Read what can be read into a new database, and return the messages in it."""
     database = Database(folder.clear_new(), math.inf, identity=identity)
@@ -273,7 +290,7 @@ def _salvaged(
         database.close()
     except BaseException:
         database.abandon()
-        folder.clear_new().unlink()
+        folder.remove_new()
         raise
     return found
 

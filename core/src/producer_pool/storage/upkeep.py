@@ -127,19 +127,19 @@ class Upkeep:
                 raise
             self._is_full(error)
             return None
-        self._keep_reserve()
         return found
 
     def _reopen(self) -> None:
         self._folder.come_back()
         self._set_others_aside()
-        if self._distrust is not None:
+        # One that is ready to take its place has all that could be read of it: what is there now has less.
+        if self._distrust is not None and not self._folder.is_installing:
             self._replace(self._distrust, None)
-            self._distrust = None
-            return
-        found = open_database(self._folder, self._spool.sync, self._state, again=self._used)
-        self._use(found.database)
-        self._renewed(found.database)
+        else:
+            found = open_database(self._folder, self._spool.sync, self._state, again=self._used)
+            self._use(found.database)
+            self._renewed(found.database)
+        self._distrust = None
 
     def _set_others_aside(self) -> None:
         """See that there is nothing but what this one wrote, before any of it is read."""
@@ -159,14 +159,15 @@ class Upkeep:
         try:
             database.payloads.keep(self._payloads)
             database.give_back()
+            self._logged = database.log_nbytes()
         except BaseException:
             database.abandon()
             raise
         self._database = database
         self._used = True
         self._files = database.files
-        self._logged = database.log_nbytes()
         self._state.identity = database.payloads.identity
+        self._keep_reserve()  # What had to be done may have needed it.
 
     def _mended(self, error: Exception) -> bool:
         """Do what *error* asks for, and return whether the same may be tried again now."""
@@ -261,11 +262,11 @@ class Upkeep:
         self._retry = now + RETRY
         if self._distrust is not None and now < self._replaced + AGAIN:
             return False
-        full = not self._keep_reserve()
         try:
             if self._database is None:
                 self._reopen()
             assert self._database is not None
+            full = not self._keep_reserve()
             self.measure()
             if self.too_large():
                 return False
