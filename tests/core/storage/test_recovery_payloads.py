@@ -11,6 +11,7 @@ import pytest
 from producer_pool.model.errors import StorageError
 from producer_pool.model.policies import Spool
 from producer_pool.storage import database as databases
+from producer_pool.storage import payload_files as files
 from producer_pool.storage import payloads as module
 from producer_pool.storage import recovery
 from producer_pool.storage.database import Database
@@ -88,6 +89,32 @@ async def test_files_cannot_be_opened_now(folder: Path, monkeypatch: pytest.Monk
     async with Desk(folder) as desk:
         (backlog,) = desk.join("a")
         assert await desk.messages("a", backlog.after) == MESSAGES
+
+
+def test_payloads_of_one_that_was_killed(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are safe from a power cut before their rows are, which move into the database at the start."""
+    for number in (1, 2):
+        assert put(keeper, number, 20_000)
+    copy = killed(keeper.folder.path, tmp_path / "killed", without_log=False)
+    order: list[str] = []
+    sync, empty_log = sync_data, Database.empty_log
+
+    def noted(fd: int) -> None:
+        if os.path.samestat(os.fstat(fd), os.stat(copy / "payload-0")):
+            order.append("payloads")
+        sync(fd)
+
+    def emptied(database: Database) -> None:
+        order.append("rows")
+        empty_log(database)
+
+    monkeypatch.setattr(files, "sync_data", noted)
+    monkeypatch.setattr(Database, "empty_log", emptied)
+    Keeper(Folder(copy), Spool(copy, sync=0.5)).close()
+
+    assert order[:2] == ["payloads", "rows"]
 
 
 def test_file_that_could_not_be_synced(keeper: Keeper, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,13 +104,16 @@ class PayloadFiles:
 
     def sync(self, segments: Iterable[int]) -> None:
         """
-        Have what is in these files safe from a power cut.
+        Have what is in these files, as far as they are there, safe from a power cut.
 
         Raises:
             OSError: that failed.
         """
         for segment in segments:
-            fd = self.open(segment)
+            try:
+                fd = self.open(segment)
+            except FileNotFoundError:
+                continue
             try:
                 sync_data(fd)
             finally:

@@ -100,6 +100,8 @@ def _opened(folder: Folder, sync: float, state: State | None) -> Recovered:
                 _take_back(folder, database, positions, state)
             database.commit()
             resend = bool(database.meta("resend"))
+            if sync > 0:  # One that was killed may have left rows that are safe soon, and payloads are not.
+                database.payloads.files.sync(database.payloads.uses.known())
             _empty_log(database)
     except BaseException:
         database.abandon()
@@ -268,8 +270,6 @@ def _positions(folder: Folder, state: State) -> dict[str, Position] | None:
         database.abandon()
 
 
-def _salvaged(
-    folder: Folder, positions: Mapping[str, Position], identity: bytes | None, distrusted: Collection[int]
 def _with_reserve(folder: Folder, work: Callable[[], int]) -> int:
     """Do *work*, on a full disk once more with the room that is kept in reserve."""
     try:
@@ -281,6 +281,8 @@ def _with_reserve(folder: Folder, work: Callable[[], int]) -> int:
         return work()
 
 
+def _salvaged(
+    folder: Folder, positions: Mapping[str, Position], identity: bytes | None, distrusted: Collection[int]
 ) -> int:
     """Read what can be read into a new database, and return the messages in it."""
     database = Database(folder.clear_new(), math.inf, identity=identity)
