@@ -69,9 +69,10 @@ def run(**given: Any) -> None:
         import asyncio
 
         from producer_pool.cli.daemon import Daemon
+        from producer_pool.direct import POSSIBLE, DirectLoop
         from producer_pool.sturdy import SturdyLoop
 
-        with asyncio.Runner(loop_factory=SturdyLoop) as runner:
+        with asyncio.Runner(loop_factory=DirectLoop if POSSIBLE else SturdyLoop) as runner:
             code = runner.run(Daemon(settings, factory, problems).run())
         sys.exit(code)
 

@@ -6,9 +6,11 @@ import asyncio
 import select
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
+from producer_pool.direct import POSSIBLE, DirectLoop
 from producer_pool.toolkit.sockets.readiness import Readiness, _Epoll, _Selector
 from support.streams import until
 
@@ -205,3 +207,20 @@ async def test_favourite_while_nobody_is_told(attended: Attended) -> None:
 
     assert found == [[attended.fds[0]]] * 100
     await attended.settle_on(0)
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="there is no epoll")
+def test_loop_with_a_shorter_way() -> None:
+    """Asyncio's own way is left to others, for the poller and for the favourite."""
+
+    async def work() -> set[int]:
+        made = Attended()
+        await made.settle_on(0)
+        loop: Any = asyncio.get_running_loop()
+        watched = set(loop._selector.get_map())
+        known = {made.ready.fileno(), *made.fds}
+        made.close()
+        return watched & known
+
+    with asyncio.Runner(loop_factory=DirectLoop) as runner:
+        assert runner.run(work()) == set()

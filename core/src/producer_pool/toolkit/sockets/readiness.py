@@ -71,24 +71,27 @@ class Readiness:
         """
         Have *turn* called on *loop* whenever one is ready, until leave().
 
-        It is called with the one if that is known, or with None: then poll() tells.
+        It is called with the one if that is known, or with None: then poll() tells. A loop with a shorter
+        way calls it on that: see DirectLoop.
         """
         self._loop = loop
         self._turn = turn
-        loop.add_reader(self.fileno(), turn, None)
+        self._add_reader = getattr(loop, "add_direct_reader", loop.add_reader)
+        self._remove_reader = getattr(loop, "remove_direct_reader", loop.remove_reader)
+        self._add_reader(self.fileno(), turn, None)
 
     def leave(self) -> None:
         """Have it called no more."""
         if self._loop is not None:
             self._put_back(self._favourite)
-            self._loop.remove_reader(self.fileno())
+            self._remove_reader(self.fileno())
             self._loop = None
 
     def _favour(self, fd: int) -> None:
         """Have the loop watch *fd* itself: that saves both the kernel and us a look through two pollers."""
         if self._loop is not None and fd not in self._odd:
             self._put_back(self._favourite)
-            self._loop.add_reader(fd, self._turn, fd)
+            self._add_reader(fd, self._turn, fd)
             self._poller.remove(fd)
             self._favourite = fd
 
@@ -96,8 +99,7 @@ class Readiness:
         """Have the poller watch *fd* again, if the loop does."""
         if fd is not None and fd == self._favourite:
             self._favourite = None
-            assert self._loop is not None
-            self._loop.remove_reader(fd)
+            self._remove_reader(fd)
             self._poller.add(fd)
 
 
