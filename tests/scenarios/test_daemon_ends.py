@@ -9,6 +9,7 @@ from support.consumers import ProcessConsumer, RecordingConsumer
 from support.ledger import Ledger
 from support.processes import daemon
 from support.producers import connected, send_lines
+from support.waiting import eventually
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -97,7 +98,7 @@ def test_sender_that_never_ends() -> None:
 
         assert running.terminate() == 0
         assert consumer.messages == whole
-        assert consumer.streams[0].ending == "clean"
+        assert eventually(lambda: consumer.streams[0].ending, "the connection ends") == "clean"
         assert consumer.streams[0].tail == b""
 
 
