@@ -9,6 +9,7 @@ import pytest
 from producer_pool import BlockingClient, Client, ProducerPool, SendError, UsageError
 from support.consumers import RecordingConsumer
 from support.ledger import Ledger
+from support.waiting import BOUND
 
 
 @pytest.fixture
@@ -132,6 +133,8 @@ def test_send_is_cancelled_in_the_middle_of_a_message(consumer: RecordingConsume
         async def aclose(self) -> None:
             await super().aclose()
             self.connected = False
+            if not self.hesitates:
+                self.timeout = BOUND
 
     ledger = Ledger()
     first, second = ledger.write_many(2)
