@@ -182,6 +182,7 @@ def test_submit_log() -> None:
     check("submit log", found, LOG_BYTES)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_callback_queue() -> None:
     """A callback that hangs makes the listener stop to read."""
     go_on = asyncio.Event()

@@ -61,6 +61,7 @@ async def test_broken_frames() -> None:
         assert running.intake.messages == [b"hi"]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     """However many break a rule, the log gets one line in a second, and the counter has them all."""
     async with Running(replace(PLAIN, max_message=1)) as running:
