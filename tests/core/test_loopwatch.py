@@ -221,24 +221,24 @@ async def test_loop_that_turns(caplog: pytest.LogCaptureFixture) -> None:
     while time.monotonic() < until:
         await asyncio.sleep(0)
     watch.end()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     async with AsyncProducerPool() as pool:
         await pool.add_producer("audit", FakeClient())
 
-        assert threading.active_count() == before
+        assert not set(threading.enumerate()) - before
 
     assert said(caplog, "stood still") == []
 
 
 async def test_end_of_the_watch() -> None:
     """Its thread is gone, with the pool; or with the loop, if nobody closes the pool."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     async with AsyncProducerPool(limits=Limits(watchdog=AFTER)) as pool:
         await pool.add_producer("audit", FakeClient())
+        (watch,) = set(threading.enumerate()) - before
+    watch.join(BOUND)
 
-        assert threading.active_count() == before + 1
-
-    assert threading.active_count() == before
+    assert not watch.is_alive()
 
 
 def test_loop_that_is_closed() -> None:
