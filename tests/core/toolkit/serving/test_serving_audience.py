@@ -87,10 +87,10 @@ async def test_peers_that_come_and_go_leave_nothing_behind() -> None:
                 reset(peer)
             peer.close()
             await asyncio.sleep(0)
-        await until(lambda: served.client.peers == 1 and served.written == 30)
-
         audience = served.client._audience
-        assert len(audience._peers) == 1
+        await until(lambda: len(audience._peers) == 1 and served.written == 30)
+
+        assert served.client.peers == 1
         assert not audience._behind
         assert not audience._coverage._lost
         assert len(audience._coverage._since) == 1
