@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from producer_pool.model.batch import Batch
+from producer_pool.storage.folder import Folder
 from support.faults import report, times
 from support.small_disks import MiB, fill, small_disk
 from support.spool_stories import failing, left_in, missing, writer
-from support.spools import Desk
+from support.spools import Desk, scribble
 from support.streams import until
 
 ROUNDS = times(1, 10)
@@ -86,6 +87,38 @@ async def test_positions_are_written_on_a_full_disk(tmp_path: Path) -> None:
 
             assert backlog.after == last
             assert desk.join("b")[0].messages == last
+
+
+async def damaged_on_a_full_disk(disk: Path) -> tuple[int, int]:
+    """Damage a database on a disk without room, and return how many messages were in it, and are there."""
+    async with Desk(disk / "spool") as desk:
+        desk.join("a")
+        stored = [await desk.stored(os.urandom(200_000)) for _ in range(15)]
+    scribble(disk / "spool" / "spool.db")
+    fill(disk)
+    async with Desk(disk / "spool") as desk:
+        return len(stored), desk.join("a")[0].messages
+
+
+async def test_damaged_on_a_full_disk(tmp_path: Path) -> None:
+    """What was kept in reserve is room enough for all that is in it."""
+    with small_disk(tmp_path / "disk", 40 * MiB) as disk:
+        stored, left = await damaged_on_a_full_disk(disk)
+    report("spool: damaged on a full disk", stored=stored, lost=stored - left)
+
+    assert left == stored
+
+
+async def test_damaged_on_a_full_disk_without_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: one that lets go of nothing has no room for any of it."""
+    monkeypatch.setattr(Folder, "use_reserve", lambda folder: None)
+    with small_disk(tmp_path / "disk", 40 * MiB) as disk:
+        stored, left = await damaged_on_a_full_disk(disk)
+    report("spool: damaged on a full disk: without reserve", stored=stored, lost=stored - left)
+
+    assert left == 0
 
 
 class Careless:
