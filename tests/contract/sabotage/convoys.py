@@ -44,4 +44,18 @@ CONVOYS: Final = (
         "        late = 0.0\n",
         "test_convoy.py::test_late_consumer_leaves",
     ),
+    Sabotage(
+        "a convoy goes on in the middle of what an interrupt left",
+        CONVOY,
+        "            self._end_connections([*members.values(), *(member for member, _ in odd)], flight)\n",
+        "            pass\n",
+        "test_interrupted_loops.py::test_interrupt_at_every_point_of_a_send",
+    ),
+    Sabotage(
+        "a client goes on in the middle of what an interrupt left",
+        "core/src/producer_pool/toolkit/streams/client.py",
+        "            return started\n        except BaseException:\n            self._broke(INTERRUPTED)\n",
+        "            return started\n        except BaseException:\n",
+        "test_interrupted_loops.py::test_interrupt_at_every_point_of_a_send",
+    ),
 )

@@ -73,7 +73,7 @@ TABLE: Final = (
     Sabotage(
         "the end of the other side is not looked at before a write",
         f"{CORE}/toolkit/streams/client.py",
-        "        if not self._open or (self._gone(0) and self._has_ended()):",
+        "        if not self._open or (self._gone(0) and has_ended(self._socket)):",
         "        if not self._open:",
         "test_clean_closes.py::test_closes_between_messages",
     ),
@@ -87,7 +87,7 @@ TABLE: Final = (
     Sabotage(
         "a connection is closed in good order inside a message",
         f"{CORE}/toolkit/streams/client.py",
-        "        if inside:\n            reset(sock)",
+        "        if inside or self._torn:\n            reset(sock)",
         "        if False:\n            reset(sock)",
         "test_one_consumer_by_url.py::test_message_cut_by_a_timeout_is_not_a_message",
     ),

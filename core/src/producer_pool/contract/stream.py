@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Final
 
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import Framing
 
-__all__ = ["Stream"]
+__all__ = ["INTERRUPTED", "Stream"]
+
+INTERRUPTED: Final = InterruptedError(errno.EINTR, "interrupted while something was sent")
+"""What a connection ends with if a signal's exception came between a send and the account of it."""
 
 
 class Stream(ABC):
@@ -48,4 +53,8 @@ class Stream(ABC):
 
     @abstractmethod
     def broke(self, error: OSError) -> None:
-        """Have the client know that send() raised *error*, which was not that it would have to wait."""
+        """
+        Have the client know that send() raised *error*, which was not that it would have to wait.
+
+        INTERRUPTED: nobody knows how much of it was taken. It may end inside a frame, and not in good order.
+        """

@@ -12,7 +12,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, ParamSpec
 
-from producer_pool.contract.stream import Stream
+from producer_pool.contract.stream import INTERRUPTED, Stream
 from producer_pool.delivery.containment import let_interrupts_pass
 from producer_pool.delivery.link import Link
 from producer_pool.delivery.page import Budget, Page
@@ -154,28 +154,32 @@ class Convoy:
             others += self._part_with([one for one in members.values() if one.has_ended()])
         size = len(wire)
         odd: list[tuple[_Member, int | BaseException]] = []
-        for member in members.values():
-            try:
-                sent = member.send(wire)
-                if sent != size:
-                    odd.append((member, sent))
-            except BaseException as error:
-                let_interrupts_pass(error)
-                odd.append((member, error))
         end = self._end + size
         messages = self._messages + batch.count
-        self._budget.used += batch.cost
         flight = Flight(batch, end, messages, self._loop.time())
-        if odd:  # They part as if it had not been: so it is not counted yet.
-            others += self._cope_with(odd, flight)
-        if others:
-            flight.others = others
-        self._end = end
-        self._messages = messages
-        self._cost += batch.cost
-        self._flights.append(flight)
-        if self._timer is None:
-            self._timer = self._loop.call_later(_LOOK, self._look)
+        self._budget.used += batch.cost
+        try:
+            for member in members.values():
+                try:
+                    sent = member.send(wire)
+                    if sent != size:
+                        odd.append((member, sent))
+                except BaseException as error:
+                    let_interrupts_pass(error)
+                    odd.append((member, error))
+            if odd:  # They part as if it had not been: so it is not counted yet.
+                others += self._cope_with(odd, flight)
+            if others:
+                flight.others = others
+            self._end = end
+            self._messages = messages
+            self._cost += batch.cost
+            self._flights.append(flight)
+            if self._timer is None:
+                self._timer = self._loop.call_later(_LOOK, self._look)
+        except BaseException:
+            self._end_connections([*members.values(), *(member for member, _ in odd)], flight)
+            raise
         return flight
 
     def _join(self, producer: Producer) -> bool:
@@ -198,6 +202,14 @@ class Convoy:
         member.done = len(self._flights)
         member.joined = member.passed = self._end, self._messages
         return True
+
+    def _end_connections(self, members: Iterable[_Member], flight: Flight) -> None:
+        """End what an interrupt came into the middle of: nobody knows how much of *flight* was sent."""
+        if flight not in self._flights:
+            flight.release(self._budget)
+        for member in members:
+            member.tell("broke", member.stream.broke, INTERRUPTED)
+            member.link.fault("send", INTERRUPTED)
 
     def _cope_with(self, odd: Iterable[tuple[_Member, int | BaseException]], flight: Flight) -> list[str]:
         """Part with those who did not get all of *flight*; return the ids of those who got nothing of it."""

@@ -391,9 +391,9 @@ class Link:
     # -- a client that does not do as it should -------------------------------------------------------
 
     def fault(self, call: str, error: BaseException) -> None:
-        """Treat an exception out of the client's own code as the end of this connection."""
-        let_interrupts_pass(error)
+        """Treat an exception out of the client's own code as the end of this connection, interrupts too."""
         self.broken(as_delivery_error(error, SendError, f"{self._name()}: {call}() raised"))
+        let_interrupts_pass(error)
 
     def _lie(self, what: str) -> None:
         """Treat what cannot be true as the end of this connection: its counts are worth nothing."""

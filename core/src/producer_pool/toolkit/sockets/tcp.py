@@ -7,6 +7,7 @@ import contextlib
 import enum
 import errno
 import os
+import select
 import socket
 import struct
 from abc import ABC, abstractmethod
@@ -25,6 +26,7 @@ __all__ = [
     "Ending",
     "TcpDialer",
     "TcpOptions",
+    "has_ended",
     "look_up",
     "part",
     "reset",
@@ -274,6 +276,16 @@ def _discard(sock: socket.socket) -> Ending | None:
     except OSError:
         return Ending.UNKNOWN
     return None
+
+
+def has_ended(sock: socket.socket | None) -> bool:
+    """Whether poll() really means an end. Without POLLRDHUP it may just be something to read."""
+    if hasattr(select, "POLLRDHUP") or sock is None:
+        return True
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EINTR)
 
 
 def shown_address(host: str, port: int) -> str:

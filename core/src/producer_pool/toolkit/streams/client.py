@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import select
 import socket
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from producer_pool.contract.options import Size, option
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
-from producer_pool.contract.stream import Stream
+from producer_pool.contract.stream import INTERRUPTED, Stream
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, InvalidOption, Rejected, SendError
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.sockets.forks import keep_from_children
-from producer_pool.toolkit.sockets.tcp import Dialer, Ending, part, reset, why
+from producer_pool.toolkit.sockets.tcp import Dialer, Ending, has_ended, part, reset, why
 from producer_pool.toolkit.streams.grouping import group
 from producer_pool.toolkit.streams.handshake import Dialogue, shake_hands
 from producer_pool.toolkit.streams.ledger import Ledger, same_plaintext
@@ -92,6 +91,8 @@ class StreamClient(PipelinedClient):
         self._open = False
         """Whether start() may send: connected, not broken, nothing partly written."""
         self._lost: DeliveryError | None = None
+        self._torn = False
+        """Whether nobody knows how much of what was sent last the kernel has: it may end inside a frame."""
         self._heard = False
         self._tail = memoryview(b"")
         self._ledger = Ledger(options.framing, keeps=False)
@@ -158,7 +159,7 @@ class StreamClient(PipelinedClient):
         inside = same_plaintext if layer is None else whole_plaintext
         self._ledger = Ledger(self._framing, keeps=self._progress is not None, inside=inside)
         self._lost = None
-        self._heard = False
+        self._torn = self._heard = False
         self._tail = memoryview(b"")
         self._watching = False
         self._open = True
@@ -168,29 +169,33 @@ class StreamClient(PipelinedClient):
 
     def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
         # The first write after the other side's FIN succeeds, and is lost. So ask before each.
-        if not self._open or (self._gone(0) and self._has_ended()):
+        if not self._open or (self._gone(0) and has_ended(self._socket)):
             return 0
-        if len(batches) == 1 and self._layer is None:
-            taken = self._start_one(batches[0], offset)
-            if taken and self.notes:
-                self.started()
-            return taken
-        started = 0
-        while started < len(batches) and self._open:
-            together = group(batches, started)
-            if self._layer is not None:
-                taken = self._start_encrypted(together, offset, self._layer)
-            elif len(together) == 1:
-                taken = self._start_one(together[0], offset)
-            else:
-                taken = self._start_joined(together, offset)
-            started += taken
-            offset = 0
-            if taken and self.notes:
-                self.started()
-            if taken < len(together):
-                break
-        return started
+        try:
+            if len(batches) == 1 and self._layer is None:
+                taken = self._start_one(batches[0], offset)
+                if taken and self.notes:
+                    self.started()
+                return taken
+            started = 0
+            while started < len(batches) and self._open:
+                together = group(batches, started)
+                if self._layer is not None:
+                    taken = self._start_encrypted(together, offset, self._layer)
+                elif len(together) == 1:
+                    taken = self._start_one(together[0], offset)
+                else:
+                    taken = self._start_joined(together, offset)
+                started += taken
+                offset = 0
+                if taken and self.notes:
+                    self.started()
+                if taken < len(together):
+                    break
+            return started
+        except BaseException:
+            self._broke(INTERRUPTED)
+            raise
 
     def _start_one(self, batch: Batch, offset: int) -> int:
         wire = batch.wire(self._framing, offset)
@@ -272,6 +277,7 @@ class StreamClient(PipelinedClient):
     def _broke(self, error: OSError) -> None:
         """Take no more, and tell that soon: never inside start()."""
         self._open = False
+        self._torn = self._torn or error is INTERRUPTED
         self._note_failure()
         self._loop.call_soon(self._break_with, self._socket, error)
 
@@ -294,10 +300,14 @@ class StreamClient(PipelinedClient):
         if self._socket is None or self._lost is not None:
             return
         if self._tail:
-            sent = self._push(self._tail)
-            if sent < 0:
-                return
-            self._tail = self._tail[sent:]
+            try:
+                sent = self._push(self._tail)
+                if sent < 0:
+                    return
+                self._tail = self._tail[sent:]
+            except BaseException:
+                self._broke(INTERRUPTED)
+                raise
             if self._tail:
                 return
             self._ledger.flushed()
@@ -373,15 +383,6 @@ class StreamClient(PipelinedClient):
 
     # -- listening to the other side, and ending ---------------------------------------------------
 
-    def _has_ended(self) -> bool:
-        """Whether poll() really means an end. Without POLLRDHUP it may just be something to read."""
-        if hasattr(select, "POLLRDHUP") or self._socket is None:
-            return True
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK)
-        except OSError as error:
-            return error.errno not in (errno.EAGAIN, errno.EINTR)
-
     def _readable(self) -> None:
         sock = self._socket
         into = scratch()
@@ -424,10 +425,14 @@ class StreamClient(PipelinedClient):
         """Send bytes that belong to no message, after all that was taken before."""
         if not data:
             return
-        sent = 0 if self._tail else max(0, self._push(data))
-        self._ledger.skip(len(data))
-        if self._tail or sent < len(data):
-            self._keep(memoryview(bytes(self._tail) + data[sent:]))
+        try:
+            sent = 0 if self._tail else max(0, self._push(data))
+            self._ledger.skip(len(data))
+            if self._tail or sent < len(data):
+                self._keep(memoryview(bytes(self._tail) + data[sent:]))
+        except BaseException:
+            self._broke(INTERRUPTED)
+            raise
 
     def _note_failure(self) -> None:
         if self._progress is not None:
@@ -461,7 +466,7 @@ class StreamClient(PipelinedClient):
         self._loop.remove_writer(sock)
         self._open = False
         self._socket = None
-        if inside:
+        if inside or self._torn:
             reset(sock)
         elif lost:
             sock.close()

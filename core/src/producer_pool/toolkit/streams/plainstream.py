@@ -91,8 +91,9 @@ class _Ends:
         if yes:
             if not self._watched:
                 self._epoll = select.epoll()
-            # That it hung up or broke is told without being asked for.
-            self._epoll.register(fd, select.EPOLLRDHUP)
+            with suppress(FileExistsError):  # An interrupt came, and nobody has noted that it is watched.
+                # That it hung up or broke is told without being asked for.
+                self._epoll.register(fd, select.EPOLLRDHUP)
             self._watched.add(fd)
             return
         self._watched.discard(fd)
