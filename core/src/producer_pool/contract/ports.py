@@ -199,6 +199,14 @@ class PipelinedClient(Client):
     def settled(self) -> Settled:
         """Return how far the messages since connect() have got. Cheap: called for each batch."""
 
+    def settled_batches(self) -> Settled:
+        """
+        Return what settled() does, or how far the last batch reaches that is through.
+
+        Called while batches go out. To be overridden where it is not cheap to count inside one.
+        """
+        return self.settled()
+
     def heard_at(self) -> float | None:
         """
         Return when, by the loop's clock, the consumer last told that it is at work on what it has.

@@ -33,8 +33,13 @@ FIRST_POLL: Final = 0.001
 LAST_POLL: Final = 0.050
 """Seconds between two looks at what has been acknowledged, which is no event: doubling from the first."""
 
-ASK_EARLY: Final = 16
-"""Batches sent after which acknowledgements are looked at before the timer does: it bounds memory."""
+ASK_EARLY: Final = 768 * 1024
+"""
+Bytes sent after which acknowledgements are looked at before the timer does. It bounds memory; and what is
+let go of soon is still in the cache of the CPU when the next batch is put there.
+"""
+ASK_COST: Final = 48 * 1024
+"""What a batch counts beside its own bytes."""
 
 
 class Link:
@@ -80,7 +85,7 @@ class Link:
         self._settled = 0
         """Messages that the outbox has been told of."""
         self._unasked = 0
-        """Batches sent since the last look at what was settled."""
+        """Bytes sent since the last look at what was settled, and ASK_COST for each batch."""
         self._progress_at = 0.0
         self._stalls = False
         """Whether on_stall was told so."""
@@ -177,8 +182,9 @@ class Link:
             if not taken:
                 self._open = False
                 break
-            sent += outbox.launch(taken)
-            self._unasked += taken
+            size = outbox.launch(taken)
+            self._unasked += size + taken * ASK_COST
+            sent += size
             if sent >= TURN and self._open:
                 self._open = False
                 self._next_turn = self._loop.call_soon(self.writable)
@@ -267,7 +273,7 @@ class Link:
             self._progress_at = now
             self._poll = FIRST_POLL
         outbox.take_off(page, batch, now)
-        self._unasked += 1
+        self._unasked += batch.cost + ASK_COST
         if self._timer is None or self._unasked > ASK_EARLY or not self._confirms:
             self._follow_up()
 
@@ -286,12 +292,16 @@ class Link:
     def _follow_up(self) -> None:
         """See to it that what was handed over is asked after, now or soon."""
         if self._outbox.flying and (not self._confirms or self._unasked > ASK_EARLY):
-            self.harvest()
+            self.harvest(batches=self._confirms)
         if self._timer is None and self._outstanding():
             self._arm()
 
-    def harvest(self) -> bool:
-        """Tell the outbox what has been settled since the last time, and say whether there was anything."""
+    def harvest(self, *, batches: bool = False) -> bool:
+        """
+        Tell the outbox what has been settled since the last time, and say whether there was anything.
+
+        *batches*: what is settled of a batch that is not through may be left for the next time.
+        """
         if self._asking or not self._serving:
             return False
         if self.leave is not None:
@@ -299,7 +309,8 @@ class Link:
         self._unasked = 0
         self._asking = True
         try:
-            settled = self._client.settled()
+            client = self._client
+            settled = client.settled_batches() if batches else client.settled()
             reached = settled.confirmed if self._confirms else settled.written
             count = reached - self._settled
             lied = count > self._outbox.in_flight() or type(reached) is not int

@@ -7,6 +7,7 @@ import ssl
 
 import pytest
 
+from producer_pool.contract.ports import Settled
 from producer_pool.model.batch import Batch
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConnectError
@@ -99,6 +100,40 @@ async def test_level_that_the_consumer_answers_for(consumer: Consumer) -> None:
     assert client.settled() == (2, 0)
     await send(consumer.taken[0], b"8\n")
     await until(lambda: client.settled() == (2, 2))
+    await client.aclose()
+
+
+async def test_batches_that_are_through(consumer: Consumer) -> None:
+    """While batches go out, none is gone through for how far inside it the consumer is."""
+    client = Polite(consumer.endpoint)
+    client.attach(FakeSignals(Ack.PEER))
+    await greeted(client, consumer)
+    client.start([Batch.of([b"one", b"two"]), Batch.of([b"three"])])
+    client.counted.reached = 4
+
+    assert client.settled_batches() == (3, 0)
+    assert client.settled() == (3, 1)
+
+    client.counted.reached = 8
+
+    assert client.settled_batches() == (3, 2)
+    await client.aclose()
+
+
+async def test_count_of_its_own(consumer: Consumer) -> None:
+    """A protocol that counts in its own way is asked for batches, too."""
+
+    class Modest(Polite):
+        def settled(self) -> Settled:
+            return Settled(super().settled().written, 0)
+
+    client = Modest(consumer.endpoint)
+    client.attach(FakeSignals(Ack.PEER))
+    await greeted(client, consumer)
+    client.start([Batch.of([b"one"])])
+    client.counted.reached = 4
+
+    assert client.settled_batches() == (1, 0)
     await client.aclose()
 
 
