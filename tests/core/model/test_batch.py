@@ -1,7 +1,7 @@
 """Batches: one form that came, at most one more, and which message is which."""
 
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -51,6 +51,9 @@ class Counted(Framing):
 
     def index(self, wire: bytes, offset: int) -> int:
         return self._inner.index(wire, offset)
+
+    def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
+        return self._inner.cut(wire, size)
 
     def decoder(self, max_message: int) -> Decoder:
         return self._inner.decoder(max_message)

@@ -98,6 +98,33 @@ def test_cut_walks_once(framing: Framing, monkeypatch: pytest.MonkeyPatch) -> No
     assert walked == [len(wire)]
 
 
+class Counted(bytes):
+    """Bytes that count how many of them were copied."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        if isinstance(key, slice):
+            Counted.copied += len(part)
+            return Counted(part)
+        return part
+
+    def split(self, *args: Any) -> list[Any]:
+        Counted.copied += len(self)
+        return super().split(*args)
+
+
+@each_framing
+def test_cut_copies_once(framing: Framing) -> None:
+    """Twice as many pieces are twice as much work: what is to be cut yet is not copied for each of them."""
+    wire = Counted(framing.encode([b"message"] * 1000))
+    Counted.copied = 0
+
+    assert len(list(framing.cut(wire, len(wire) // 100))) >= 100
+    assert Counted.copied < 10 * len(wire)
+
+
 @each_framing
 def test_no_messages(framing: Framing) -> None:
     """No messages make no bytes, in which there are no messages."""

@@ -1,7 +1,7 @@
 """Rows: what goes in comes back, and nothing else is believed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -55,6 +55,9 @@ class Own(Framing):
         raise NotImplementedError
 
     def index(self, wire: bytes, offset: int) -> int:
+        raise NotImplementedError
+
+    def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
         raise NotImplementedError
 
     def decoder(self, max_message: int) -> Decoder:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from producer_pool.model.decoders import Decoder
 from producer_pool.model.errors import FramingError, MessageTooLarge
@@ -98,6 +98,9 @@ class EnvelopeFraming(Framing):
 
     def index(self, wire: bytes, offset: int) -> int:
         return self.inner.index(wire, offset)
+
+    def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
+        return self.inner.cut(wire, size)
 
     def decoder(self, max_message: int) -> Decoder:
         return _EnvelopeDecoder(self, max_message)

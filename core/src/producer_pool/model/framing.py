@@ -72,15 +72,9 @@ class Framing(ABC):
     def index(self, wire: bytes, offset: int) -> int:
         """Return how many frames lie wholly in the first *offset* bytes of *wire*."""
 
+    @abstractmethod
     def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
         """Yield *wire* in pieces of at most *size* bytes, or of one frame, with their numbers of frames."""
-        while len(wire) > size:
-            count = self.index(wire, size) or 1
-            end = self.offset(wire, count)
-            yield wire[:end], count
-            wire = wire[end:]
-        if wire:
-            yield wire, self.count(wire)
 
     @abstractmethod
     def decoder(self, max_message: int) -> Decoder:
@@ -135,6 +129,19 @@ class _Delimited(Framing):
 
     def index(self, wire: bytes, offset: int) -> int:
         return self.count(wire[:offset])
+
+    def cut(self, wire: bytes, size: int) -> Iterator[tuple[bytes, int]]:
+        # What follows a piece is neither copied nor looked at for it.
+        delimiter = self._delimiter
+        start = 0
+        while len(wire) - start > size:
+            end = wire.rfind(delimiter, start, start + size) + 1 or wire.index(delimiter, start + size) + 1
+            piece = wire[start:end]
+            yield piece, self.count(piece)
+            start = end
+        if start < len(wire):
+            piece = wire[start:]
+            yield piece, self.count(piece)
 
     def decoder(self, max_message: int) -> Decoder:
         return DelimitedDecoder(self._delimiter, max_message)
