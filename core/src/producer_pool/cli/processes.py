@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import subprocess
@@ -11,27 +10,20 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, Final, Self
 
-__all__ = ["PATIENCE", "Process", "ProcessError", "Processes", "wait_until"]
+from producer_pool.cli.signals import Interrupts
+
+__all__ = ["PATIENCE", "Process", "ProcessError", "Processes"]
 
 PATIENCE: Final = 30.0
 """Seconds that anything may take, on a machine that has much else to do."""
+_LOOK: Final = 0.005
 
 
 class ProcessError(Exception):
     """Something did not do what it was started for."""
-
-
-def wait_until(condition: Callable[[], bool], what: str, *, more: float = 0.0) -> None:
-    """Wait until *condition* holds, *more* seconds than usual; ProcessError names *what* did not happen."""
-    patience = PATIENCE + more
-    give_up = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > give_up:
-            raise ProcessError(f"not within {patience:g} s: {what}")
-        time.sleep(0.005)
 
 
 class Process:
@@ -40,11 +32,17 @@ class Process:
     def __init__(
         self,
         *arguments: str,
+        interrupts: Interrupts,
         module: str = "producer_pool",
         stdin: int | None = None,
         record: Path | None = None,
     ) -> None:
-        """Start it. Its stdout is appended to *record*, or kept in `output`; its stderr in `talk`."""
+        """
+        Start it. Its stdout is appended to *record*, or kept in `output`; its stderr in `talk`.
+
+        Who waits for it is interrupted by *interrupts*.
+        """
+        self._interrupts = interrupts
         self.name = arguments[0]
         self.talk: list[str] = []
         self.output: list[str] = []
@@ -70,9 +68,12 @@ class Process:
 
     def _hear(self, stream: IO[bytes] | None, lines: list[str]) -> threading.Thread:
         def read() -> None:
+            if stream is None:
+                return
             keep = lines.append
-            for line in stream or ():
-                keep(line.decode(errors="replace").rstrip("\n"))
+            with stream:
+                for line in stream:
+                    keep(line.decode(errors="replace").rstrip("\n"))
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
@@ -82,6 +83,15 @@ class Process:
     def runs(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    def wait_until(self, condition: Callable[[], bool], what: str, *, more: float = 0.0) -> None:
+        """Wait until *condition* holds, *more* seconds than usual; ProcessError names *what* did not."""
+        patience = PATIENCE + more
+        give_up = time.monotonic() + patience
+        while not condition():
+            if time.monotonic() > give_up:
+                raise ProcessError(f"not within {patience:g} s: {what}")
+            self._interrupts.wait(seconds=_LOOK)
 
     def said(self, start: str) -> str:
         """Wait for a line on stderr that begins with *start*, and return what follows it."""
@@ -93,15 +103,16 @@ class Process:
             return bool(found)
 
         found: list[str] = []
-        wait_until(look, f"{self.name} says '{start}...'")
+        self.wait_until(look, f"{self.name} says '{start}...'")
         return found[0]
 
     def write(self, data: bytes) -> None:
         """Write to its stdin."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            with self._interrupts.raised():
+                self._process.stdin.write(data)
+                self._process.stdin.flush()
         except BrokenPipeError:
             raise self.failure("ended too early") from None
 
@@ -117,12 +128,12 @@ class Process:
     def ended(self) -> int:
         """Wait for its end and return its exit code."""
         try:
-            code = self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+            self.wait_until(lambda: not self.runs, "its end")
+        except ProcessError:
             raise self.failure(f"did not end within {PATIENCE:g} s") from None
         for reader in self._readers:
             reader.join(PATIENCE)
-        return code
+        return self._process.wait()
 
     def failure(self, what: str) -> ProcessError:
         """Return an error with the last lines that it said."""
@@ -146,14 +157,13 @@ class Processes:
     """
     Starts processes; leaving the ``with`` block ends all that still run, each by its id.
 
-    In the block, the first signal that would end this process raises KeyboardInterrupt instead, but never
-    between the start of another one and the moment when that is known here.
+    A signal of *interrupts* is raised where this one waits for another process, or writes to it, and nowhere
+    else: so each one that was started is known here, and nothing that ends it is in the middle of anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
         self._started: list[Process] = []
-        self._holds_back = False
-        self._interrupted = False
 
     def start(
         self,
@@ -163,34 +173,15 @@ class Processes:
         record: Path | None = None,
     ) -> Process:
         """Start one: see Process."""
-        self._holds_back = True
-        process = Process(*arguments, module=module, stdin=stdin, record=record)
+        process = Process(*arguments, interrupts=self.interrupts, module=module, stdin=stdin, record=record)
         self._started.append(process)
-        self._holds_back = False
-        if self._interrupted:
-            raise KeyboardInterrupt
         return process
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._interrupted:
-            return  # Whoever asks again must not stop the end that has begun.
-        self._interrupted = True
-        if not self._holds_back:
-            raise KeyboardInterrupt
-
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._interrupt)
-        # For a signal that comes when the block has ended, but not what stands below.
-        atexit.register(self._end)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._holds_back = True
-        self._end()
-
-    def _end(self) -> None:
         for process in self._started:
             process.kill()

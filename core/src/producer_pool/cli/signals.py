@@ -89,7 +89,10 @@ class Interrupts:
     is raised wherever it comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *more: int, insists: bool = True) -> None:
+        """Make them of *more* signals, too. Without *insists*, those after the first one say nothing new."""
+        self._numbers = (*_ENDING, *more)
+        self._insists = insists
         self._came = False
         self._waits = False
 
@@ -98,7 +101,7 @@ class Interrupts:
         self._readable, self._writable = os.pipe()
         os.set_blocking(self._writable, False)
         signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
-        self._before = [(number, signal.signal(number, self._on_signal)) for number in _ENDING]
+        self._before = [(number, signal.signal(number, self._on_signal)) for number in self._numbers]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,8 +112,9 @@ class Interrupts:
         os.close(self._writable)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        for ending in _ENDING:
-            signal.signal(ending, signal.default_int_handler)
+        if self._insists:
+            for ending in self._numbers:
+                signal.signal(ending, signal.default_int_handler)
         self._came = True
         if self._waits:
             raise KeyboardInterrupt

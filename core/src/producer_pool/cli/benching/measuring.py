@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from producer_pool.cli.benching.relay import OwnRelay
 from producer_pool.cli.benching.rig import Rig
 from producer_pool.cli.benching.talk import Setup
 from producer_pool.cli.processes import Processes
+from producer_pool.cli.signals import Interrupts
 
 __all__ = ["measure"]
 
@@ -45,9 +47,12 @@ def measure(plan: Plan, outcome: Outcome, bar: Bar) -> None:
         ConfigurationError: an end cannot be made as it is asked for.
     """
     since = time.monotonic()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pp-")))
-        rigs = _rigs(plan, folder, stack)
+    # Whoever asks again must not stop the end that has begun. Folders go when nobody writes into them any
+    # more.
+    interrupts = Interrupts(signal.SIGHUP, insists=False)
+    with interrupts, ExitStack() as folders, Processes(interrupts) as processes:
+        folder = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="pp-")))
+        rigs = _rigs(plan, folder, processes, folders)
         for rig in rigs:
             bar.show("starting", 0.0)
             rig.start(max(1, outcome.cores - 1))
@@ -80,9 +85,8 @@ def measure(plan: Plan, outcome: Outcome, bar: Bar) -> None:
             outcome.counted[side] = rig.relay.counted()
 
 
-def _rigs(plan: Plan, folder: Path, stack: ExitStack) -> list[Rig]:
+def _rigs(plan: Plan, folder: Path, processes: Processes, folders: ExitStack) -> list[Rig]:
     """Prepare what each way needs. Nothing runs yet."""
-    processes = stack.enter_context(Processes())
     ways = []
     for way in plan.ways:
         if isinstance(way, Elsewhere):
@@ -104,17 +108,17 @@ def _rigs(plan: Plan, folder: Path, stack: ExitStack) -> list[Rig]:
             own, plan.shape, plan.consumers, plan.window, tuple(relay_cores), tuple(load_cores), plan.plugins
         )
         into = way if plan.into is None else wanted[-1]
-        relay = OwnRelay(way, into, setup, processes, tuple(_stored(plan, stack)))
+        relay = OwnRelay(way, into, setup, processes, tuple(_stored(plan, folders)))
         rigs.append(Rig(relay, setup, processes))
     return rigs
 
 
-def _stored(plan: Plan, stack: ExitStack) -> Iterator[str]:
+def _stored(plan: Plan, folders: ExitStack) -> Iterator[str]:
     """Yield the options of the relay that have it store what it gets."""
     if plan.spool is not None:
         with contextlib.suppress(FileExistsError):
             plan.spool.mkdir()
         folder = tempfile.TemporaryDirectory(prefix="bench-", dir=plan.spool)
-        yield from ("--spool", stack.enter_context(folder))
+        yield from ("--spool", folders.enter_context(folder))
         if plan.spool_sync is not None:
             yield from ("--spool-sync", plan.spool_sync)

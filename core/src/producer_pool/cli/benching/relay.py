@@ -11,7 +11,7 @@ from typing import Any
 from producer_pool.cli.benching.machine import confine, peak_memory
 from producer_pool.cli.benching.talk import Setup
 from producer_pool.cli.benching.ways import Way
-from producer_pool.cli.processes import Process, Processes, wait_until
+from producer_pool.cli.processes import Process, Processes
 
 __all__ = ["OwnRelay", "Relay", "next_line"]
 
@@ -96,5 +96,5 @@ def next_line(process: Process, beside: tuple[Process, ...] = (), more: float = 
                 raise one.failure("ended too early")
         return bool(process.output)
 
-    wait_until(look, f"an answer of {process.name}", more=more)
+    process.wait_until(look, f"an answer of {process.name}", more=more)
     return process.output.pop(0)

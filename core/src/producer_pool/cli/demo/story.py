@@ -17,7 +17,8 @@ from typing import Any, Final
 from producer_pool.cli.demo.account import Account
 from producer_pool.cli.demo.kernel import unread
 from producer_pool.cli.demo.records import SIZE, Record, message
-from producer_pool.cli.processes import Process, ProcessError, Processes, wait_until
+from producer_pool.cli.processes import Process, ProcessError, Processes
+from producer_pool.cli.signals import Interrupts
 
 __all__ = ["Story", "main"]
 
@@ -34,7 +35,12 @@ _TICK: Final = 0.02
 def main() -> None:
     """Run the demo; exit with 0 only if every message is accounted for."""
     try:
-        with tempfile.TemporaryDirectory(prefix="producer-pool-") as folder, Processes() as processes:
+        # Whoever asks again must not stop the end that has begun.
+        with (
+            Interrupts(signal.SIGHUP, insists=False) as interrupts,
+            tempfile.TemporaryDirectory(prefix="producer-pool-") as folder,
+            Processes(interrupts) as processes,
+        ):
             good = Story(Path(folder), processes).tell()
     except KeyboardInterrupt:
         print("interrupted; nothing is left running", file=sys.stderr)
@@ -53,6 +59,7 @@ class Story:
 
     def __init__(self, folder: Path, processes: Processes) -> None:
         self._processes = processes
+        self._interrupts = processes.interrupts
         self._records = {name: Record(folder / f"{name}.txt") for name in "abc"}
         self._sinks: dict[str, Process] = {}
         self._ports: dict[str, int] = {}
@@ -111,7 +118,7 @@ class Story:
             self._sender.write(b"".join(map(message, numbers)))
             self._sent = numbers[-1]
             next_tick = max(next_tick + _TICK, time.monotonic() - 10 * _TICK)
-            time.sleep(max(next_tick - time.monotonic(), 0))
+            self._interrupts.wait(seconds=max(next_tick - time.monotonic(), 0))
             most = max(most, *(self._sent - len(self._records[name]) for name in "ac"))
         return f"a and c at most {most / RATE * 1000:.0f} ms behind"
 
@@ -167,7 +174,7 @@ class Story:
                     raise process.failure("ended too early")
             return condition()
 
-        wait_until(look, what)
+        self._daemon.wait_until(look, what)
 
     def _wait_for_records(self, names: str) -> None:
         self._wait_for(
@@ -192,10 +199,14 @@ class Story:
     # -- saying ------------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._since:7.1f} s  {text}", flush=True)
+        self._show(f"{time.monotonic() - self._since:7.1f} s  {text}")
 
     def _add(self, text: str) -> None:
-        print(f"{'':9}  {text}", flush=True)
+        self._show(f"{'':9}  {text}")
+
+    def _show(self, line: str) -> None:
+        with self._interrupts.raised():  # Whoever reads our output may have stopped to.
+            print(line, flush=True)
 
     def _say_how(self) -> None:
         command = "producer-pool"
