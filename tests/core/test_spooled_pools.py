@@ -47,7 +47,7 @@ def test_messages_outlive_the_pool(tmp_path: Path) -> None:
 
         assert result.outcome is Outcome.CANCELLED
         assert "it is stored, and goes out at the next start" in str(result.error)
-        assert pool.stats().producers["a"].kept == 100
+        assert pool.stats().producers["a"].left_stored == 100
 
     client = FakeClient()
     with ProducerPool(spool=tmp_path / "spool", policy=RELAY) as pool:

@@ -28,7 +28,7 @@ def test_end_with_a_consumer_that_is_down(tmp_path: Path) -> None:
                 f"down: 1,000 accepted, 0 delivered (kernel); 1,000 remained, stored in {spool}"
                 in running.lines
             )
-            assert running.last["consumers"]["down"]["kept"] == 1000
+            assert running.last["consumers"]["down"]["left_stored"] == 1000
             assert running.last["spool"] == {"folder": spool, "trouble": None, "unstored": 0}
 
         down.come_back()

@@ -145,8 +145,8 @@ def test_final_lines_with_a_spool() -> None:
     """What remained and is stored is said to be, with the place; what is not stored is not."""
     now = snapshot(
         1,
-        a=(State.CLOSED, {"accepted": 10, "delivered": 7, "cancelled": 3, "kept": 3}),
-        b=(State.CLOSED, {"accepted": 10, "delivered": 6, "cancelled": 4, "kept": 3}),
+        a=(State.CLOSED, {"accepted": 10, "delivered": 7, "cancelled": 3, "left_stored": 3}),
+        b=(State.CLOSED, {"accepted": 10, "delivered": 6, "cancelled": 4, "left_stored": 3}),
         c=(State.CLOSED, {"accepted": 10, "delivered": 10}),
     )
     now = now._replace(spool="/var/spool/pool")

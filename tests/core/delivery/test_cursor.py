@@ -103,7 +103,7 @@ def test_what_is_cancelled_is_kept(followed: Followed) -> None:
     followed.settle(3)
 
     assert followed.moves == [1]
-    assert followed.cursor.kept == 2
+    assert followed.cursor.left_stored == 2
 
 
 def test_what_is_cancelled_with_its_producer_is_not(followed: Followed) -> None:
@@ -112,7 +112,7 @@ def test_what_is_cancelled_with_its_producer_is_not(followed: Followed) -> None:
     followed.settle(1, 2, result=CANCELLED)
 
     assert followed.moves == [2]
-    assert followed.cursor.kept == 0
+    assert followed.cursor.left_stored == 0
 
 
 def test_dead_letters_hold_it(followed: Followed) -> None:

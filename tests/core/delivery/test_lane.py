@@ -118,7 +118,7 @@ async def test_close_keeps_what_is_left() -> None:
         await engine.aclose(0)
         stats = engine.stats().producers["a"]
 
-        assert (stats.cancelled, stats.kept, stats.spooled) == (20, 20, 0)
+        assert (stats.cancelled, stats.left_stored, stats.spooled) == (20, 20, 0)
         for receipt in receipts:
             result = receipt._page.results(0)["a"]
             assert result.outcome is Outcome.CANCELLED

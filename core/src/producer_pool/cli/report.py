@@ -122,7 +122,7 @@ def remained(stats: ProducerStats) -> int:
 
 def is_safe(stats: ProducerStats) -> bool:
     """Whether all that the end left undelivered is stored, and goes out at the next start."""
-    return remained(stats) == stats.kept
+    return remained(stats) == stats.left_stored
 
 
 def ended_well(now: Snapshot) -> bool:
@@ -145,8 +145,8 @@ def final_lines(now: Snapshot) -> list[str]:
         words += _counted(stats, "failed", "dropped", *_LETTERS)
         left = remained(stats)
         rest = f"{left:,} remained" if left else "nothing remained"
-        if stats.kept:
-            all_of_it = "" if is_safe(stats) else f"{stats.kept:,} of them "
+        if stats.left_stored:
+            all_of_it = "" if is_safe(stats) else f"{stats.left_stored:,} of them "
             rest += f", {all_of_it}stored in {now.spool}"
         lines.append(f"{_with_role(name, now.health[name].role)}: {', '.join(words)}; {rest}")
     return lines
@@ -202,7 +202,7 @@ _COUNTERS: Final = (
     "pending",
     "pending_bytes",
     "spooled",
-    "kept",
+    "left_stored",
     "resent",
     "connects",
     "breaks",

@@ -31,7 +31,7 @@ class Cursor:
         return f"<Cursor {self._at}..{self.handed}>"
 
     @property
-    def kept(self) -> int:
+    def left_stored(self) -> int:
         """Messages that were cancelled, and stay in the store."""
         return sum(tally.cancelled for tally in self._open) if self.keeps else 0
 

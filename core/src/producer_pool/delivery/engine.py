@@ -131,9 +131,10 @@ class Engine:
             finally:
                 if isinstance(way, Lane) and self._ahead is not None:
                     await self._ahead.end(way, keep=keep)
-                    left -= way.kept
-                    if way.kept:
-                        log.info("%s: %s kept in the spool", producer.id, format_count(way.kept, "message"))
+                    stored = way.left_stored
+                    left -= stored
+                    if stored:
+                        log.info("%s: %s kept in the spool", producer.id, format_count(stored, "message"))
                 if left > 0:
                     log.warning(
                         "%s: %d message was not delivered before it was closed"

@@ -80,7 +80,7 @@ class Lane:
         self._asks_for_room = False
         self._soon: asyncio.Handle | None = None
         self.stopped = self._given_up = False
-        self._kept = 0
+        self._left_stored = 0
         """Cancelled messages that stay in the store, and were never handed over."""
         self._waiters = Waiters()
         producer.on_blocked = self._outbox_blocked
@@ -108,16 +108,16 @@ class Lane:
         return self._cursor.handed
 
     @property
-    def kept(self) -> int:
+    def left_stored(self) -> int:
         """Cancelled messages that stay in the store."""
-        return self._kept + self._cursor.kept
+        return self._left_stored + self._cursor.left_stored
 
     def add_to(self, stats: ProducerStats) -> None:
         """Add to the outbox's counters what has not come there."""
         stats.accepted += self._queued + self.messages + self._unstored.messages
         stats.pending_bytes += self._queued_size + self.backlog + self._unstored.cost
         stats.spooled = self.messages
-        stats.kept = self.kept
+        stats.left_stored = self.left_stored
 
     # -- taking in ---------------------------------------------------------------------------------
 
@@ -442,7 +442,7 @@ class Lane:
         self._pressure.end()
         if keep:
             self._outbox.kept = KEPT
-            self._kept += self.messages
+            self._left_stored += self.messages
         error = self._closed(KEPT if keep else "")
         for page in self._awaited.take_up_to(math.inf):
             record(page, self.producer.id, Outcome.CANCELLED, error)
@@ -460,7 +460,7 @@ class Lane:
 
     def _cancel_late(self, page: Page, count: int, *, kept: bool) -> None:
         """Settle a batch that comes too late to be handed over."""
-        self._kept += count * kept
+        self._left_stored += count * kept
         error = self._closed(KEPT if kept else "")
         record(page, self.producer.id, Outcome.CANCELLED, error)
         self._outbox.accounts.count_apart(Outcome.CANCELLED, count)

@@ -39,7 +39,7 @@ class ProducerStats:
     """Consumers connected now, for a client that serves many."""
     spooled: int = 0
     """Of those pending, the messages that lie in the spool only, and not in memory."""
-    kept: int = 0
+    left_stored: int = 0
     """Of those cancelled, the messages that lie in the spool, and go out at the next start."""
     dead_lettered: int = 0
     """Given up, and kept among the dead letters: on disk, or delivered to where they are sent."""
