@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from producer_pool.plugin import (
     TCP_ACKS,
@@ -17,10 +16,7 @@ from producer_pool.plugin import (
     hookimpl,
     server_tls,
 )
-from producer_pool_tcp.serving import AnyServeOptions
-
-if TYPE_CHECKING:
-    from producer_pool.testing import Trial, TrialConsumer
+from producer_pool_tcp.serving import AnyServeOptions, trial_consumer
 
 __all__ = ["SecureServeOptions", "producer_pool_transports"]
 
@@ -37,12 +33,6 @@ def _serve(endpoint: Endpoint, options: SecureServeOptions) -> Client:
     return ServingClient(binding, options, framing=options.framing, protocol_name=endpoint.scheme, tls=tls)
 
 
-def _trial_consumer(trial: Trial) -> TrialConsumer:
-    from producer_pool.testing import DialingConsumer
-
-    return DialingConsumer(trial, tls=True)
-
-
 @hookimpl
 def producer_pool_transports() -> Iterable[Transport]:
     """Offer tcp+tls+serve. Only Linux tells what was acknowledged, as with tcp+serve."""
@@ -52,5 +42,5 @@ def producer_pool_transports() -> Iterable[Transport]:
         options=SecureServeOptions,
         acks=TCP_ACKS,
         loopback="tcp+tls+serve://127.0.0.1:0?peer-buffer=64MiB",
-        trial_consumer=_trial_consumer,
+        trial_consumer=trial_consumer,
     )

@@ -24,7 +24,7 @@ from producer_pool.plugin import (
 if TYPE_CHECKING:
     from producer_pool.testing import Trial, TrialConsumer
 
-__all__ = ["AnyServeOptions", "ServeOptions", "producer_pool_transports"]
+__all__ = ["AnyServeOptions", "ServeOptions", "producer_pool_transports", "trial_consumer"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ def _serve(endpoint: Endpoint, options: ServeOptions) -> Client:
     return ServingClient(binding, options, framing=options.framing, protocol_name=endpoint.scheme)
 
 
-def _trial_consumer(trial: Trial) -> TrialConsumer:
+def trial_consumer(trial: Trial) -> TrialConsumer:
+    """Make what the conformance suite tries either client with."""
     from producer_pool.testing import DialingConsumer
 
-    return DialingConsumer(trial)
+    return DialingConsumer(trial, tls=trial.subject.scheme == "tcp+tls+serve")
 
 
 @hookimpl
@@ -64,5 +65,5 @@ def producer_pool_transports() -> Iterable[Transport]:
         options=ServeOptions,
         acks=TCP_ACKS,
         loopback="tcp+serve://127.0.0.1:0?peer-buffer=64MiB",
-        trial_consumer=_trial_consumer,
+        trial_consumer=trial_consumer,
     )
