@@ -105,7 +105,9 @@ async def test_name_that_does_not_exist() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "[::ffff:192.0.2.1]"])
 async def test_other_machines_need_to_be_allowed(host: str) -> None:
     """What can be reached from elsewhere, all addresses at once included, needs the flag, which is named."""
-    with pytest.raises(ConfigurationError, match=r"listen at 127\.0\.0\.1, use TLS, or say allow-remote=yes"):
+    with pytest.raises(
+        ConfigurationError, match=r"127\.0\.0\.1, use TLS, or say allow-remote=yes in its URL"
+    ):
         await _binding(f"tcp://{host}:0").bind()
 
 

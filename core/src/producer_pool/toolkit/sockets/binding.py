@@ -234,8 +234,8 @@ def check_loopback(addresses: Sequence[Address], *, where: str, tls: bool = True
     for address in addresses:
         if not is_loopback(address.host):
             raise ConfigurationError(
-                f"{where}: {address.host} can be reached from other machines, and nothing here asks who "
-                f"they are; listen at 127.0.0.1{', use TLS,' if tls else ''} or say allow-remote=yes"
+                f"{where}: {address.host} can be reached from other machines, and nothing here asks who they "
+                f"are; listen at 127.0.0.1{', use TLS,' if tls else ''} or say allow-remote=yes in its URL"
             )
 
 
