@@ -9,6 +9,7 @@ import asyncio
 import random
 import sys
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -121,10 +122,10 @@ async def test_control_that_moves_its_cursor_on_write_loses(tmp_path: Path) -> N
     """What it had in memory, and in its connection, counted as delivered."""
     plugin = tmp_path / "naive.py"
     plugin.write_text(MOVED_ON_WRITE)
-    for number in range(5):
-        ending = await killed(tmp_path / str(number), times(3, 10), "--plugin", str(plugin))
-        if ending.verdict.lost:  # unless it had nothing each time
-            break
+    naive = ("--plugin", str(plugin))
+    folder, tries = tmp_path, count(1)
+    while not (ending := await killed(folder, times(3, 10), *naive)).verdict.lost and next(tries) < 5:
+        (folder := folder / "again").mkdir()  # It had nothing each time that it was killed.
     report("pool with a spool killed, control: cursor moved on write", **ending.figures)
 
     assert ending.verdict.lost
