@@ -182,6 +182,7 @@ async def test_paused_intake() -> None:
         await until(lambda: running.stats.messages == 100_000)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_nobody_is_too_quiet_while_paused() -> None:
     """Time in which we did not listen is not held against anybody."""
     async with Running(replace(PLAIN, idle_timeout=0.1)) as running:
