@@ -100,6 +100,7 @@ ROWS: tuple[Row, ...] = (
     *_rows("submit-8", "submit", ("call_us", "", 1.0, 0.6)),
     *_rows("forward", "forward", ("call_us", "sendall", 3, 1.2)),
     *_rows("await-submit", "await-submit", ("call_us", "", 0.6, 0.3)),
+    Row("acks", "per_s", ("written",), 0.9),
     *_rows("spool", "spool", ("per_s", "product", 0.4, 0.65), ("per_s", "rsyslog-disk", 100, 400)),
     *_rows("stalled", "one stalled", ("finished_s", "none stalled", 1.1, 1.02), ("unaccounted", "", 0, 0)),
     *_rows("stalled-1k", "product", ("of_stalled_limit", "", 1.5, 1.2)),
