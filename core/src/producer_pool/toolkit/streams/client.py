@@ -20,7 +20,7 @@ from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.sockets.forks import keep_from_children
 from producer_pool.toolkit.sockets.tcp import Dialer, Ending, has_ended, part, reset, why
 from producer_pool.toolkit.streams.grouping import group
-from producer_pool.toolkit.streams.handshake import Dialogue, shake_hands
+from producer_pool.toolkit.streams.handshake import Dialogue, bid_farewell, shake_hands
 from producer_pool.toolkit.streams.ledger import Ledger, same_plaintext
 from producer_pool.toolkit.streams.misfits import NO_MISFITS, stream_misfits
 from producer_pool.toolkit.streams.plainstream import POSSIBLE, PlainStream
@@ -482,7 +482,7 @@ class StreamClient(PipelinedClient):
             sock.close()
         else:
             if not self._tail:
-                self._say_farewell(sock)
+                bid_farewell(sock, self._layer, self.farewell())
             ending = await part(sock, _LINGER if self._heard or may_be_unread else 0.0)
             if may_be_unread and ending is Ending.RESET:
                 _log.warning(
@@ -497,14 +497,3 @@ class StreamClient(PipelinedClient):
         if progress is None or progress.read or self._signals is None or self._signals.ack is not Ack.KERNEL:
             return False
         return 0 < self._ledger.taken == self._last_settled.confirmed
-
-    def _say_farewell(self, sock: socket.socket) -> None:
-        words = self.farewell()
-        layer = self._layer
-        if layer is not None:
-            words = layer.outgoing() + layer.encrypt(words) + layer.close()
-        try:
-            if words:
-                sock.send(words)
-        except OSError:
-            return  # its end will be a surprise; all that it has is whole

@@ -1,4 +1,4 @@
-"""What a client and its consumer say to each other before the first message: TLS, and what protocols add."""
+"""What a client and its consumer say to each other before the first message and after the last one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from producer_pool.toolkit.streams.tls import ClientTls
     from producer_pool.toolkit.streams.tls_layer import TlsLayer
 
-__all__ = ["Dialogue", "shake_hands"]
+__all__ = ["Dialogue", "bid_farewell", "shake_hands"]
 
 _READ: Final = 64 * 1024
 _GRACE: Final = 0.05
@@ -43,6 +43,17 @@ async def shake_hands(sock: socket.socket, tls: ClientTls, *, address: str, time
     else:
         return layer
     raise ConnectError(f"{address}: TLS handshake: {reason}") from None
+
+
+def bid_farewell(sock: socket.socket, layer: TlsLayer | None, words: bytes) -> None:
+    """Say the last *words*, and with a TLS side that they are the last, as far as the kernel takes that."""
+    if layer is not None:
+        words = layer.outgoing() + layer.encrypt(words) + layer.close()
+    try:
+        if words:
+            sock.send(words)
+    except OSError:
+        return  # its end will be a surprise; all that it has is whole
 
 
 async def _agree(sock: socket.socket, layer: TlsLayer) -> None:
