@@ -78,3 +78,10 @@ def numbers(keeper: Keeper, after: int = 0) -> list[int]:
 
 def aside(keeper: Keeper) -> list[str]:
     return [path.name for path in keeper.folder.set_aside_before()]
+
+
+def raiser(error: Exception) -> Callable[..., object]:
+    def function(*arguments: object, **options: object) -> object:
+        raise error
+
+    return function

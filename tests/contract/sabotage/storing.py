@@ -92,7 +92,7 @@ STORING: Final = (
         "core/src/producer_pool/storage/upkeep.py",
         "        self._folder.set_others_aside(self._files)\n",
         "",
-        "test_keeper.py::test_another_spool_in_its_place",
+        "test_keeper_replaced.py::test_another_spool_in_its_place",
     ),
     # -- dead letters ------------------------------------------------------------------------------
     Sabotage(
