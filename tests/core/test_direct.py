@@ -292,6 +292,22 @@ def test_reader_that_raises(pair: Pair, caplog: pytest.LogCaptureFixture, error:
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error] * 2
 
 
+def test_interrupt_in_a_reader(pair: Pair) -> None:
+    """It is meant for the program, on the main thread, wherever it strikes."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        pair.then = interrupt
+        here().add_direct_reader(pair.fd, pair.hear)
+        pair.send()
+        await asyncio.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(work())
+
+
 def test_socket_that_is_closed_first(pair: Pair) -> None:
     """It can be removed all the same, and what gets its number is not taken for it."""
 
@@ -313,22 +329,26 @@ def test_closed_loop(pair: Pair) -> None:
     assert not loop.remove_direct_reader(pair.fd)
     with pytest.raises(ValueError, match="closed"):
         loop._direct.fileno()
+    assert loop._direct.get_map() is None
 
 
-def test_forked_child_touches_nothing(pair: Pair) -> None:
+def test_forked_child_touches_nothing(pair: Pair, other: Pair) -> None:
     """What a child removes is still watched by its parent, in either way."""
 
     async def work() -> None:
         loop = here()
         loop.add_direct_reader(pair.fd, pair.hear)
+        loop.add_reader(other.fd, other.hear)
         pid = os.fork()
         if not pid:
             loop.remove_direct_reader(pair.fd)
+            loop.remove_reader(other.fd)
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
         pair.send()
-        await until(lambda: bool(pair.read))
+        other.send()
+        await until(lambda: pair.read and other.read)
 
     run(work())
 
-    assert pair.read == [b"x"]
+    assert pair.read == other.read == [b"x"]
