@@ -16,7 +16,7 @@ from producer_pool.toolkit.serving.options import PeerOverflow, ServingOptions
 from support.listening import lines_of
 from support.sending import LEVELS
 from support.serving import Served, serving
-from support.streams import is_reset, receive, receive_all, reset, until
+from support.streams import is_reset, receive, receive_all, reset, send, until
 
 levels = pytest.mark.parametrize("ack", LEVELS, ids=lambda level: level.label)
 
@@ -437,3 +437,25 @@ async def test_closing_does_not_wait_for_long(served: Served) -> None:
     await served.client.aclose()
 
     assert await receive_all(talks) == b""
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["goes on", "is given up"])
+async def test_connecting_while_it_closes(served: Served, given_up: bool) -> None:
+    """That waits for the end of what there was; then peers come, and are served, as ever."""
+    talks = await served.join()
+    await send(talks, b"hello")
+    await until(lambda: any(peer.heard for peer in served.client._audience.members))
+    closing = asyncio.ensure_future(served.client.aclose())
+    await asyncio.sleep(0)
+    if given_up:
+        closing.cancel()
+    await served.client.connect()
+    await asyncio.wait([closing])
+
+    assert closing.cancelled() is given_up
+    assert await receive_all(talks) == b""
+    peer = await served.join()
+    await served.send(b"one")
+    assert await receive(peer, 4) == b"one\n"
+    await served.client.aclose()
+    assert await receive_all(peer) == b""

@@ -102,6 +102,9 @@ class Audience:
         nobody was slow."""
         self._sweeping: asyncio.TimerHandle | None = None
         self._ended: asyncio.Event | None = None
+        """Set when all peers have ended whose end is waited for."""
+        self._closed: asyncio.Event | None = None
+        """Set when what is being closed is closed."""
         self._limit = LogLimit()
         self._scratch = memoryview(bytearray(_SCRATCH))
         self._due: dict[int, None] = {}
@@ -143,8 +146,15 @@ class Audience:
         return endpoint
 
     async def aclose(self) -> None:
-        """End all connections, in good order as far as that takes no longer than half a second."""
+        """
+        End all connections, in good order as far as that takes no longer than half a second.
+
+        May be called twice, also while the first call waits: then both return when it is done.
+        """
         if not self._open:
+            if self._closed is not None:
+                # It may be opened again after this, which must not get into what still ends.
+                await self._closed.wait()
             return
         self._open = False
         if self._sweeping is not None:
@@ -154,6 +164,7 @@ class Audience:
         self._behind.clear()
         self._laggard = None
         self._ended = asyncio.Event()
+        self._closed = closed = asyncio.Event()
         try:
             for peer in list(self._peers.values()):
                 if peer.parting is None:
@@ -170,6 +181,8 @@ class Audience:
                 self._forget(peer)
             self._loop.remove_reader(self._ready.fileno())
             self._ready.close()
+            self._closed = None
+            closed.set()
 
     def _make_room(self) -> bool:
         """Let go of who is longest at its handshake, or at its end; False: all that are open are served."""

@@ -153,6 +153,7 @@ class ServingClient(PipelinedClient):
 
     async def aclose(self) -> None:
         if not self._open:
+            await self._audience.aclose()
             return
         self._audience.note_reached()
         self._last_settled = self.settled()
