@@ -58,4 +58,25 @@ CONVOYS: Final = (
         "            return started\n        except BaseException:\n",
         "test_interrupted_loops.py::test_interrupt_at_every_point_of_a_send",
     ),
+    Sabotage(
+        "a send that broke takes away what says that unread bytes were thrown away",
+        "core/src/producer_pool/toolkit/streams/progress.py",
+        "self._broke or not isinstance(error, (BlockingIOError, InterruptedError))\n",
+        "self._broke\n",
+        "test_progress.py::test_send_that_takes_the_error_away",
+    ),
+    Sabotage(
+        "who is only not quite as far as what was sent leaves its convoy for a large batch",
+        CONVOY,
+        "            self._part_with([one for one in self._members.values() if not one.done])\n",
+        "            self._part_with(list(self._members.values()))\n",
+        "test_convoy_bounds.py::test_no_room_for_a_large_batch",
+    ),
+    Sabotage(
+        "a message that is too long for a consumer is sent to it in a convoy",
+        CONVOY,
+        "            self._part_with([one for one in members.values() if one.longest < cost])\n",
+        "            pass\n",
+        "test_convoy_bounds.py::test_batch_in_which_a_message_may_be_too_long",
+    ),
 )

@@ -27,12 +27,17 @@ __all__ = ["LARGEST", "Convoy", "Flight"]
 
 P = ParamSpec("P")
 
-LARGEST: Final = 8 * 1024
-"""Bytes that a batch may cost. Of a larger one, most of the work is the kernel's anyway."""
-_ROOM: Final = 1024 * 1024
-"""Bytes that may be in flight together. Of whom it is more, the consumer acknowledges late, and it leaves."""
-_BUFFER: Final = 4 * _ROOM
+LARGEST: Final = 1024 * 1024
+"""
+Bytes that a batch may cost, and that may be in flight together: of whom it is more, the consumer acknowledges
+late, and it leaves.
+"""
+_SMALL: Final = 8 * 1024
+"""Bytes that a message of every member may have. A larger batch is not for those whose limit is below it."""
+_BUFFER: Final = 4 * LARGEST
 """Bytes of the smallest buffer of a member: all that is in flight has room there."""
+_ASK: Final = 768 * 1024
+"""Bytes in flight at which it is asked at once what was acknowledged: their memory is then used again."""
 _LOOK: Final = 0.004
 """Seconds between two looks at what was acknowledged. Nobody waits to know."""
 _LATE: Final = 0.2
@@ -80,13 +85,14 @@ class Flight:
 class _Member:
     """One producer, and how far its consumer is."""
 
-    __slots__ = ("done", "joined", "link", "passed", "producer", "send", "stream")
+    __slots__ = ("done", "joined", "link", "longest", "passed", "producer", "send", "stream")
 
     def __init__(self, producer: Producer, link: Link, stream: Stream) -> None:
         self.producer = producer
         self.link = link
         self.stream = stream
         self.send = stream.send
+        self.longest = _longest(producer)
         self.done = 0
         """Flights from the front that are settled, or not for it."""
         self.joined = self.passed = (0, 0)
@@ -137,12 +143,16 @@ class Convoy:
 
         Returns its flight, which tells who did not get it; None: nobody did.
         """
+        cost = batch.cost
         members = self._members
         others: list[str] = []
-        if self._cost + batch.cost > _ROOM:
-            self._catch_up()
+        if cost > _SMALL:
+            self._part_with([one for one in members.values() if one.longest < cost])
+        if self._cost + cost > LARGEST:
+            self._make_room(cost)
         if len(members) < len(producers):
-            others = [one.id for one in producers.values() if one not in members and not self._join(one)]
+            there = producers.values()
+            others = [one.id for one in there if one not in members and not self._join(one, cost)]
             if not members:
                 return None
         try:
@@ -180,13 +190,15 @@ class Convoy:
         except BaseException:
             self._end_connections([*members.values(), *(member for member, _ in odd)], flight)
             raise
+        if self._cost >= _ASK:
+            self._ask()
         return flight
 
-    def _join(self, producer: Producer) -> bool:
-        """Take on a producer for which nothing waits and nothing flies; say whether that is so."""
+    def _join(self, producer: Producer, cost: int) -> bool:
+        """Take on a producer that is through with all before, and may get a batch of *cost* bytes."""
         link = producer.link
         stream = link.stream() if isinstance(link, Link) else None
-        if stream is None or stream.framing is not self._framing or not _is_roomy(producer):
+        if stream is None or stream.framing is not self._framing or not _is_roomy(producer, cost):
             return False
         if self._members and stream.ended != self._ended:
             return False
@@ -234,22 +246,25 @@ class Convoy:
     def _look(self) -> None:
         """See how far the consumers are, and part with those that are late."""
         self._timer = None
-        for member in self._members.values():
-            self._settle(member)
+        self._ask()
         late = self._loop.time() - _LATE
         flights = self._flights
         behind = [one for one in self._members.values() if one.done < len(flights)]
         self._part_with([one for one in behind if flights[one.done].now < late])
-        self._let_go()
         if flights:
             self._timer = self._loop.call_later(_LOOK, self._look)
 
-    def _catch_up(self) -> None:
-        """Make room: part with those that are behind."""
+    def _ask(self) -> None:
+        """See how far the consumers are, and let go of what all of them have."""
         for member in self._members.values():
             self._settle(member)
-        self._part_with([one for one in self._members.values() if one.done < len(self._flights)])
         self._let_go()
+
+    def _make_room(self, cost: int) -> None:
+        """Have room for *cost* bytes more in flight: part with those that are furthest behind."""
+        self._ask()
+        while self._cost + cost > LARGEST:
+            self._part_with([one for one in self._members.values() if not one.done])
 
     def _settle(self, member: _Member) -> None:
         """Ask how far a member's consumer is, and settle that."""
@@ -309,12 +324,17 @@ class Convoy:
         self._let_go()
 
 
-def _is_roomy(producer: Producer) -> bool:
-    """Whether all that may be in flight, and be late, is within its bounds, and goes to it unchanged."""
+def _longest(producer: Producer) -> int:
+    """Return the bytes of a batch in which no message can be too long for it."""
     longest = producer.client.max_message
+    return LARGEST if longest is None else longest
+
+
+def _is_roomy(producer: Producer, cost: int) -> bool:
+    """Whether all that may be in flight, and be late, is within its bounds, and *cost* bytes go unchanged."""
     return (
         not producer.stages
         and producer.policy.buffer >= _BUFFER
-        and (longest is None or longest >= LARGEST)
+        and _longest(producer) >= max(cost, _SMALL)
         and min(producer.outbox.deadline, producer.client.timeout) >= _TIME
     )

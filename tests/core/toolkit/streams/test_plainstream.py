@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -13,10 +14,13 @@ from producer_pool.contract.stream import Stream
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import Ack
+from producer_pool.toolkit.sockets.tcp import Dialer
+from producer_pool.toolkit.streams.client import StreamClient, StreamClientOptions
 from producer_pool.toolkit.streams.plainstream import POSSIBLE
+from producer_pool.toolkit.streams.progress import UNIX_ACKS, UnixProgress
 from support.processes import run_program
 from support.sending import Connected, connected, needs_kernel
-from support.streams import Consumer, receive, until
+from support.streams import Consumer, FakeSignals, receive, until
 
 pytestmark = [needs_kernel, pytest.mark.skipif(not POSSIBLE, reason="needs epoll")]
 
@@ -145,6 +149,72 @@ async def test_no_connection(link: Connected) -> None:
     await link.client.aclose()
 
     assert link.client._plain_stream() is None
+
+
+class _Near(Dialer):
+    """Connects to a socket of this process."""
+
+    address = "near"
+    acks = UNIX_ACKS
+
+    async def dial(self, timeout: float) -> socket.socket:
+        ours, self.peer = socket.socketpair()
+        ours.setblocking(False)
+        return ours
+
+    def progress(self, sock: socket.socket) -> UnixProgress:
+        return UnixProgress(sock)
+
+
+@pytest.fixture
+async def near() -> AsyncIterator[Connected]:
+    """Return a client whose consumer has to have read what counts."""
+    dialer = _Near()
+    client = StreamClient(dialer, StreamClientOptions(), protocol_name="near")
+    signals = FakeSignals(Ack.KERNEL)
+    client.attach(signals)
+    await client.connect()
+    with dialer.peer:
+        yield Connected(client, dialer.peer, signals)
+    await client.aclose()
+
+
+async def test_what_was_read_of_both_ways(near: Connected) -> None:
+    """Sends past the client and its own are told apart, in their order, whichever was the last."""
+    stream = stream_of(near)
+    near.start([TWO])
+    near.peer.recv(4)
+    assert near.client.settled() == (1, 1)
+    stream.send(b"one\n")
+    stream.send(b"one\n")
+
+    assert stream.unconfirmed() == 8
+
+    near.peer.recv(4)
+
+    assert stream.unconfirmed() == 4
+
+    stream.passed(4, 1)
+    stream.took(ONE, 4)
+    near.start([TWO])
+
+    assert near.client.settled() == (4, 2)
+
+    near.peer.recv(4)
+
+    assert near.client.settled() == (4, 3)
+    assert stream.unconfirmed() == 4
+
+
+async def test_closed_with_bytes_unread(near: Connected) -> None:
+    """They are not confirmed, though nothing of them is left in the kernel, and a send said that it broke."""
+    stream = stream_of(near)
+    stream.send(b"one\n")
+    near.peer.close()
+    with pytest.raises(OSError, match=r"reset|pipe"):
+        stream.send(b"two\n")
+
+    assert stream.unconfirmed() == 4
 
 
 def test_forked_child_that_looks_away() -> None:

@@ -105,13 +105,10 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def push(sock: socket.socket, progress: UnixProgress, total: int, size: int) -> int:
     """Send up to *size* bytes as a client does, and return how many bytes that makes."""
-    progress.sending()
     try:
-        total += sock.send(bytes(size))
+        return total + progress.noted(sock.send)(bytes(size))
     except BlockingIOError:
         return total
-    progress.sent(total)
-    return total
 
 
 SIZES = st.one_of(st.integers(1, 300), st.integers(1, 300_000))
@@ -156,11 +153,14 @@ def test_reads_during_sends(data: st.DataObject) -> None:
     reads = st.integers(0, 400_000)
     counted = 0
     for size in sizes:
-        progress.sending()
-        kernel.read(data.draw(reads))
-        kernel.send(size)
-        kernel.read(data.draw(reads))
-        progress.sent(kernel.sent)
+
+        def send(wire: bytes | memoryview) -> int:
+            kernel.read(data.draw(reads))
+            kernel.send(wire)
+            kernel.read(data.draw(reads))
+            return len(wire)
+
+        progress.noted(send)(bytes(size))
         kernel.read(data.draw(reads))
         before, counted = counted, progress.acknowledged(kernel.sent)
 
@@ -178,12 +178,14 @@ class Kernel:
         self._buffers: deque[tuple[int, int]] = deque()
         """Ends, and memory."""
 
-    def send(self, size: int) -> None:
+    def send(self, wire: bytes | memoryview) -> int:
+        size = len(wire)
         while size:
             part = min(size, 36_864)
             size -= part
             self.sent += part
             self._buffers.append((self.sent, part + 768))
+        return len(wire)
 
     def read(self, size: int) -> None:
         self.was_read = min(self.was_read + size, self.sent)
@@ -212,9 +214,7 @@ def test_consumer_that_closes_between_two_looks() -> None:
     """The number falls to 0 only after the other side is seen to be gone; so the first look decides."""
     kernel = Kernel()
     progress = Modelled(kernel)
-    progress.sending()
-    kernel.send(1000)
-    progress.sent(1000)
+    progress.noted(kernel.send)(bytes(1000))
     looks = 0
 
     def close_after_the_first_look() -> bool:
@@ -320,6 +320,23 @@ def test_consumer_that_closes_with_unread_bytes(pair: tuple[socket.socket, socke
     assert naive.acknowledged(total) == total
     assert progress.acknowledged(total) <= 250
     assert progress.acknowledged(total) <= 250  # the error that tells of it is told only once
+
+
+def test_send_that_takes_the_error_away(pair: tuple[socket.socket, socket.socket]) -> None:
+    """What says that unread bytes were thrown away is told once: to a send, if that comes first."""
+    ours, theirs = pair
+    progress = UnixProgress(ours)
+    total = push(ours, progress, 0, 1000)
+    theirs.close()
+
+    def send(data: bytes | memoryview) -> int:
+        # As the kernel does where the other side closes in the middle of it.
+        raise OSError(ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), "reset")
+
+    with pytest.raises(ConnectionResetError):
+        progress.noted(send)(b"x")
+
+    assert progress.acknowledged(total) == 0
 
 
 def test_consumer_that_closes_after_reading(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -97,14 +97,13 @@ class Peer:
         self.reached = 0
         """Messages that got as far as was asked for when last looked at."""
         self._host = host
-        self._send = sock.send
         self._framing = host.framing
         self._layer = None if host.tls is None else host.tls.layer()
         inside = same_plaintext if self._layer is None else whole_plaintext
         self._confirms = host.confirms
         self._ledger = Ledger(host.framing, keeps=host.confirms, inside=inside)
         self._progress = host.progress(sock)
-        self._noted = self._progress if self._progress is not None and self._progress.note else None
+        self._send = sock.send if self._progress is None else self._progress.noted(sock.send)
         self._tail = memoryview(b"")
         """What the kernel did not take of the last that was begun. While it is empty, nothing waits."""
         self._unsaid = b""
@@ -278,8 +277,6 @@ class Peer:
 
     def _push(self, data: bytes | memoryview) -> int:
         """Give the kernel as much of *data* as it takes, and return how much; -1: the connection broke."""
-        if self._noted is not None:
-            self._noted.sending()
         try:
             sent = self._send(data)
         except (BlockingIOError, InterruptedError):
@@ -287,8 +284,6 @@ class Peer:
         except OSError as error:
             self._break(error)
             return -1
-        if self._noted is not None:
-            self._noted.sent(self._ledger.position - self._unsent() + sent)
         return sent
 
     def _break(self, error: OSError) -> None:

@@ -99,8 +99,6 @@ class StreamClient(PipelinedClient):
         self._tail = memoryview(b"")
         self._ledger = Ledger(options.framing, keeps=False)
         self._progress: Progress | None = None
-        self._noting: Progress | None = None
-        """The same, if it has to be told of each send."""
         self._last_settled = Settled(0, 0)
 
     @property
@@ -151,13 +149,12 @@ class StreamClient(PipelinedClient):
     def _begin(self, sock: socket.socket, layer: TlsLayer | None) -> None:
         self._socket = sock
         self._layer = layer
-        self._send = sock.send
         poller = select.poll()
         poller.register(sock, _GONE)
         self._gone = poller.poll
         confirms = self._signals is not None and self._signals.ack > Ack.WRITTEN
         self._progress = progress = self.progress(sock) if confirms else None
-        self._noting = progress if progress is not None and progress.note else None
+        self._send = sock.send if progress is None else progress.noted(sock.send)
         inside = same_plaintext if layer is None else whole_plaintext
         self._ledger = Ledger(self._framing, keeps=self._progress is not None, inside=inside)
         self._lost = None
@@ -255,9 +252,6 @@ class StreamClient(PipelinedClient):
 
     def _push(self, wire: bytes | memoryview) -> int:
         """Give the kernel as much of *wire* as it takes, and return how much; -1: the connection broke."""
-        noting = self._noting
-        if noting is not None:
-            noting.sending()
         try:
             sent = self._send(wire)
         except (BlockingIOError, InterruptedError):
@@ -265,8 +259,6 @@ class StreamClient(PipelinedClient):
         except OSError as error:
             self._broke(error)
             return -1
-        if noting is not None:
-            noting.sent(self._ledger.position - len(self._tail) + sent)
         if sent < len(wire):
             self._await_room()
         return sent
@@ -290,7 +282,7 @@ class StreamClient(PipelinedClient):
     def _plain_stream(self) -> Stream | None:
         """Return its stream(), if to take a batch is no more than to send it. For who has nothing to add."""
         sock = self._socket
-        if sock is None or self._layer is not None or self._noting is not None or not POSSIBLE:
+        if sock is None or self._layer is not None or not POSSIBLE:
             return None
         return PlainStream(sock, self._framing, self._ledger, self._progress, self._keep_rest, self._broke)
 

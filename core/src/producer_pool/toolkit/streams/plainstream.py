@@ -40,7 +40,7 @@ class PlainStream(Stream):
         *keep* is called with what the kernel took in part, and how much, and *broke* with what it raised.
         """
         self.framing = framing
-        self.send = sock.send
+        self.send = sock.send if progress is None else progress.noted(sock.send)
         # Kept: another thread may borrow the turn of the loop, and then watch on its behalf.
         self._ends = ends = _ends()
         self.ended = ends.any
@@ -59,7 +59,7 @@ class PlainStream(Stream):
         return bool(poller.poll(0))
 
     def unconfirmed(self) -> int:
-        # Less than nothing is acknowledged of nothing: by so much as waits in the kernel.
+        # Less than nothing is acknowledged of nothing: by so much as is not yet of what was sent.
         return 0 if self._progress is None else -self._progress.acknowledged(0)
 
     def passed(self, size: int, count: int) -> None:

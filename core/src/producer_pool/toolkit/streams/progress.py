@@ -9,6 +9,7 @@ import socket
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from producer_pool.model.outcomes import Ack
@@ -25,6 +26,9 @@ TCP_ACKS: Final = frozenset({Ack.WRITTEN, Ack.KERNEL} if sys.platform == "linux"
 UNIX_ACKS: Final = TCP_ACKS
 """The same for a stream between processes of one machine, where KERNEL is: the other process has read it."""
 
+Send = Callable[[bytes | memoryview], int]
+"""As send() of a socket that does not block."""
+
 _MOST_SENDS: Final = 1024
 """Sends that are told apart. The smallest takes 768 bytes: so many fill a send buffer of 768 KiB."""
 
@@ -32,16 +36,12 @@ _MOST_SENDS: Final = 1024
 class Progress(ABC):
     """Tells how far one connection got. Valid until its socket is closed, also after it broke."""
 
-    note: bool = False
-    """Whether sending() and sent() want to be called."""
     read: bool = False
     """Whether the other side's program has read what is acknowledged."""
 
-    def sending(self) -> None:  # noqa: B027 - called only if `note` asks for it
-        """Be told, directly before a send."""
-
-    def sent(self, total: int) -> None:  # noqa: B027 - called only if `note` asks for it
-        """Be told, directly after a send, that the kernel has *total* bytes since the connection began."""
+    def noted(self, send: Send) -> Send:
+        """Return what everything has to be sent by instead of *send*, where this has to know of each."""
+        return send
 
     def failed(self) -> None:  # noqa: B027 - most need not know
         """Be told, at once, that a system call reported that the connection broke."""
@@ -100,12 +100,10 @@ class UnixProgress(Progress):
     Measured: 0.8 us a call of each.
     """
 
-    note = True
     read = True
 
     __slots__ = (
         "_answer",
-        "_before",
         "_broke",
         "_memory",
         "_poll",
@@ -124,21 +122,30 @@ class UnixProgress(Progress):
         self._sends: deque[_Sends] = deque()
         self._memory = 0
         """The sum over _sends."""
-        self._before = 0
         self._position = self._read = 0
         self._broke = False
 
-    def sending(self) -> None:
-        self._before = self._unread()
+    def noted(self, send: Send) -> Send:
+        def send_noted(data: bytes | memoryview) -> int:
+            before = self._unread()
+            try:
+                size = send(data)
+            except OSError as error:
+                # What has to wait did not break.
+                self._broke = self._broke or not isinstance(error, (BlockingIOError, InterruptedError))
+                raise
+            if size:
+                self._note(size, self._unread() - before)
+            return size
 
-    def sent(self, total: int) -> None:
-        size = total - self._position
-        if size <= 0:
-            return
+        return send_noted
+
+    def _note(self, size: int, memory: int) -> None:
+        """Record a send of *size* bytes, in which the buffer memory grew by *memory*."""
         # Memory is never less than the bytes in it.
-        memory = max(self._unread() - self._before, size)
-        self._position = total
-        self._sends.append(_Sends(total, memory))
+        memory = max(memory, size)
+        self._position += size
+        self._sends.append(_Sends(self._position, memory))
         self._memory += memory
         if len(self._sends) > _MOST_SENDS:
             self._look()
@@ -150,11 +157,11 @@ class UnixProgress(Progress):
 
     def acknowledged(self, total: int) -> int:
         self._look()
-        return self._read
+        return total - (self._position - self._read)
 
     def _unread(self) -> int:
         """Return the bytes of buffer memory that were sent and not read; 0 if the other side is gone."""
-        fcntl.ioctl(self._socket.fileno(), TIOCOUTQ, self._answer)
+        fcntl.ioctl(self._socket, TIOCOUTQ, self._answer)
         return self._answer[0]
 
     def _look(self) -> None:
@@ -171,6 +178,10 @@ class UnixProgress(Progress):
     def _advance(self, unread: int) -> None:
         """Move on to what must have been read if *unread* bytes of memory have not been freed."""
         sends = self._sends
+        if not unread:
+            sends.clear()
+            self._memory = 0
+            self._read = self._position
         while sends:
             end, memory = sends[0]
             here = unread - (self._memory - memory)
