@@ -339,6 +339,24 @@ def test_send_that_takes_the_error_away(pair: tuple[socket.socket, socket.socket
     assert progress.acknowledged(total) == 0
 
 
+def test_large_sends(pair: tuple[socket.socket, socket.socket]) -> None:
+    """All of one counts when something of the next was read, and all of the last when that was."""
+    ours, theirs = pair
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+    progress = UnixProgress(ours)
+    total = push(ours, progress, push(ours, progress, 0, 200_000), 200_000)
+
+    assert total == 400_000
+
+    counted: list[int] = []
+    for _ in range(3):
+        theirs.recv(200_000 if not counted else 100_000, socket.MSG_WAITALL)
+        counted.append(progress.acknowledged(total))
+
+    assert 0 < counted[0] <= 200_000 <= counted[1] <= 300_000
+    assert counted[2] == 400_000
+
+
 def test_consumer_that_closes_after_reading(pair: tuple[socket.socket, socket.socket]) -> None:
     """A close that throws nothing away says that all was read, though nobody looked in between."""
     ours, theirs = pair
