@@ -169,7 +169,8 @@ class NaiveListener:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=1000)
         self.port: int = self._listening.getsockname()[1]
         self._taken: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -186,6 +187,14 @@ class NaiveListener:
             self.came.extend(line.rstrip() for line in lines)
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        # It may have just taken one more.
+        while self._accepting.is_alive():
+            for sock in tuple(self._taken):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            self._accepting.join(0.01)
         for sock in (self._listening, *self._taken):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

@@ -135,6 +135,8 @@ def _main(urls: list[str], *, resend: bool, user_timeout: float) -> None:
 
 
 if __name__ == "__main__":
+    # Who runs the tests in the background may have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser()
     parser.add_argument("--resend", action="store_true")
     parser.add_argument("--user-timeout", type=float, default=0)
