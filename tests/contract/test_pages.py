@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sybil import Sybil
 
+from producer_pool.builtin import memory
 from producer_pool.discovery.registry import default_registry
 from support.pages import NOT_RUN, PAGES, Kind, items
 from support.rehearsal import Rehearsal
@@ -46,6 +47,8 @@ def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehea
     monkeypatch.syspath_prepend(tmp_path)
     # What one page registers is for its process, and must not be there on the next page.
     default_registry.cache_clear()
+    # And no page sees what tests of this process put into its memory.
+    monkeypatch.setattr(memory, "_places", {})
     rehearsal = Rehearsal(tmp_path)
     yield rehearsal
     rehearsal.close()
