@@ -26,8 +26,8 @@ CHOSEN: Mapping[str, tuple[str, ...]] = {
     "connections": ("1 connection", "100 connections", "1,000 connections"),
 }
 """
-Workloads and who takes part in them. Not `rate`: it misses its floor, as the page about speed says, and is so
-near to one and a half times that it would fail by chance.
+Workloads and who takes part in them. Not `rate`: of all ratios it is the one nearest to its floor, and a busy
+neighbour spreads it most.
 """
 STEADY = frozenset(("cpu_us", "finished_s", "unaccounted", "idle_mb", "connection_kib", "of_stalled_limit"))
 """Figures that a busy neighbour does not spoil: ratios within a repetition, or no times at all."""
