@@ -293,7 +293,7 @@ def test_port_of_a_consumer() -> None:
 @pytest.mark.parametrize(
     "url,text",
     [
-        ("tcp://user@h:1", "tcp has no users and passwords; leave out what stands before '@', and it"),
+        ("tcp://user@h:1", "tcp has no users and passwords; leave out '@' and what stands before it"),
         ("tcp://h:1/path", "tcp has no path; write it as tcp://host:port"),
         ("tcp:h:1", "names no host, for want of '//'; write it as tcp://host:port"),
         ("tcp:/h:1", "names no host, for want of '//'; write it as tcp://host:port"),
@@ -327,7 +327,7 @@ def test_no_more_than_host_and_port(url: str) -> None:
     [
         ("unix://run/x.sock?a=1", "unix has no host; write it as unix:///run/x.sock"),
         ("unix://x", "unix has no host; write it as unix:///x"),
-        ("unix://user:secret@run/x.sock", "leave out what stands before '@', and it"),
+        ("unix://user:secret@run/x.sock", "leave out '@' and what stands before it"),
     ],
 )
 def test_more_than_a_path(url: str, text: str) -> None:

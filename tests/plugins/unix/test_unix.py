@@ -232,7 +232,7 @@ async def test_served_consumers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["unix", "unix+dgram"])
 def test_urls_that_name_no_socket(make: Any, scheme: str) -> None:
     """Each is an error that says what to write, and keeps the password to itself."""
-    with pytest.raises(InvalidEndpoint, match="leave out what stands before '@'") as caught:
+    with pytest.raises(InvalidEndpoint, match="leave out '@' and what stands before it") as caught:
         make(f"{scheme}://user:secret@run/x.sock")
 
     assert "secret" not in str(caught.value)

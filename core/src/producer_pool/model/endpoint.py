@@ -216,7 +216,7 @@ class Endpoint:
         """
         if self._parts.userinfo is not None:
             raise InvalidEndpoint(
-                f"{self}: {self.scheme} has no users and passwords; leave out what stands before '@', and it"
+                f"{self}: {self.scheme} has no users and passwords; leave out '@' and what stands before it"
             )
         if self._parts.address is None:
             raise InvalidEndpoint(
@@ -234,7 +234,7 @@ class Endpoint:
         """
         if self._parts.userinfo is not None:
             raise InvalidEndpoint(
-                f"{self}: {self.scheme} has no users and passwords; leave out what stands before '@', and it"
+                f"{self}: {self.scheme} has no users and passwords; leave out '@' and what stands before it"
             )
         if self._parts.address:
             place = f"{self._parts.address}{self._parts.path}"
