@@ -84,6 +84,25 @@ def test_egg_info_of_a_source_tree(tmp_path: Path) -> None:
     assert found.title == "acme-fifo 1.0"
 
 
+def test_metadata_of_any_size_and_line_ends(tmp_path: Path) -> None:
+    """Metadata may have a long description, and lines that end as on another system; a folder is no file."""
+    folder = tmp_path / "acme_fifo-1.0.dist-info"
+    folder.mkdir()
+    entries = (
+        "[console_scripts]\n"
+        + "fifo = acme_fifo:main\n" * 10_000
+        + "[producer_pool.transports]\nfifo = acme_fifo\n"
+    )
+    headers = "Metadata-Version: 2.1\nName: acme-fifo\nVersion: 1.0\n\nVersion: of something else\n"
+    (folder / "entry_points.txt").write_text(entries, newline="\r\n")
+    (folder / "METADATA").write_text(headers + "A long description.\n" * 10_000, newline="\r\n")
+    (folder / "direct_url.json").mkdir()
+
+    (found,) = scan([str(tmp_path)]) or ()
+
+    assert (found.scheme, found.title, found.direct_url) == ("fifo", "acme-fifo 1.0", "")
+
+
 def test_path_that_cannot_be_scanned(tmp_path: Path) -> None:
     """Zip files, eggs and the remains of an update are left to importlib_metadata."""
     (tmp_path / "archive.zip").write_bytes(b"")

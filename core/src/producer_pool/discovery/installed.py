@@ -28,6 +28,8 @@ PLUGINS: Final = "producer_pool.plugins"
 _ON_CORE: Final = re.compile(
     r"^Requires-Dist:\s*producer[-_.]pool\s*(?:\[.*?\])?\s*\(?\s*([<>=!~][^;)\n]*)", re.M | re.I
 )
+_PIECE: Final = 1 << 16
+"""Bytes that are read at once: nearly always all."""
 _VALUE: Final = re.compile(r"([\w.]+(?:\s*:\s*[\w.]+)?)\s*(?:\[.*\])?\s*\Z")
 
 
@@ -125,11 +127,18 @@ def _read_one(folder: str) -> list[Provided] | None:
 
 
 def _read(folder: str, name: str) -> str:
+    # Without open(): what it asks and builds costs more than the reading, once for every distribution.
+    pieces: list[bytes] = []
     try:
-        with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
-            return file.read()
+        file = os.open(f"{folder}/{name}", os.O_RDONLY)
+        try:
+            while piece := os.read(file, _PIECE):
+                pieces.append(piece)
+        finally:
+            os.close(file)
     except OSError:
         return ""
+    return b"".join(pieces).decode(errors="replace").replace("\r\n", "\n")
 
 
 def entry_points(text: str) -> Iterator[tuple[str, str, str]]:
