@@ -59,21 +59,23 @@ class StuckPlainClient(FakeClient):
         await super().send(message)
 
 
-def said(log: pytest.LogCaptureFixture, text: str) -> list[str]:
-    return [record.getMessage() for record in log.records if text in record.getMessage()]
+def said(log: pytest.LogCaptureFixture, *texts: str) -> list[str]:
+    """Return the lines with all of *texts*. On a busy machine a loop stands still for nobody's fault, too."""
+    lines = [record.getMessage() for record in log.records]
+    return [line for line in lines if all(text in line for text in texts)]
 
 
 @contextmanager
-def noticed(log: pytest.LogCaptureFixture, stuck: Stuck) -> Iterator[list[str]]:
+def noticed(log: pytest.LogCaptureFixture, stuck: Stuck, culprit: str) -> Iterator[list[str]]:
     """After the body, wait for the watchdog to say what blocks; let it go, and wait until it says so, too."""
     told: list[str] = []
     try:
         yield told
-        eventually(lambda: said(log, "stood still for 200ms"), "it says what blocks")
+        eventually(lambda: said(log, "stood still for 200ms", culprit), "it says what blocks")
     finally:
         stuck.let_go.set()
-    eventually(lambda: said(log, "goes on"), "it says that it is over")
-    told += said(log, "stood still for")
+    eventually(lambda: said(log, "goes on", culprit), "it says that it is over")
+    told += said(log, "stood still for", culprit)
 
 
 @pytest.mark.parametrize("kind", [StuckClient, StuckPlainClient])
@@ -85,11 +87,11 @@ def test_client_that_blocks(kind: Callable[[Stuck], Client], caplog: pytest.LogC
         pool.add_producer("well", well)
         pool.add_producer("blocks", client)
         pool.check()
-        with noticed(caplog, stuck) as told:
+        with noticed(caplog, stuck, "the client of blocks") as told:
             for number in range(100):
                 pool.submit(b"%d" % number)
             time.sleep(3 * AFTER)  # Long enough for it to be said again, if that were so.
-        assert pool.drain(wait=10)
+        assert pool.drain(wait=BOUND)
     expected = [b"%d" % number for number in range(100)]
 
     assert well.messages == expected
@@ -109,7 +111,7 @@ def test_client_that_blocks_the_thread_of_a_caller(caplog: pytest.LogCaptureFixt
         pool.add_producer("blocks", client)
         pool.check()
         caller = threading.Thread(target=pool.forward_to_all, args=(b"x",))
-        with noticed(caplog, stuck) as told:
+        with noticed(caplog, stuck, "the client of blocks") as told:
             caller.start()
         caller.join()
 
@@ -118,7 +120,11 @@ def test_client_that_blocks_the_thread_of_a_caller(caplog: pytest.LogCaptureFixt
 
 
 async def blocked(
-    caplog: pytest.LogCaptureFixture, stuck: Stuck, act: Callable[[Engine], object], *producers: Producer
+    caplog: pytest.LogCaptureFixture,
+    stuck: Stuck,
+    culprit: str,
+    act: Callable[[Engine], object],
+    *producers: Producer,
 ) -> list[str]:
     """Let *act* block the running loop with an engine on it, and return what was said of that."""
     engine = Engine(Limits(buffer=64 * MiB))
@@ -126,25 +132,25 @@ async def blocked(
         engine.add(producer)
     await asyncio.sleep(0.05)
     watch = LoopWatch(asyncio.get_running_loop(), AFTER)
-    helper = threading.Thread(target=_let_go_when_noticed, args=(caplog, stuck))
+    helper = threading.Thread(target=_let_go_when_noticed, args=(caplog, stuck, culprit))
     helper.start()
     try:
         act(engine)
         await asyncio.sleep(0.05)
         async with asyncio.timeout(BOUND):
-            while not said(caplog, "goes on"):
+            while not said(caplog, "goes on", culprit):
                 await asyncio.sleep(0.01)
     finally:
         stuck.let_go.set()
         helper.join()
         watch.end()
         await engine.aclose(0)
-    return said(caplog, "stood still for 200ms")
+    return said(caplog, "stood still for 200ms", culprit)
 
 
-def _let_go_when_noticed(caplog: pytest.LogCaptureFixture, stuck: Stuck) -> None:
+def _let_go_when_noticed(caplog: pytest.LogCaptureFixture, stuck: Stuck, culprit: str) -> None:
     try:
-        eventually(lambda: said(caplog, "stood still for 200ms"), "it says what blocks")
+        eventually(lambda: said(caplog, "stood still for 200ms", culprit), "it says what blocks")
     finally:
         stuck.let_go.set()
 
@@ -158,7 +164,7 @@ async def test_stage_that_blocks(caplog: pytest.LogCaptureFixture) -> None:
         return batch
 
     producer = Producer("audit", FakeClient(), stages=[stage])
-    told = await blocked(caplog, stuck, lambda engine: engine.feed(Batch.of([b"x"])), producer)
+    told = await blocked(caplog, stuck, "a stage", lambda engine: engine.feed(Batch.of([b"x"])), producer)
 
     assert told[0].startswith(f"{STILL} a stage of audit, in wait() (")
     assert ", called by block() (" in told[0]
@@ -179,7 +185,7 @@ async def test_observer_that_blocks(caplog: pytest.LogCaptureFixture) -> None:
         engine.observers.extend([Sleepy()])
         engine.feed(Batch.of([b"x"]))
 
-    told = await blocked(caplog, stuck, act, Producer("audit", FakeClient()))
+    told = await blocked(caplog, stuck, "Sleepy", act, Producer("audit", FakeClient()))
 
     assert told[0].startswith(f"{STILL} the observer Sleepy, ")
 
@@ -208,7 +214,7 @@ async def test_listener_that_blocks(caplog: pytest.LogCaptureFixture) -> None:
             stuck.block()
 
     listener = Sleepy()
-    told = await blocked(caplog, stuck, lambda engine: listener.read())
+    told = await blocked(caplog, stuck, "Sleepy", lambda engine: listener.read())
 
     assert told[0].startswith(f"{STILL} the listener Sleepy, ")
 
@@ -217,36 +223,47 @@ async def test_loop_that_turns(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is said of many short calls, and nothing of a pool that is not watched."""
     caplog.set_level(logging.DEBUG)
     watch = LoopWatch(asyncio.get_running_loop(), AFTER)
-    until = time.monotonic() + 3 * AFTER
-    while time.monotonic() < until:
+    longest = 0.0
+    turned = began = time.monotonic()
+    while turned < began + 3 * AFTER:
         await asyncio.sleep(0)
+        before, turned = turned, time.monotonic()
+        longest = max(longest, turned - before)
     watch.end()
-    before = set(threading.enumerate())
+    earlier = watchdogs()
     async with AsyncProducerPool() as pool:
         await pool.add_producer("audit", FakeClient())
 
-        assert not set(threading.enumerate()) - before
+        assert not watchdogs() - earlier
 
-    assert said(caplog, "stood still") == []
+    # A busy machine may have kept the loop from turning; it has two turns to answer in.
+    assert said(caplog, "stood still") == [] or longest >= AFTER / 2
+
+
+def watchdogs() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if "watchdog" in thread.name}
 
 
 async def test_end_of_the_watch() -> None:
     """Its thread is gone, with the pool; or with the loop, if nobody closes the pool."""
-    before = set(threading.enumerate())
+    before = watchdogs()
     async with AsyncProducerPool(limits=Limits(watchdog=AFTER)) as pool:
         await pool.add_producer("audit", FakeClient())
-        (watch,) = set(threading.enumerate()) - before
+        (watch,) = watchdogs() - before
     watch.join(BOUND)
 
     assert not watch.is_alive()
 
 
-def test_loop_that_is_closed() -> None:
-    """It has nothing to watch, and ends by itself."""
+@pytest.mark.parametrize("asked", [False, True], ids=["before", "after it was asked"])
+def test_loop_that_is_closed(asked: bool) -> None:
+    """It has nothing to watch, and ends by itself, though the loop did not come to its last question."""
     loop = asyncio.new_event_loop()
     watch = LoopWatch(loop, AFTER)
+    if asked:
+        eventually(lambda: watch._asked, "it asks")
     loop.close()
     assert watch._thread is not None
-    watch._thread.join(10)
+    watch._thread.join(BOUND)
 
     assert not watch._thread.is_alive()

@@ -81,6 +81,8 @@ class LoopWatch:
                 except RuntimeError:  # It is closed.
                     return
                 continue
+            if self._loop.is_closed():  # It will not come to what it was asked.
+                return
             looks += 1
             if not culprit and looks >= _LOOKS and now - self._asked_at >= self._after:
                 culprit = self._culprit()
