@@ -269,6 +269,20 @@ async def send_blocking(client: socket.socket) -> None:
     client.sendall(b"after the drain\n")
 
 
+async def test_drain_reads_what_is_right_behind_it(running: Running) -> None:
+    """A sender that had to wait has more behind what has arrived: that comes when there is room."""
+    client = await running.connect()
+    await send(client, b"first\n")
+    draining = asyncio.ensure_future(running.listener.drain())
+    for number in range(5):
+        await until(lambda: len(running.intake.messages) > number)  # noqa: B023 - asked at once
+        client.sendall(b"behind it\n")
+    client.close()
+    await draining
+
+    assert running.intake.messages == [b"first", *[b"behind it"] * 5]
+
+
 async def test_drain_waits_for_a_paused_intake(running: Running) -> None:
     """What has arrived stays where it is until there is room for it."""
     client = await running.connect()

@@ -38,6 +38,10 @@ _MOST_UNSENT: Final = 64 * 1024
 """Bytes of answers that a connection may leave unread."""
 _LINGER: Final = 1.0
 """Seconds that the other side has to close, once it was told that we do."""
+_FOLLOWS: Final = 0.02
+"""Seconds in which nothing must have come any more, where something did at the end."""
+_FOLLOWS_AT_MOST: Final = 0.5
+"""Seconds until it is over, though more comes all the time."""
 _LEAST_SWEEP: Final = 0.01
 """Seconds, at the least, between two looks for who takes too long: else a tiny limit would take all time."""
 
@@ -119,7 +123,7 @@ class StreamListener(Listener):
         self._turns.stop()
         told = self._dismiss()
         self._answers.hurry()
-        await self._turns.read_out()
+        await self._read_out()
         await self._wait_for(told)
         if self._answers.owes:
             for connection in self.everybody():
@@ -132,6 +136,18 @@ class StreamListener(Listener):
         """Tell the other sides that we end; return the connections of protocols in which they answer that."""
         self._dismissed = True
         return [one for one in self.everybody() if self._say_farewell(one, evicted=False)]
+
+    async def _read_out(self) -> None:
+        """Read what has come, and what is right behind it."""
+        # A sender that had to wait may have closed, and gone, with more in its kernel than ours had room for:
+        # that comes as soon as there is room, and a busy machine takes some milliseconds for it.
+        found = await self._turns.read_out()
+        over = self._loop.time() + _FOLLOWS_AT_MOST
+        while found and self._connections and self._loop.time() < over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FOLLOWS):
+                    await wait_readable(self._ready)
+            found = await self._turns.read_out()
 
     async def _wait_for(self, told: list[Connection]) -> None:
         """Read on until those have ended who were told to, and not for long."""

@@ -69,13 +69,15 @@ class Turns:
             self.resuming.cancel()
             self.resuming = None
 
-    async def read_out(self) -> None:
-        """Visit all that are ready, again and again, until none is. Not while turns are taken."""
+    async def read_out(self) -> bool:
+        """Visit all that are ready, until none is; say whether any was. Not while turns are taken."""
+        found = False
         while True:
             while self._intake.paused:
                 await self._intake.resumed()
             if not self._go_round():
-                return
+                return found
+            found = True
             if self._gathering is not None:
                 self._gathering.end_turn(self._loop.time())
             await asyncio.sleep(0)
