@@ -16,6 +16,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, Rejected, SendError, UsageError
 from producer_pool.toolkit.blocking import MOST_HANGING, BlockingClient
 from support.streams import BOUND, until
+from support.waiting import eventually
 
 
 class Library:
@@ -30,10 +31,11 @@ class Library:
         self.fail: dict[str | bytes, BaseException] = {}
 
     def _note(self, call: str) -> None:
-        self.calls.append(call)
         self.threads.add(threading.current_thread())
-        if call in self.hang:
-            self.release.wait(20)
+        hangs = call in self.hang
+        self.calls.append(call)  # Who sees it may change what hangs: for this call that is decided.
+        if hangs:
+            self.release.wait()
         if call in self.fail:
             raise self.fail[call]
 
@@ -55,6 +57,7 @@ def library() -> Iterator[Library]:
     made = Library()
     yield made
     made.release.set()
+    eventually(lambda: not _threads(), "its threads end")  # The next test counts them.
 
 
 def _threads() -> int:
@@ -151,7 +154,7 @@ async def test_call_that_hangs(library: Library) -> None:
     client.timeout = 0.05
     with pytest.raises(SendError, match=r"the call did not return within 0\.05 s"):
         await client.send(b"stuck")
-    # Its thread may be late: it has to hang before the others need not.
+    # Its thread may be late: it has to be called before the others need not hang.
     await until(lambda: "send" in library.calls)
     library.hang = set()
     client.timeout = BOUND
@@ -276,6 +279,6 @@ def test_loop_that_is_gone(library: Library) -> None:
     asyncio.run(leave())
     library.release.set()
     for thread in library.threads:
-        thread.join(5)
+        thread.join(BOUND)
 
     assert not any(thread.is_alive() for thread in library.threads)
