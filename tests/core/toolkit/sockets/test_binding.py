@@ -13,6 +13,7 @@ from producer_pool.model.errors import ConfigurationError, ListenError
 from producer_pool.toolkit.sockets import binding as module
 from producer_pool.toolkit.sockets.binding import TcpBinding, is_loopback
 from producer_pool.toolkit.sockets.resolver import Address
+from support.consumers import reserved_port
 
 
 def _binding(url: str, *, allow_remote: bool = False) -> TcpBinding:
@@ -53,18 +54,19 @@ async def test_all_addresses_of_a_name_have_one_port(monkeypatch: pytest.MonkeyP
 
 async def test_port_is_free_at_once_after_a_restart() -> None:
     """Connections that linger from before do not keep the port."""
-    (first,) = await _binding("tcp://127.0.0.1:0").bind()
-    port = first.getsockname()[1]
-    client = socket.create_connection(("127.0.0.1", port))
-    first.setblocking(True)
-    server, _ = first.accept()
-    server.close()  # the side that closes first is the one that lingers
-    client.close()
-    first.close()
-    sockets = await _binding(f"tcp://127.0.0.1:{port}").bind()
+    with reserved_port() as holder:  # or somebody else might be given it meanwhile
+        port = holder.getsockname()[1]
+        (first,) = await _binding(f"tcp://127.0.0.1:{port}").bind()
+        client = socket.create_connection(("127.0.0.1", port))
+        first.setblocking(True)
+        server, _ = first.accept()
+        server.close()  # the side that closes first is the one that lingers
+        client.close()
+        first.close()
+        sockets = await _binding(f"tcp://127.0.0.1:{port}").bind()
 
-    assert sockets
-    _close(sockets)
+        assert sockets
+        _close(sockets)
 
 
 async def test_port_is_taken() -> None:

@@ -7,8 +7,7 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,7 +17,7 @@ from producer_pool.toolkit.sockets import tcp
 from producer_pool.toolkit.sockets.resolver import Address
 from producer_pool.toolkit.sockets.tcp import Ending, TcpDialer, TcpOptions, part, reset
 from support.consumers import reserved_port
-from support.streams import Consumer, is_reset, receive, receive_all, send, until
+from support.streams import BOUND, Consumer, is_reset, receive, receive_all, send, until
 
 
 def _dialer(url: str) -> TcpDialer:
@@ -39,8 +38,14 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_addresses
 
 
-def _open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+@pytest.fixture
+def full() -> Iterator[int]:
+    """Return the port of somebody who takes no more connections, and does not say so."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as busy, socket.socket() as filler:
+        filler.connect(busy.getsockname())
+        # The place of the only one that may wait is taken as soon as there is somebody to accept.
+        assert select.select([busy], [], [], BOUND)[0]
+        yield busy.getsockname()[1]
 
 
 # -- reaching --------------------------------------------------------------------------------------
@@ -50,7 +55,7 @@ def _open_files() -> int:
 async def test_both_families(family: int) -> None:
     """IPv4 and IPv6 are reached, and the socket does not block."""
     with Consumer(family) as consumer:
-        sock = await _dialer(consumer.url).dial(5)
+        sock = await _dialer(consumer.url).dial(BOUND)
 
         assert sock.gettimeout() == 0
         assert sock.getpeername()[1] == consumer.port
@@ -60,7 +65,7 @@ async def test_both_families(family: int) -> None:
 async def test_options_are_set() -> None:
     """No Nagle, keepalive after 10, 3 and 3, and a limit for what stays unacknowledged."""
     with Consumer() as consumer:
-        sock = await _dialer(consumer.url).dial(5)
+        sock = await _dialer(consumer.url).dial(BOUND)
         get = sock.getsockopt
 
         assert get(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -77,7 +82,7 @@ async def test_options_are_left_alone() -> None:
     """Each of them can be switched off."""
     options = TcpOptions(nodelay=False, keepalive=False, user_timeout=0)
     with Consumer() as consumer:
-        sock = await TcpDialer(consumer.endpoint, options).dial(5)
+        sock = await TcpDialer(consumer.endpoint, options).dial(BOUND)
 
         assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -88,7 +93,7 @@ async def test_options_are_left_alone() -> None:
 async def test_patience_above_what_the_system_takes() -> None:
     """It is as long as the system has it: 24 days."""
     with Consumer() as consumer:
-        sock = await TcpDialer(consumer.endpoint, TcpOptions(user_timeout=1e9)).dial(5)
+        sock = await TcpDialer(consumer.endpoint, TcpOptions(user_timeout=1e9)).dial(BOUND)
 
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2**31 - 1
         sock.close()
@@ -99,7 +104,7 @@ async def test_nobody_listens() -> None:
     with reserved_port() as nobody:
         url = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
         with pytest.raises(ConnectError) as caught:
-            await _dialer(url + "?max-message=5").dial(5)
+            await _dialer(url + "?max-message=5").dial(BOUND)
 
     assert str(caught.value) == f"{url}: connection refused; is it running?"
 
@@ -107,34 +112,28 @@ async def test_nobody_listens() -> None:
 async def test_name_that_does_not_exist() -> None:
     """The error names the name."""
     with pytest.raises(ConnectError, match=r"tcp://no-such\.invalid:9: cannot look up no-such\.invalid: "):
-        await _dialer("tcp://no-such.invalid:9").dial(5)
+        await _dialer("tcp://no-such.invalid:9").dial(BOUND)
 
 
 async def test_first_address_refuses(resolves: Callable[..., None]) -> None:
     """All addresses of a name are tried in turn."""
     with Consumer() as consumer, reserved_port() as nobody:
         resolves((socket.AF_INET, *nobody.getsockname()), (socket.AF_INET, "127.0.0.1", 0))
-        sock = await _dialer(f"tcp://db.test:{consumer.port}").dial(5)
+        sock = await _dialer(f"tcp://db.test:{consumer.port}").dial(BOUND)
 
         assert sock.getpeername()[1] == consumer.port
         sock.close()
 
 
 @pytest.mark.usefixtures("unhurried")
-async def test_first_address_does_not_answer(resolves: Callable[..., None]) -> None:
+async def test_first_address_does_not_answer(full: int, resolves: Callable[..., None]) -> None:
     """One that swallows what is sent to it takes only its share of the time."""
-    full = socket.create_server(("127.0.0.1", 0), backlog=0)
-    fillers = [socket.socket() for _ in range(3)]
-    for filler in fillers:
-        filler.setblocking(False)
-        filler.connect_ex(full.getsockname())
     with Consumer() as consumer:
-        resolves((socket.AF_INET, "127.0.0.1", full.getsockname()[1]), (socket.AF_INET, "127.0.0.1", 0))
+        resolves((socket.AF_INET, "127.0.0.1", full), (socket.AF_INET, "127.0.0.1", 0))
         sock = await _dialer(f"tcp://db.test:{consumer.port}").dial(0.4)
 
         assert sock.getpeername()[1] == consumer.port
-        for one in (sock, full, *fillers):
-            one.close()
+        sock.close()
 
 
 async def test_no_address_answers(resolves: Callable[..., None]) -> None:
@@ -147,42 +146,37 @@ async def test_no_address_answers(resolves: Callable[..., None]) -> None:
             ConnectError, match=r"none of its addresses answers \(127\.0\.0\.1: .*, 127\.0\.0\.2: "
         ),
     ):
-        await _dialer(f"tcp://db.test:{nobody.getsockname()[1]}").dial(5)
+        await _dialer(f"tcp://db.test:{nobody.getsockname()[1]}").dial(BOUND)
 
 
-async def test_socket_that_found_itself(
-    resolves: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_socket_that_found_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection to oneself, which TCP allows, is no consumer: it counts as refused."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    with reserved_port() as holder:  # or somebody else might be given it
+        port = holder.getsockname()[1]
 
-    def bind_first(options: TcpOptions, sock: socket.socket) -> None:
-        sock.bind(("127.0.0.1", port))
+        def bind_first(options: TcpOptions, sock: socket.socket) -> None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
 
-    monkeypatch.setattr(TcpOptions, "apply", bind_first)
+        monkeypatch.setattr(TcpOptions, "apply", bind_first)
 
-    with pytest.raises(ConnectError, match="connection refused"):
-        await _dialer(f"tcp://127.0.0.1:{port}").dial(5)
+        with pytest.raises(ConnectError, match="connection refused"):
+            await _dialer(f"tcp://127.0.0.1:{port}").dial(BOUND)
 
 
-async def test_cancelled_connect_leaves_nothing() -> None:
+async def test_cancelled_connect_leaves_nothing(full: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connect that is given up closes its socket, and is no longer watched."""
-    full = socket.create_server(("127.0.0.1", 0), backlog=0)
-    fillers = [socket.socket() for _ in range(3)]
-    for filler in fillers:
-        filler.setblocking(False)
-        filler.connect_ex(full.getsockname())
-    before = _open_files()
-    dialing = asyncio.ensure_future(_dialer(f"tcp://127.0.0.1:{full.getsockname()[1]}").dial(60))
-    await until(lambda: _open_files() == before + 1)
+    made: list[socket.socket] = []
+    monkeypatch.setattr(TcpOptions, "apply", lambda options, sock: made.append(sock))
+    dialing = asyncio.ensure_future(_dialer(f"tcp://127.0.0.1:{full}").dial(60))
+    await until(lambda: made)
+    (fd,) = [sock.fileno() for sock in made]
     dialing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await dialing
 
-    assert _open_files() == before
-    for one in (full, *fillers):
-        one.close()
+    assert made[0].fileno() == -1
+    assert not asyncio.get_running_loop().remove_writer(fd)
 
 
 async def test_ipv6_address_is_written_in_brackets() -> None:
@@ -194,7 +188,7 @@ async def test_ipv6_address_is_written_in_brackets() -> None:
 
 
 async def _pair(consumer: Consumer) -> tuple[socket.socket, socket.socket]:
-    sock = await _dialer(consumer.url).dial(5)
+    sock = await _dialer(consumer.url).dial(BOUND)
     return sock, await consumer.accept()
 
 
@@ -232,12 +226,12 @@ async def test_parting_from_a_talking_consumer(naive: bool) -> None:
         ours, theirs = await _pair(consumer)
         ours.send(b"x" * 1000)
         await send(theirs, b"nobody reads this")
-        await until(lambda: ours.recv(1, socket.MSG_PEEK))
+        await until(lambda: _readable(ours))
         if naive:
             ours.close()
             assert await is_reset(theirs)
             return
-        parting = asyncio.ensure_future(part(ours, 5))
+        parting = asyncio.ensure_future(part(ours, BOUND))
         got = await receive_all(theirs)
         await send(theirs, b"nor this")
         theirs.close()
@@ -260,10 +254,10 @@ async def test_parting_from_one_that_never_ends() -> None:
 async def test_parting_from_one_that_closes(reads: bool, first: bool) -> None:
     """Its end tells whether it had read everything, whoever ended first; not waited for, nobody knows."""
     with Consumer() as consumer:
-        for linger in (5, 0):
+        for linger in (BOUND, 0):
             ours, theirs = await _pair(consumer)
             ours.send(b"x" * 1000)
-            await until(lambda theirs=theirs: theirs.recv(1000, socket.MSG_PEEK))  # type: ignore[misc]
+            await until(lambda theirs=theirs: _readable(theirs))  # type: ignore[misc]
             if reads:
                 await receive(theirs, 1000)
             if first:
@@ -275,6 +269,10 @@ async def test_parting_from_one_that_closes(reads: bool, first: bool) -> None:
 
             known = Ending.CLEAN if reads else Ending.RESET
             assert await parting is (known if linger else Ending.UNKNOWN)
+
+
+def _readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 def _has_ended(sock: socket.socket) -> bool:
