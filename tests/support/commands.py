@@ -28,7 +28,8 @@ class Running:
     @property
     def said(self) -> str:
         """What is on stderr so far."""
-        return (self._folder / "stderr").read_text()
+        # What was read last may end inside of a character.
+        return (self._folder / "stderr").read_text(errors="replace")
 
     @property
     def url(self) -> str:
@@ -44,8 +45,9 @@ class Running:
         """Return the match of *pattern* in what it says, as soon as there is one."""
 
         def look() -> re.Match[str] | None:
+            code = self.process.poll()  # first: it may end directly after it has said that
             found = re.search(pattern, self.said, re.MULTILINE)
-            assert found or self.process.poll() is None, f"it ended with {self.process.poll()}: {self.said}"
+            assert found or code is None, f"it ended with {code}: {self.said}"
             return found
 
         found = eventually(look, f"{pattern!r} on stderr")

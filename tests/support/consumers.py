@@ -1,5 +1,7 @@
 """Consumers that keep a record of all that reaches them, and misbehave as they are told."""
 
+import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -9,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -173,6 +176,17 @@ class RecordingConsumer(Record):
         """Connections that are open now."""
         return len(self._open)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it refuses connections now."""
+        return self._listening is None
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the kernel has taken for it, and that it has not read."""
+        counts = (fcntl.ioctl(sock, termios.FIONREAD, bytes(4)) for sock in list(self._open))
+        return sum(struct.unpack("i", count)[0] for count in counts)
+
     # -- what it is told ---------------------------------------------------------------------------
 
     def come_back(self) -> None:
@@ -274,7 +288,9 @@ class RecordingConsumer(Record):
             return
         stream.feed(data)
         if self._answers:
-            sock.sendall(b"%d\n" % len(stream.messages))
+            # Who has closed is not answered any more, but what it sent before that is read.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                sock.sendall(b"%d\n" % len(stream.messages))
         if self._dies_at is not None:
             self._dies_at -= len(data)
             if not self._dies_at:

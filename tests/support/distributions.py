@@ -1,5 +1,6 @@
 """Installed distributions as tests need them: two text files of metadata, and modules beside them."""
 
+import importlib
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -36,6 +37,8 @@ class Site:
         (metadata / "entry_points.txt").write_text(text)
         for module, source in (modules or {}).items():
             (self.folder / f"{module}.py").write_text(textwrap.dedent(source))
+        # What is cached of a folder is taken for good while its time of change is the same, which is coarse.
+        importlib.invalidate_caches()
         return metadata
 
     def forget_modules(self) -> None:

@@ -11,6 +11,7 @@ SIGINT, once all that came has been sent.
 # Rule: nothing here knows the product, and nothing here is to be made better.
 
 import argparse
+import select
 import signal
 import socket
 import subprocess
@@ -120,23 +121,22 @@ def _main(urls: list[str], *, resend: bool, user_timeout: float) -> None:
                         sender.send(line.rstrip(b"\n"))
                         sender.claimed.clear()
 
+    bell, end = socket.socketpair()
+    signal.signal(signal.SIGINT, lambda number, frame: end.send(b"!"))
     print(listening.getsockname()[1], flush=True)
-    try:
-        while True:
-            sock, _ = listening.accept()
-            # A daemon: SIGTERM is to end the program at once.
-            threads.append(threading.Thread(target=forward, args=(sock,), daemon=True))
-            threads[-1].start()
-    except KeyboardInterrupt:
-        for thread in threads:
-            thread.join()
-        for sender in senders:
-            sender.close()
+    # Who has connected before the signal is taken, however late that is.
+    while listening in select.select([listening, bell], [], [])[0]:
+        sock, _ = listening.accept()
+        # A daemon: SIGTERM is to end the program at once.
+        threads.append(threading.Thread(target=forward, args=(sock,), daemon=True))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    for sender in senders:
+        sender.close()
 
 
 if __name__ == "__main__":
-    # Who runs the tests in the background may have it ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser()
     parser.add_argument("--resend", action="store_true")
     parser.add_argument("--user-timeout", type=float, default=0)

@@ -71,12 +71,7 @@ class Victim:
         """Stop all of its threads, and return when that was."""
         self._process.send_signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self._process.pid}/task")
-        eventually(
-            lambda: all(
-                stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in tasks.glob("*/stat")
-            ),
-            "it is stopped",
-        )
+        eventually(lambda: all(map(_is_stopped, tasks.glob("*/stat"))), "it is stopped")
         return time.monotonic()
 
     def cut(self, folder: Path) -> Cut:
@@ -91,6 +86,13 @@ class Victim:
             lost = missing(said, left_in(after / "spool"))
         copy.unlink()
         return Cut(len(said.stored), len(lost), max((stopped - self.times[one] for one in lost), default=0.0))
+
+
+def _is_stopped(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:  # the thread ended between two looks
+        return False
 
 
 @contextmanager

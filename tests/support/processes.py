@@ -179,6 +179,8 @@ def daemon(*arguments: str, env: Mapping[str, str] | None = None, listens: bool 
     try:
         try:
             eventually(lambda: running.events or process.poll() is not None, "the daemon is ready")
+            if not running.events:
+                running.wait()  # until all that it printed is read
             assert running.events, "the daemon ended"
         except AssertionError as error:
             raise AssertionError(f"{error}; it said:\n{running.said}") from None

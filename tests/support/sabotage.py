@@ -24,6 +24,8 @@ LONGEST: Final = 25
 """Seconds that one test may take. Those in the table take one or two, if nothing is wrong."""
 BOUND: Final = 4
 """Seconds that a test waits for what does not come."""
+GOOD: Final = 5
+"""How many times as long that may be without a change: a busy machine is no reason to call a test broken."""
 CLUMSY: Final = re.compile(
     r"\b(SyntaxError|IndentationError|ImportError|ModuleNotFoundError|NameError|UnboundLocalError)\b"
 )
@@ -150,9 +152,9 @@ def _copy(root: Path, target: Path) -> Path:
 
 def _failing(tests: Sequence[str], tree: Path) -> set[str]:
     """Return those of *tests* that fail on an unchanged copy, one by one if need be."""
-    if not tests or _pytest(tests, tree)[0] == 0:
+    if not tests or _pytest(tests, tree, GOOD)[0] == 0:
         return set()
-    return {test for test in tests if _pytest([test], tree)[0] != 0}
+    return {test for test in tests if _pytest([test], tree, GOOD)[0] != 0}
 
 
 def _place(test: str, tree: Path) -> str:
@@ -162,24 +164,29 @@ def _place(test: str, tree: Path) -> str:
     return f"{path.parent.relative_to(tree)}/{test}"
 
 
-def _pytest(tests: Sequence[str], tree: Path) -> tuple[int, str]:
-    """Run *tests* with the sources of *tree*; return pytest's exit code and what it said."""
+def _pytest(tests: Sequence[str], tree: Path, patience: int = 1) -> tuple[int, str]:
+    """
+    Run *tests* with the sources of *tree*; return pytest's exit code and what it said.
+
+    With *patience*, they have so many times the time.
+    """
+    longest = LONGEST * patience
     sources = [tree / "core" / "src", *sorted((tree / "plugins").glob("*/src"))]
     packages = [path.name for source in sources for path in source.iterdir() if path.is_dir()]
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, sources)),
-        "TEST_BOUND": str(BOUND),
+        "TEST_BOUND": str(BOUND * patience),
     }
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", _RUN, str(tree), ",".join(packages), "-q", "--no-header"]
     command += [word for plugin in UNUSED for word in ("-p", f"no:{plugin}")]
-    command += [f"--timeout={LONGEST}", *(_place(test, tree) for test in tests)]
+    command += [f"--timeout={longest}", *(_place(test, tree) for test in tests)]
     process = subprocess.Popen(
         command, cwd=tree, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
-        output, _ = process.communicate(timeout=LONGEST * (len(tests) + 1))
+        output, _ = process.communicate(timeout=longest * (len(tests) + 1))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()

@@ -12,6 +12,7 @@ from producer_pool.plugin import Client
 from producer_pool.testing.rule import Rule
 from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import Trial
+from support.waiting import BOUND
 from support.zoo.animal import HEALTHY, Plugin, transport
 
 __all__ = ["plain", "rule_of", "subject_of", "trying"]
@@ -31,7 +32,7 @@ def subject_of(client: type[Client]) -> Subject:
 
 @asynccontextmanager
 async def trying(
-    folder: Path, subject: Subject | None = None, *, patience: float = 5.0
+    folder: Path, subject: Subject | None = None, *, patience: float = BOUND
 ) -> AsyncIterator[Trial]:
     """Yield a trial of *subject*, by default a healthy one, and close it."""
     trial = Trial(subject or plain(), folder, 0, patience=patience)

@@ -23,17 +23,29 @@ def eventually(condition: Callable[[], T], what: str) -> T:
     return value
 
 
+LOOK: Final = 0.02
+"""Seconds that may count between two looks of steady()."""
+
+
 def steady(look: Callable[[], T], seconds: float, what: str) -> T:
-    """Return what *look* returns once it has been true, and has not changed, for so many seconds."""
-    since = time.monotonic()
+    """
+    Return what *look* returns once it has been true, and has not changed, for so many seconds.
+
+    It is looked at all the time: when this process stands still, so may others, and that counts little.
+    """
+    lasted = 0.0
+    looked = time.monotonic()
     last = look()
 
     def lasts() -> bool:
-        nonlocal since, last
-        now = look()
-        if now != last or not now:
-            since, last = time.monotonic(), now
-        return time.monotonic() - since >= seconds
+        nonlocal lasted, looked, last
+        found = look()
+        now = time.monotonic()
+        lasted += min(now - looked, LOOK)
+        looked = now
+        if found != last or not found:
+            lasted, last = 0.0, found
+        return lasted >= seconds
 
     eventually(lasts, what)
     return last
