@@ -20,11 +20,19 @@ from producer_pool.testing import in_virtual_time
 from support.engines import check_books
 from support.fake_clients import FakeClient, FakePipelinedClient
 from support.lives import StoringPool
+from support.patience import end_patiently
 from support.storing import FakeStore, numbered
 from support.waiting import BOUND, eventually
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 RELAY = DeliveryPolicy.relay()
 SMALL = Limits(buffer=100_000, drain=BOUND)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    end_patiently(monkeypatch)
 
 
 def dead() -> FakeClient:
