@@ -177,6 +177,8 @@ def test_messages_in_turns() -> None:
         stats = pool.stats().producers["a"]
 
         assert (stats.delivered, stats.breaks, stats.connects) == (20, 0, 1)
-    assert consumer.messages == [
-        message for number in range(10) for message in (b"taken in %d" % number, b"waited for %d" % number)
-    ]
+        assert consumer.wait_for(20) == [
+            message
+            for number in range(10)
+            for message in (b"taken in %d" % number, b"waited for %d" % number)
+        ]
