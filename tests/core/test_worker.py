@@ -254,7 +254,8 @@ def test_threads_start_a_pool_together() -> None:
 
         assert sorted(pool.forward_to_all("hello", wait=BOUND)) == ids
         name = f"producer-pool-{id(pool.worker()):x}"
-        assert len([thread for thread in threading.enumerate() if thread.name == name]) == 1
+        # Those that were too late to run it may be about to end.
+        eventually(lambda: [thread.name for thread in threading.enumerate()].count(name) == 1, "one runs it")
 
 
 def test_closed_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,8 +358,9 @@ def test_forgotten_pool_drains_and_closes() -> None:
     client = Slow()
     pool, worker, receipt = forgotten(Limits(drain=BOUND), client)
     gc.collect()
+    # For a moment the thread has it, too: while it takes on the producer.
+    eventually(lambda: pool() is None, "it is collected")
 
-    assert pool() is None
     assert not receipt.done
     client.may.set()
     assert receipt.results(wait=BOUND).ok
