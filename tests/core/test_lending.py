@@ -335,9 +335,15 @@ def test_main_thread_is_not_the_one_that_threading_knows() -> None:
 
         for name in [name for name in sys.modules if name.partition(".")[0] == "threading"]:
             del sys.modules[name]
-        ended = []
+        over, ended = [], []
 
         def work():
+            try:
+                use()
+            finally:
+                over.append(True)
+
+        def use():
             import threading
             assert threading.main_thread() is threading.current_thread()
             from producer_pool import ProducerPool
@@ -349,8 +355,7 @@ def test_main_thread_is_not_the_one_that_threading_knows() -> None:
             ended.append(True)
 
         _thread.start_new_thread(work, ())
-        give_up = time.monotonic() + 10
-        while not ended and time.monotonic() < give_up:
+        while not over:
             time.sleep(0.01)
         import os
         os._exit(0 if ended else 1)

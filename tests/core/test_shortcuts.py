@@ -21,7 +21,7 @@ def test_signal_handler_uses_the_pool_of_the_process() -> None:
 
         shortcuts.ProducerPool = Interrupted
         signal.signal(signal.SIGUSR1, lambda number, frame: found.append(get_producer_pool()))
-        signal.alarm(5)
+        signal.alarm(15)
         found.append(get_producer_pool())
         found.append(get_producer_pool())
         assert len(found) == 3
@@ -49,7 +49,7 @@ def test_forked_while_the_pool_of_the_process_is_made() -> None:
         assert making.wait(10)
         child = os.fork()
         if not child:
-            signal.alarm(5)
+            signal.alarm(15)
             get_producer_pool()
             os._exit(0)
         go_on.set()

@@ -22,7 +22,7 @@ class Fake(PipelinedClient):
 
     def __init__(self, *, ack: Ack = Ack.WRITTEN, room: int = 100, writes: bool = True) -> None:
         self.ack = ack
-        self.timeout = 5.0
+        self.timeout = 60.0
         self.room = room
         self.writes = writes
         self.calls: list[str] = []

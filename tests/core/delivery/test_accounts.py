@@ -14,6 +14,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled, DeliveryError, Filtered, Full, Rejected, SendError
 from producer_pool.model.given_up import GivenUp
 from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
+from producer_pool.testing import in_virtual_time
 
 
 class Books:
@@ -206,6 +207,7 @@ def test_dead_letters_that_could_not_be_kept() -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False])
+@in_virtual_time
 async def test_acknowledging_dead_letters(kept: bool) -> None:
     """A sender waits until it is known whether they are kept; if so, it need not send them again."""
     books, keeper = Books(), Keeper()
@@ -226,8 +228,7 @@ async def test_acknowledging_dead_letters(kept: bool) -> None:
     assert not done.is_set()
 
     keeper.tell[0](kept)
-    async with asyncio.timeout(5):
-        await done.wait()
+    await done.wait()
 
     assert receipt.delivered == kept
 
