@@ -10,10 +10,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from producer_pool.cli import processes as module
+from producer_pool.cli.benching.relay import next_line
 from producer_pool.cli.processes import Process, ProcessError, Processes
 from producer_pool.cli.signals import Interrupts
 from support.interrupts import interrupted_at, points, raise_interrupted
@@ -118,11 +120,61 @@ def test_one_that_does_not_end(processes: Processes, monkeypatch: pytest.MonkeyP
         process.ended()
 
 
+class Late(Process):
+    """A process that is heard only after it was seen to have ended."""
+
+    def __init__(self, *arguments: str, interrupts: Interrupts) -> None:
+        self.seen = threading.Event()
+        super().__init__(*arguments, interrupts=interrupts, module="timeit")
+
+    def _hear(self, stream: IO[bytes] | None, lines: list[str]) -> threading.Thread:
+        def hear() -> None:
+            self.seen.wait(BOUND)
+            super(Late, self)._hear(stream, lines).join()
+
+        reader = threading.Thread(target=hear, daemon=True)
+        reader.start()
+        return reader
+
+    @property
+    def runs(self) -> bool:
+        if super().runs:
+            return True
+        self.seen.set()
+        return False
+
+
+@pytest.mark.parametrize("stream", ["stderr", "stdout"])
+def test_last_words(interrupts: Interrupts, stream: str) -> None:
+    """What a process says just before it ends is heard, also by who sees that it has ended."""
+    code = f"import sys; print('said this', file=sys.{stream}); sys.exit()"
+    process = Late("-n1", "-r1", code, interrupts=interrupts)
+    try:
+        found = process.said("said ") if stream == "stderr" else next_line(process)
+    finally:
+        process.kill()
+
+    assert found.endswith("this")
+
+
+def test_no_words(interrupts: Interrupts) -> None:
+    """One that ends without them is not waited for."""
+    process = Late("-n1", "-r1", "raise SystemExit", interrupts=interrupts)
+    with pytest.raises(ProcessError, match="ended too early"):
+        process.said("said ")
+    with pytest.raises(ProcessError, match="ended too early"):
+        next_line(process)
+    process.kill()
+
+
 PROGRAM = """
     import signal
     from producer_pool.cli.processes import Processes
     from producer_pool.cli.signals import Interrupts
 
+    # What comes when all of them are ended is for nobody.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     try:
         with Interrupts(signal.SIGHUP, insists=False) as interrupts, Processes(interrupts) as processes:
             print("begun", flush=True)

@@ -91,6 +91,24 @@ def test_the_second_one() -> None:
             signal.raise_signal(signal.SIGTERM)
 
 
+def test_one_that_comes_behind_the_first() -> None:
+    """Where it says nothing new, the first one alone is raised, though it is on its way out yet."""
+
+    def wait(interrupts: Interrupts) -> None:
+        with interrupts.raised():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+
+    with Interrupts(insists=False) as interrupts:
+        with pytest.raises(KeyboardInterrupt) as raised:
+            wait(interrupts)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert raised.value.__context__ is None
+
+
 def test_what_it_waits_for(silent: int) -> None:
     """A descriptor that can be read ends the wait, and so does the time."""
     reader, writer = os.pipe()

@@ -84,6 +84,11 @@ class Process:
         """Whether it has not ended."""
         return self._process.poll() is None
 
+    @property
+    def silent(self) -> bool:
+        """Whether it has ended, and all that it said has been heard."""
+        return not self.runs and not any(reader.is_alive() for reader in self._readers)
+
     def wait_until(self, condition: Callable[[], bool], what: str, *, more: float = 0.0) -> None:
         """Wait until *condition* holds, *more* seconds than usual; ProcessError names *what* did not."""
         patience = PATIENCE + more
@@ -97,8 +102,9 @@ class Process:
         """Wait for a line on stderr that begins with *start*, and return what follows it."""
 
         def look() -> bool:
+            silent = self.silent  # first: that may be the last thing that it says
             found.extend(line[len(start) :] for line in self.talk if line.startswith(start))
-            if not found and not self.runs:
+            if not found and silent:
                 raise self.failure("ended too early")
             return bool(found)
 

@@ -117,6 +117,8 @@ class Interrupts:
                 signal.signal(ending, signal.default_int_handler)
         self._came = True
         if self._waits:
+            # Once: the next one may come while it is on its way out of the body.
+            self._waits = False
             raise KeyboardInterrupt
 
     @contextmanager

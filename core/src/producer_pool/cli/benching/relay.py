@@ -91,9 +91,10 @@ def next_line(process: Process, beside: tuple[Process, ...] = (), more: float = 
     """Return the next line that a process says."""
 
     def look() -> bool:
-        for one in (process, *beside):
-            if not one.runs and not process.output:
-                raise one.failure("ended too early")
+        # First: an answer may be the last thing that it says.
+        silent = [one for one in (process, *beside) if one.silent]
+        if silent and not process.output:
+            raise silent[0].failure("ended too early")
         return bool(process.output)
 
     process.wait_until(look, f"an answer of {process.name}", more=more)
