@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,9 @@ class Story:
         self._records = {name: Record(folder / f"{name}.txt") for name in "abc"}
         self._sinks: dict[str, Process] = {}
         self._ports: dict[str, int] = {}
+        self._held = socket.socket()
+        """Has the port of b while b is dead: nobody else is given it, and nobody answers there."""
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._since = time.monotonic()
         self._sent = 0
 
@@ -103,7 +107,9 @@ class Story:
         if not self._daemon.output:
             raise self._daemon.failure("did not start")
         self._url = json.loads(self._daemon.output[0])["listeners"][0]["address"]
-        for line in self._daemon.talk[: 2 + len(self._sinks)]:
+        first = 2 + len(self._sinks)
+        self._wait_for(lambda: len(self._daemon.talk) >= first, "the daemon says where it listens")
+        for line in self._daemon.talk[:first]:
             self._add(line)
         self._sender = self._processes.start("send", self._url, "--json", stdin=subprocess.PIPE)
         self._wait_for(lambda: self._status()["listeners"][0]["connections"] == 1, "the sender is there")
@@ -132,6 +138,7 @@ class Story:
         held = unread(self._ports["b"])
         lost = range(len(record) + 1, self._sent + 1)
         sink.kill()
+        self._held.bind(("127.0.0.1", self._ports["b"]))
         self._say(f"b stood still for {UNREAD:,} messages; then kill -9 (pid {sink.pid})")
         if held is None:
             self._add(f"its receive buffer held {len(lost):,} messages (this system does not tell the bytes)")
@@ -143,11 +150,14 @@ class Story:
         return lost
 
     def _revive(self) -> None:
+        if sys.platform != "linux":  # Elsewhere nobody can listen at a port that another one has.
+            self._held.close()
         sink = self._processes.start(
             "sink", f"tcp://127.0.0.1:{self._ports['b']}", record=self._records["b"].path
         )
         self._sinks["b"] = sink
         sink.said("listening at ")
+        self._held.close()
         self._say(f"b is back on the same port (pid {sink.pid})")
 
     def _end(self) -> dict[str, Any]:
