@@ -219,6 +219,7 @@ async def test_sent_again_from_the_right_message(consumer: Consumer) -> None:
     assert {result.ack for result in outcomes} == {Ack.APP}
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_consumer_that_never_answers(consumer: Consumer) -> None:
     """The attempt ends by the timeout, and the error says what is missing, and the next step."""
     client = make(consumer)

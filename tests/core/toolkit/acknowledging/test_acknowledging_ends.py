@@ -16,7 +16,7 @@ from support.acknowledged import DELIVERED, RECEIVED, batches, nothing_to_read
 from support.certificates import Authority
 from support.listening import Running, lines_of
 from support.secure import identity
-from support.streams import receive, receive_all, reset, send, until
+from support.streams import BOUND, receive, receive_all, reset, send, until
 
 # -- ends --------------------------------------------------------------------------------------------
 
@@ -60,10 +60,10 @@ async def test_sender_that_broke_a_rule(delivered: Running, caplog: pytest.LogCa
 async def test_sender_that_is_gone() -> None:
     """It is found out by the signs of life that it does not take: messages may wait for hours."""
     async with Running(DELIVERED) as running:
-        for leave in (socket.socket.close, reset):
+        for number, leave in enumerate((socket.socket.close, reset), 1):
             client = await running.connect()
             await send(client, b"one\n")
-            await until(lambda: running.intake.receipts)
+            await batches(running, number)
             leave(client)
 
             await until(lambda: not running.stats.connections)
@@ -78,6 +78,7 @@ async def test_drain(delivered: Running) -> None:
     await delivered.listener.stop_accepting()
     draining = asyncio.ensure_future(delivered.listener.drain())
     await batches(delivered, 2)
+    await until(lambda: all(connection.deaf for connection in delivered.listener.everybody()))
     await send(client, b"late\n")
     await asyncio.sleep(0.02)
     assert not draining.done()
@@ -115,7 +116,7 @@ async def test_drain_ends_for_who_is_gone(delivered: Running) -> None:
     await asyncio.sleep(0.01)
     reset(client)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BOUND):
         await draining
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 
 import pytest
@@ -311,14 +310,21 @@ async def test_quiet_peer_is_not_dead() -> None:
         assert await receive(peer, 4) == b"two\n"
 
 
+@pytest.mark.usefixtures("unhurried")
 @levels
-async def test_nobody_is_dead_while_the_program_stands_still(ack: Ack) -> None:
+async def test_nobody_is_dead_while_the_program_stands_still(
+    ack: Ack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What stops this program may stop its peers: they get their time when it goes on."""
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    stood_still = 0.0
+    monkeypatch.setattr(loop, "time", lambda: clock() + stood_still)
     async with Served(serving(ServingOptions(peer_buffer=BIG, peer_timeout=0.5)), ack) as served:
         peer = await served.join(SMALL)
         await served.send(*[b"x" * 999] * 20_000)
         for _ in range(2):
-            time.sleep(0.6)
+            stood_still += 0.6
             await asyncio.sleep(0.01)
         assert len(await receive(peer, 20_000_000)) == 20_000_000
         await until(lambda: served.confirmed == 20_000)
@@ -411,7 +417,8 @@ async def test_closing_inside_of_a_batch(ack: Ack) -> None:
         await served.join(SMALL)
         await served.send(*[message(number, 1000) for number in range(20_000)])
         (peer,) = served.client._audience.members
-        reached = await settling(peer.reach, 0.05)
+        # Longer than a kernel waits before it tries again to send the little that there may be room for.
+        reached = await settling(peer.reach, 0.3)
         await served.client.aclose()
 
         assert 0 < reached < 20_000

@@ -68,10 +68,12 @@ async def test_answer_survives_the_connection() -> None:
         before = progress.acknowledged(total)
         reset(theirs)
         await until(lambda: ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        after = progress.acknowledged(total)
         with pytest.raises(BrokenPipeError):
             ours.send(b"more")
 
-        assert progress.acknowledged(total) == before
+        # Up to the reset a kernel may send on, though nobody reads.
+        assert before <= after == progress.acknowledged(total) < total
         ours.close()
         with pytest.raises(ValueError, match="descriptor"):
             progress.acknowledged(total)
@@ -83,7 +85,7 @@ async def test_first_write_after_a_fin_is_seen_as_lost() -> None:
         ours, theirs = await _connected(consumer)
         progress = TcpProgress(ours)
         theirs.close()
-        await until(lambda: ours.recv(1, socket.MSG_PEEK) == b"" or True)
+        await until(lambda: select.select([ours], [], [], 0)[0])
 
         assert ours.send(b"hello") == 5
         await until(lambda: ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

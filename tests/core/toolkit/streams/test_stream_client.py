@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from producer_pool.model.batch import Batch
+from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConnectError, InvalidOption, Rejected, SendError
 from producer_pool.model.framing import LENGTH4, LINES
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.sockets.tcp import TcpDialer, TcpOptions
 from producer_pool.toolkit.streams.client import StreamClient, StreamClientOptions
 from producer_pool.toolkit.streams.progress import TCP_ACKS
+from support.consumers import reserved_port
 from support.descriptors import OUT_OF_FILES
 from support.sending import LEVELS, Connected, connected, make, needs_kernel
 from support.streams import Consumer, FakeSignals, receive, receive_all, reset, send, until
@@ -142,10 +144,11 @@ async def test_client_alone(consumer: Consumer, ack: Ack) -> None:
 
 async def test_client_alone_without_a_consumer() -> None:
     """The error cannot be taken for a message that may have arrived."""
-    with Consumer() as gone:
-        client = make(gone)
-    with pytest.raises(ConnectError, match="connection refused"):
-        await client.send(b"one")
+    with reserved_port() as nobody:
+        nowhere = Endpoint.parse(f"tcp://127.0.0.1:{nobody.getsockname()[1]}")
+        client = StreamClient(TcpDialer(nowhere, TcpOptions()), StreamClientOptions(), protocol_name="tcp")
+        with pytest.raises(ConnectError, match="connection refused"):
+            await client.send(b"one")
 
 
 class _OutOfFiles(TcpDialer):

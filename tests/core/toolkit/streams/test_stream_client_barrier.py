@@ -35,6 +35,7 @@ async def closes_in(client: StreamClient) -> float:
     return loop.time() - began
 
 
+@pytest.mark.usefixtures("unhurried")
 @needs_kernel
 async def test_closed_with_messages_unread(confirmed: Connected, caplog: pytest.LogCaptureFixture) -> None:
     """That what the kernel had acknowledged is lost is said, with the address, and the next step."""
@@ -60,6 +61,7 @@ async def test_read_to_the_end(confirmed: Connected, caplog: pytest.LogCaptureFi
     assert not lines_of(caplog)
 
 
+@pytest.mark.usefixtures("unhurried")
 @needs_kernel
 async def test_consumer_that_does_not_end(confirmed: Connected, caplog: pytest.LogCaptureFixture) -> None:
     """It is not waited for long, and nothing is said of what nobody knows."""

@@ -18,7 +18,17 @@ from producer_pool.model.framing import LENGTH4, LINES, NUL, Framing
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.streams.client import StreamClient
 from support.sending import Connected, connected, make, needs_kernel
-from support.streams import Consumer, FakeSignals, is_reset, receive, receive_all, reset, send, until
+from support.streams import (
+    BOUND,
+    Consumer,
+    FakeSignals,
+    is_reset,
+    receive,
+    receive_all,
+    reset,
+    send,
+    until,
+)
 
 # -- breaks ----------------------------------------------------------------------------------------
 
@@ -39,11 +49,15 @@ async def test_consumer_killed_in_the_middle(small: Consumer, framing: Framing, 
     taken = link.fill(batch)
     await receive(link.peer, read)
     size = len(batch.wire(framing))
-    # Whoever reads makes room, and more comes: wait until the two kernels agree on how much that was.
-    sent = link.client._ledger.position - len(link.client._tail)
     progress = link.client._progress
     assert progress is not None
-    await until(lambda: progress.acknowledged(sent) == read + in_kernel_of(link.peer))
+
+    def agree() -> bool:
+        sent = link.client._ledger.position - len(link.client._tail)
+        return progress.acknowledged(sent) == read + in_kernel_of(link.peer)
+
+    # Whoever reads makes room, and more comes: wait until the two kernels agree on how much that was.
+    await until(agree)
     arrived = read + in_kernel_of(link.peer)
     reset(link.peer)
     await until(lambda: link.signals.errors)
@@ -87,7 +101,7 @@ def has_ended(client: StreamClient) -> bool:
     poll = select.poll()
     assert client._socket is not None
     poll.register(client._socket, select.POLLRDHUP)
-    return bool(poll.poll(1000))
+    return bool(poll.poll(BOUND * 1000))
 
 
 def not_gone(timeout: float | None = None, /) -> list[tuple[int, int]]:
@@ -158,6 +172,7 @@ async def check_all(sock: socket.socket, expected: bytes) -> None:
     assert await receive_all(sock) == expected
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_close_of_a_talking_consumer(link: Connected) -> None:
     """Unread words of the consumer do not turn the end into a reset."""
     link.start([Batch.of([b"x" * 99])])

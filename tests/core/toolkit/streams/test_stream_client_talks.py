@@ -75,6 +75,7 @@ async def greeted(client: Polite, consumer: Consumer, answer: bytes = b"welcome\
     await connecting
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_introduction_and_farewell(consumer: Consumer) -> None:
     """They stand around the messages, and a good end waits for the consumer's."""
     client = Polite(consumer.endpoint)

@@ -15,8 +15,10 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ListenError
 from producer_pool.model.framing import LENGTH4, LINES
 from producer_pool.toolkit.sockets.binding import TcpBinding
+from producer_pool.toolkit.streams import listener
 from producer_pool.toolkit.streams.connection import Connection, FramedConnection, Tail
 from producer_pool.toolkit.streams.listener import StreamListener
+from support.consumers import reserved_port
 from support.descriptors import OUT_OF_FILES, out_of_files
 from support.listening import PLAIN, Running, lines_of
 from support.streams import receive, reset, send, until
@@ -237,15 +239,17 @@ async def test_sender_that_ends_its_side_only(running: Running) -> None:
 # -- the end of the listener -----------------------------------------------------------------------
 
 
-async def test_stop_accepting(running: Running) -> None:
+async def test_stop_accepting() -> None:
     """New connections are refused; those that are open go on."""
-    client = await running.connect()
-    await running.listener.stop_accepting()
-    with pytest.raises(ConnectionRefusedError):
-        await running.connect()
-    await send(client, b"still\n")
-    await until(lambda: running.intake.messages)
-    await running.listener.stop_accepting()
+    with reserved_port() as holder:  # or somebody else might listen there then
+        async with Running(PLAIN, f"tcp://127.0.0.1:{holder.getsockname()[1]}") as running:
+            client = await running.connect()
+            await running.listener.stop_accepting()
+            with pytest.raises(ConnectionRefusedError):
+                await running.connect()
+            await send(client, b"still\n")
+            await until(lambda: running.intake.messages)
+            await running.listener.stop_accepting()
 
 
 async def test_drain_reads_what_has_arrived(running: Running) -> None:
@@ -269,8 +273,12 @@ async def send_blocking(client: socket.socket) -> None:
     client.sendall(b"after the drain\n")
 
 
-async def test_drain_reads_what_is_right_behind_it(running: Running) -> None:
+async def test_drain_reads_what_is_right_behind_it(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender that had to wait has more behind what has arrived: that comes when there is room."""
+    for name in ("_FOLLOWS", "_FOLLOWS_AT_MOST"):
+        monkeypatch.setattr(
+            listener, name, 3600.0
+        )  # However late it is: the end of the stream ends the wait.
     client = await running.connect()
     await send(client, b"first\n")
     draining = asyncio.ensure_future(running.listener.drain())

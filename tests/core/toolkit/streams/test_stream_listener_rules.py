@@ -64,12 +64,14 @@ async def test_broken_frames() -> None:
 @pytest.mark.usefixtures("unhurried")
 async def test_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     """However many break a rule, the log gets one line in a second, and the counter has them all."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     async with Running(replace(PLAIN, max_message=1)) as running:
         for _ in range(50):
             await send(await running.connect(), b"too long\n")
         await until(lambda: running.stats.evicted == 50)
 
-        assert len(lines_of(caplog)) <= 2
+        assert 1 <= len(lines_of(caplog)) <= 1 + loop.time() - began
 
 
 async def test_too_many_connections(caplog: pytest.LogCaptureFixture) -> None:

@@ -113,6 +113,7 @@ async def test_end_that_the_other_side_asks_for(polite: Running) -> None:
     await until(lambda: not polite.stats.connections)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_close_is_heard_by_who_still_sends(polite: Running) -> None:
     """A farewell reaches the other side, which may send what it was at: its kernel says that it arrived."""
     client = await greeted(polite)
@@ -156,6 +157,7 @@ def binding() -> TcpBinding:
     return TcpBinding(Endpoint.parse("tcp://127.0.0.1:0"), allow_remote=False)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_draining_reads_on_until_the_other_side_ends(polite: Running) -> None:
     """Who is told to end may finish what it was at; nothing of it is lost."""
     client = await greeted(polite)
@@ -213,6 +215,7 @@ async def test_bites(polite: Running) -> None:
     assert len({who for who, _ in reads[:4]}) == 2
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_rule_that_is_broken(polite: Running, caplog: pytest.LogCaptureFixture) -> None:
     """It is told so, and the connection is closed, counted, and logged."""
     client = await greeted(polite)
@@ -226,6 +229,7 @@ async def test_rule_that_is_broken(polite: Running, caplog: pytest.LogCaptureFix
     await until(lambda: not polite.stats.connections)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_who_goes_on_after_that(polite: Running) -> None:
     """What it sends is thrown away, and after a moment the connection is closed anyway."""
     client = await greeted(polite)

@@ -92,6 +92,7 @@ async def test_listener_says_who_was_refused(
     assert "TLS: it does not trust the CA of our certificate" in caplog.text
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 async def test_missing_client_certificate(
     listen: Callable[..., Any], authority: Authority, version: str, caplog: pytest.LogCaptureFixture
@@ -108,6 +109,7 @@ async def test_missing_client_certificate(
     assert "it has no certificate, and tls-ca asks for one" in caplog.text
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_client_certificate(
     listen: Callable[..., Any], authority: Authority, stranger: Authority
 ) -> None:
