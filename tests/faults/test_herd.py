@@ -23,7 +23,7 @@ ALLOWED = 0.05
 """The part of all attempts that may be made in one second."""
 
 
-pytestmark = [pytest.mark.timeout(times(60, 900)), pytest.mark.usefixtures("no_log")]
+pytestmark = pytest.mark.usefixtures("no_log")
 
 
 class Host:

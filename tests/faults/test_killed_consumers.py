@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from support.arrivals import read_to_the_ends
 from support.consumers import ProcessConsumer
 from support.contenders import CONTROLS, QUICK, counted, finish, relay
 from support.faults import report, times
@@ -71,12 +72,20 @@ class Ending:
 
 
 def story(
-    kind: str, consumer: ProcessConsumer, reader: str, kills: int, *, ack: str = "kernel", over: int = 0
+    kind: str,
+    consumer: ProcessConsumer,
+    reader: str,
+    kills: int,
+    *,
+    ack: str = "kernel",
+    over: int = 0,
+    full: bool = False,
 ) -> Ending:
     """
     Kill *consumer* in the middle of a stream so often, and then let everything arrive that will.
 
-    With *over*, it stands still before that until more than so many bytes wait in the relay's buffer.
+    With *over*, it stands still before that until more than so many bytes wait in the relay's buffer; when
+    it is to be *full*, until the relay takes nothing any more.
     """
     ledger = Ledger()
     recovered = 0.0
@@ -84,9 +93,12 @@ def story(
         with Feed(running.port, ledger, size=SIZE, rate=0):
             for kill in range(kills):
                 consumer.wait_for(len(consumer.messages) + random.randrange(*LIFE[reader]))
-                if over:
+                if over or full:
                     consumer.freeze()
+                if over:
                     eventually(lambda: consumer.untaken > over, "more is on its way than its kernel takes")
+                if full:
+                    steady(lambda: len(ledger.sent), 0.2, "nothing is taken any more")
                 consumer.kill()
                 seen = len(consumer.messages)
                 began = time.monotonic()
@@ -97,8 +109,8 @@ def story(
                 consumer.wait_for(seen + 1)
                 recovered = max(recovered, time.monotonic() - began)
         finish(running)
-        steady(lambda: len(consumer.messages), 0.3, "all that is on its way is read")
-        return Ending(ledger.judge(consumer.messages), counted(running), len(ledger.sent), kills, recovered)
+        record = read_to_the_ends(consumer)
+        return Ending(ledger.judge(record), counted(running), len(ledger.sent), kills, recovered)
 
 
 @pytest.mark.parametrize("reader", RATES)
@@ -147,7 +159,7 @@ def test_controls_lose_at_unix_socket(control: str, reader: str, tmp_path: Path)
 
     def told() -> Ending:
         with ProcessConsumer(path=tmp_path / "killed.sock", rate=RATES[reader]) as consumer:
-            return story(control, consumer, reader, times(3, 20))
+            return story(control, consumer, reader, times(3, 20), full=True)
 
     tries = count(1)
     while not (ending := told()).verdict.lost and next(tries) < 5:

@@ -8,19 +8,18 @@ and nothing has to be done by hand in between.
 import asyncio
 import random
 import sys
-from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from producer_pool import AsyncProducerPool, DeliveryPolicy
+from support.arrivals import read_out
 from support.consumers import ProcessConsumer
 from support.contenders import QUICK
 from support.faults import report, times
-from support.killable import Ending, Killable
+from support.killable import Ending, Killable, deliver_all
 from support.ledger import Ledger
-from support.waiting import eventually, steady
 
 SIZE = 256
 RATE = 3_000_000
@@ -88,24 +87,9 @@ async def killed(folder: Path, kills: int, *arguments: str) -> Ending:
             await asyncio.to_thread(consumer.kill)
             await asyncio.to_thread(consumer.start, rate=0)
             assert await pool.drain(wait=60)
-        await asyncio.to_thread(_finish, relay)
-        steady(lambda: len(consumer.messages), 0.3, "all that is on its way is read")
-        return Ending(ledger.judge(consumer.messages), len(ledger.sent), relay.kills, relay.back_s)
-
-
-def _pending(relay: Killable) -> int:
-    found: int = relay.running.consumer("last")["pending"]
-    return found
-
-
-def _is_below(relay: Killable, count: int) -> bool:
-    return _pending(relay) < count
-
-
-def _finish(relay: Killable) -> None:
-    """Wait until the daemon has delivered all that it has: as long as it gets on."""
-    while left := _pending(relay):
-        eventually(partial(_is_below, relay, left), "the daemon gets on")
+        await asyncio.to_thread(deliver_all, relay.running, "last")
+        record = await asyncio.to_thread(read_out, consumer)
+        return Ending(ledger.judge(record), len(ledger.sent), relay.kills, relay.back_s)
 
 
 async def test_killed_with_a_spool(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from producer_pool import AsyncProducerPool, DeliveryPolicy
+from support.arrivals import read_out
 from support.consumers import ProcessConsumer
 from support.contenders import QUICK
 from support.faults import report, times
-from support.killable import Ending, Killable
+from support.killable import Ending, Killable, deliver_all
 from support.ledger import Ledger
-from support.waiting import eventually, steady
 
 SIZE = 1024
 RATE = 16_000_000
@@ -68,17 +68,11 @@ async def both_killed(folder: Path, after: str, spools: bool, kills: int) -> End
                 await asyncio.to_thread((first, second)[kill % 2].kill)
             await asyncio.gather(*sending)
             assert await pool.drain(wait=60)
-        await asyncio.to_thread(eventually, lambda: _idle(first, "second"), "the first one is done")
-        await asyncio.to_thread(eventually, lambda: _idle(second, "last"), "the second one is done")
-        steady(lambda: len(consumer.messages), 0.3, "all that is on its way is read")
+        await asyncio.to_thread(deliver_all, first.running, "second")
+        await asyncio.to_thread(deliver_all, second.running, "last")
+        record = await asyncio.to_thread(read_out, consumer)
         kinds = first.kills + second.kills
-        return Ending(
-            ledger.judge(consumer.messages), len(ledger.sent), kinds, max(first.back_s, second.back_s)
-        )
-
-
-def _idle(one: Killable, consumer: str) -> bool:
-    return not one.running.consumer(consumer)["pending"]
+        return Ending(ledger.judge(record), len(ledger.sent), kinds, max(first.back_s, second.back_s))
 
 
 async def test_both_pools_are_killed(tmp_path: Path) -> None:

@@ -5,13 +5,30 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from support.consumers import reserved_port
 from support.ledger import Verdict
 from support.processes import Daemon, daemon
+from support.waiting import eventually
 
-__all__ = ["Ending", "Killable"]
+__all__ = ["Ending", "Killable", "deliver_all"]
+
+
+def deliver_all(running: Daemon, consumer: str) -> None:
+    """Wait until it has delivered all that it took for one consumer: as long as it gets on."""
+    while left := _pending(running, consumer):
+        eventually(partial(_is_below, running, consumer, left), "the daemon gets on")
+
+
+def _pending(running: Daemon, consumer: str) -> int:
+    found: int = running.consumer(consumer)["pending"]
+    return found
+
+
+def _is_below(running: Daemon, consumer: str, count: int) -> bool:
+    return _pending(running, consumer) < count
 
 
 class Killable:

@@ -1,6 +1,9 @@
 """Plain sockets that send to a listener, as programs of others do."""
 
+import fcntl
 import socket
+import struct
+import termios
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -8,9 +11,12 @@ from contextlib import contextmanager
 from typing import Final, Self
 
 from support.ledger import Ledger
-from support.waiting import BOUND
+from support.waiting import BOUND, eventually
 
 __all__ = ["Feed", "connected", "send_lines"]
+
+CLOSED: Final = 7
+"""The state of a connection that was reset, as TCP_INFO tells it."""
 
 
 @contextmanager
@@ -63,12 +69,25 @@ class Feed:
                 return
 
     def stop(self) -> None:
-        """Send no more; all that was written has been sent, unless it is broken. May be called twice."""
+        """
+        Send no more; the receiver's kernel has all that was written, unless it is broken.
+
+        May be called twice. What lies in our own has not arrived: whoever is asked to end then does not know of it.
+        """
         self._stopped.set()
         self._thread.join(BOUND)
-        self._sock.close()
-        if self._thread.is_alive():
-            raise AssertionError(f"the receiver does not take what it is sent within {BOUND:g} s")
+        try:
+            if self._thread.is_alive():
+                raise AssertionError(f"the receiver does not take what it is sent within {BOUND:g} s")
+            if self._sock.fileno() >= 0:
+                eventually(self._is_taken, "the receiver's kernel takes what it is sent")
+        finally:
+            self._sock.close()
+
+    def _is_taken(self) -> bool:
+        state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        self.broken = self.broken or state == CLOSED
+        return self.broken or struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4))) == (0,)
 
     def __enter__(self) -> Self:
         return self
