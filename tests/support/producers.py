@@ -72,7 +72,7 @@ class Feed:
         """
         Send no more; the receiver's kernel has all that was written, unless it is broken.
 
-        May be called twice. What lies in our own has not arrived: whoever is asked to end then does not know of it.
+        What lies in our own has not arrived: who is asked to end does not know of it. May be called twice.
         """
         self._stopped.set()
         self._thread.join(BOUND)
