@@ -132,9 +132,7 @@ def test_one_refused_after_the_other(folder: Path, tmp_path: Path) -> None:
 def test_consumer_is_away(folder: Path) -> None:
     """Nothing is tried in vain, everything stays as it is, and the reason is told."""
     before = lines_in(folder)
-    done = replay(
-        folder, "--all", "--to", "audit=tcp://127.0.0.1:1?timeout=1s", "--to", "billing=memory:billing"
-    )
+    done = replay(folder, "--all", "--to", "audit=tcp://127.0.0.1:1", "--to", "billing=memory:billing")
 
     assert done.exit_code == 1
     assert "audit: 5 messages stay: tcp://127.0.0.1:1: connection refused" in done.stderr

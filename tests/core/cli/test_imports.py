@@ -108,7 +108,7 @@ def test_tcp_to_tcp() -> None:
 )
 def test_control_what_is_asked_for_is_loaded(arguments: list[str], wanted: set[str], tmp_path: Path) -> None:
     """Each of these options loads what the test above says is not there without it, and little else of it."""
-    (tmp_path / "pool.toml").write_text("[pool]\ndrain = '1s'\n")
+    (tmp_path / "pool.toml").write_text("[pool]\ndrain = '30s'\n")
     here = Authority(tmp_path).issue() if "{tls}" in arguments[-1] else None
     words = [word.format(tmp=tmp_path, tls=here and here.query) for word in arguments]
     listen = [] if "--listen" in words else ["--listen", "tcp://127.0.0.1:0"]

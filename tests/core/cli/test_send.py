@@ -99,7 +99,7 @@ def test_stdin_is_read_no_faster_than_the_consumer_reads(tmp_path: Path) -> None
     taken = 0
     with (
         RecordingConsumer(reads=False) as consumer,
-        started(tmp_path, "send", f"{consumer.url}?timeout=1s", "--json", stdin=subprocess.PIPE) as send,
+        started(tmp_path, "send", f"{consumer.url}?timeout=4s", "--json", stdin=subprocess.PIPE) as send,
     ):
 
         def write() -> None:
