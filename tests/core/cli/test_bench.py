@@ -6,7 +6,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from producer_pool.cli.benching.plan import Plan
 from producer_pool.cli.processes import ProcessError
 from producer_pool.discovery.registry import Registry
 from support.consumers import reserved_port
-from support.processes import clean_environment, command, daemon, marked, run_command
+from support.processes import clean_environment, command, daemon, marked
 from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -29,9 +29,20 @@ THERE = ["--to", "tcp://127.0.0.1:9", "--listen", "tcp://127.0.0.1:0"]
 """A daemon that does not run."""
 
 
+def bench(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a bench to its end. It starts many processes, one after the other."""
+    return subprocess.run(
+        command("bench", *arguments),
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=100,
+    )
+
+
 def measured(*arguments: str, code: int = 0) -> dict[str, Any]:
     """Run a short bench, and return the object that it prints."""
-    done = run_command("bench", "--seconds", "1", "--consumers", "2", "--json", *arguments)
+    done = bench("--seconds", "1", "--consumers", "2", "--json", *arguments)
 
     assert done.returncode == code, done.stderr.decode()
     assert done.stderr == b""
@@ -66,11 +77,12 @@ def test_daemon_that_runs_already() -> None:
     """Messages go to where it listens, and are verified where its consumers are; it goes on afterwards."""
     with reserved_port() as first, reserved_port() as second:
         places = [f"tcp://127.0.0.1:{held.getsockname()[1]}?framing=nul" for held in (first, second)]
-        consumers = [argument for place in places for argument in ("--to", place)]
+        soon = "&retry-max-backoff=100ms"
+        consumers = [argument for place in places for argument in ("--to", place + soon)]
         with daemon(*consumers) as there:
             to = f"tcp://127.0.0.1:{there.port}"
             listen = [argument for place in places for argument in ("--listen", place)]
-            done = run_command("bench", "--to", to, *listen, "--seconds", "1", "--json")
+            done = bench("--to", to, *listen, "--seconds", "1", "--json")
 
             assert there.terminate() == 0
     assert done.returncode == 0, done.stderr.decode()
@@ -154,7 +166,7 @@ def test_two_are_compared(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_measured(arguments: list[str], code: int, text: str) -> None:
     """An error says what is wrong, and nothing starts."""
-    done = run_command("bench", *arguments)
+    done = bench(*arguments)
 
     assert done.returncode == code, done.stderr.decode()
     assert text in " ".join(done.stderr.decode().split())
@@ -165,7 +177,7 @@ def test_port_in_use() -> None:
     """Consumers cannot share a port: who names one is told."""
     with reserved_port() as held:
         port = held.getsockname()[1]
-        done = run_command("bench", "--over", f"tcp://127.0.0.1:{port}", "--consumers", "2")
+        done = bench("--over", f"tcp://127.0.0.1:{port}", "--consumers", "2")
 
     assert done.returncode == 1, done.stderr.decode()
     assert f"tcp://127.0.0.1:{port}: address already in use; stop who has it" in done.stderr.decode()
@@ -190,7 +202,8 @@ def long_bench() -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.kill()
         process.communicate()
         for pid in marked(mark):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # It ends by itself just now.
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -13,6 +13,7 @@ from producer_pool.cli.benching.book import Book, Shape
 from producer_pool.cli.benching.quick import Connection, Quick
 from producer_pool.cli.benching.verifying import Faults, Ledger
 from producer_pool.model.framing import LENGTH4, LINES, Framing
+from support.waiting import BOUND
 
 SHAPE = Shape(20, 2, 4)
 
@@ -96,12 +97,12 @@ def test_serving_until_nobody_asks(book: Book, ledger: Ledger) -> None:
         with socket.create_connection(listening.getsockname()) as sender:
             sender.sendall(LINES.encode(book.messages(0)[:4]))
 
-            assert rung.wait(10)
+            assert rung.wait(BOUND)
         os.write(asking, b"one\ntw")
         os.write(asking, b"o\n")
     finally:
         os.close(asking)
-        thread.join(10)
+        thread.join(BOUND)
         quick.close()
         os.close(asked)
 
