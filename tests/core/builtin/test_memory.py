@@ -23,6 +23,7 @@ from producer_pool.model.errors import (
 from producer_pool.model.framing import LINES
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import DeliveryPolicy
+from support.waiting import BOUND
 
 
 @pytest.fixture
@@ -108,10 +109,12 @@ async def test_full_memory(name: str, bound: dict[str, int]) -> None:
     assert client.start(batches) == 2
     assert client.settled() == Settled(3, 3)
     assert client.start(batches[2:]) == 0
-    threading.Thread(target=client.clear).start()
-    async with asyncio.timeout(5):
+    clearing = threading.Thread(target=client.clear)
+    clearing.start()
+    async with asyncio.timeout(BOUND):
         while not signals.writables:
             await asyncio.sleep(0)
+    clearing.join()
     assert signals.writables == 1
     assert client.start(batches[2:]) == 2
     assert client.settled() == Settled(6, 6)
@@ -151,7 +154,7 @@ async def test_full_memory_in_a_pool(name: str) -> None:
             await pool.submit(str(number))
         reader = MemoryClient.named(name)
         seen: list[bytes] = []
-        until = time.monotonic() + 5
+        until = time.monotonic() + BOUND
         while len(seen) < 5 and time.monotonic() < until:
             assert len(reader.messages) <= 2
             seen += reader.take()

@@ -3,10 +3,11 @@
 import asyncio
 import fcntl
 import os
+import struct
 import subprocess
 import sys
+import termios
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,7 +20,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, InvalidEndpoint, Rejected, SendError
 from producer_pool.model.framing import LENGTH4, LINES, NUL
 from producer_pool.model.outcomes import Outcome
-from support.waiting import BOUND
+from support.waiting import BOUND, eventually
 
 BIG = b"x" * 1_000_000
 
@@ -38,6 +39,12 @@ class Pipe:
             data += chunk
         return bytes(data)
 
+    @property
+    def unread(self) -> int:
+        """Bytes that were written, and not read."""
+        (size,) = struct.unpack("i", fcntl.ioctl(self.reader, termios.FIONREAD, bytes(4)))
+        return int(size)
+
     def close_reader(self) -> None:
         if self.reader >= 0:
             os.close(self.reader)
@@ -46,15 +53,14 @@ class Pipe:
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
+    eventually(lambda: not _threads(), "the threads of others end")
     pipe = Pipe()
     yield pipe
     pipe.close_reader()
-    until = time.monotonic() + 5
-    while _threads() and time.monotonic() < until:
-        time.sleep(0.001)
-    os.close(pipe.writer)
-
-    assert not _threads(), "a closed client leaves no thread behind"
+    try:
+        eventually(lambda: not _threads(), "a closed client leaves no thread behind")
+    finally:
+        os.close(pipe.writer)
 
 
 def _threads() -> list[threading.Thread]:
@@ -93,6 +99,8 @@ async def test_pipe_that_nobody_reads(pipe: Pipe) -> None:
     """A send ends with its timeout; the batch that was begun is written to its end when somebody reads."""
     client = StdoutClient(descriptor=pipe.writer)
     client.timeout = 0.05
+    # The loop does not see that the time is over before the thread has begun.
+    asyncio.get_running_loop().call_soon(eventually, lambda: pipe.unread, "the batch is begun")
     with pytest.raises(SendError, match=r"stdout: nobody read it within 50ms; it may still be read"):
         await client.send(BIG)
     await client.aclose()
@@ -101,7 +109,7 @@ async def test_pipe_that_nobody_reads(pipe: Pipe) -> None:
     assert len(_threads()) == 1
     loop = asyncio.get_running_loop()
     assert await loop.run_in_executor(None, pipe.read, len(BIG) + 1) == BIG + b"\n"
-    client.timeout = 5.0
+    client.timeout = BOUND
     await client.connect()
     await client.send(b"next")
     await client.aclose()
@@ -219,7 +227,7 @@ PROGRAM = """
 import sys
 from producer_pool import ProducerPool
 with ProducerPool() as pool:
-    pool.add_producer("out", "stdout:?timeout=200ms")
+    pool.add_producer("out", f"stdout:?timeout={sys.argv[3]}")
     print("printed", flush=True)
     result = pool.forward_to("out", sys.argv[1] * int(sys.argv[2]))
     print(result.outcome.value, file=sys.stderr)
@@ -229,7 +237,7 @@ with ProducerPool() as pool:
 def test_real_standard_output() -> None:
     """What the pool writes stands after what was printed and flushed before."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "hello", "1"], capture_output=True, timeout=30, check=True
+        [sys.executable, "-c", PROGRAM, "hello", "1", "20s"], capture_output=True, timeout=30, check=True
     )
 
     assert done.stdout == b"printed\nhello\n"
@@ -238,6 +246,6 @@ def test_real_standard_output() -> None:
 
 def test_program_whose_output_nobody_reads() -> None:
     """It ends by itself."""
-    command = [sys.executable, "-c", PROGRAM, "hello", "1000000"]
+    command = [sys.executable, "-c", PROGRAM, "hello", "1000000", "200ms"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.wait(30) == 0

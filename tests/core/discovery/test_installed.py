@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import importlib_metadata
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ FOLDERS = st.lists(
 )
 
 
+@pytest.mark.timeout(180)  # It makes thousands of files.
 @given(FOLDERS)
 def test_any_installed_distributions(folders: list[list[tuple[str, str, list[str]]]]) -> None:
     """The answer is that of importlib_metadata, in whichever folders copies and others lie."""

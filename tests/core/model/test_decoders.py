@@ -198,9 +198,10 @@ def test_octet_count_is_waited_for() -> None:
 def test_long_message_byte_by_byte(framing: Framing) -> None:
     """The work grows with the bytes, not with their square: what has come is not gone over again."""
     small, large = 16 * 1024, 1024 * 1024
-    growth = seconds(framing, large) / min(seconds(framing, small) for _ in range(3))
+    most = 10 * (large / small) * min(seconds(framing, small) for _ in range(3))
 
-    assert growth < 10 * (large / small)
+    # What others take makes it longer, and never shorter: the shortest of several counts.
+    assert any(seconds(framing, large) < most for _ in range(3))
 
 
 def seconds(framing: Framing, size: int) -> float:
