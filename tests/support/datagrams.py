@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,11 +33,16 @@ class Mailbox:
         port: int = 0,
         path: Path | None = None,
         receive_buffer: int = 4 << 20,
+        shared: bool = False,
     ) -> None:
         self.socket = socket.socket(socket.AF_UNIX if path else family, socket.SOCK_DGRAM)
+        if shared and port:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.bind(str(path) if path else (host or HOSTS[socket.AddressFamily(family)], port))
+        if shared:  # Set before, it might be given a port that somebody shares already.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.letters: list[bytes] = []
         self.sender: tuple[str, int] = ("", 0)
 
@@ -71,6 +76,25 @@ class Mailbox:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def deaf(port: int, family: int = socket.AF_INET) -> socket.socket:
+    """Return a socket that holds the port of a shared mailbox for it, and hears nobody."""
+    holder = socket.socket(family, socket.SOCK_DGRAM)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((HOSTS[socket.AddressFamily(family)], port))
+    # Connected to its own port, at an address from which nobody sends, it is sent nothing.
+    holder.connect(("127.0.0.2" if family == socket.AF_INET else "::1", port))
+    return holder
+
+
+@contextlib.contextmanager
+def vacant(family: int = socket.AF_INET) -> Iterator[Endpoint]:
+    """Have an endpoint at which nobody listens, but for shared mailboxes: its port is held."""
+    with Mailbox(family, shared=True) as gone, deaf(gone.port, family):
+        endpoint = gone.endpoint
+        gone.close()
+        yield endpoint
 
 
 def nobody(family: int = socket.AF_INET) -> Endpoint:

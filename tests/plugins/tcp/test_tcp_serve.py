@@ -28,6 +28,7 @@ from producer_pool.model.errors import (
 from producer_pool.toolkit.serving.client import ServingClient
 from producer_pool_tcp import plain, secure, secure_serving, serving
 from support.certificates import Authority
+from support.consumers import reserved_port
 from support.processes import daemon, run_command
 from support.producers import send_lines
 from support.streams import receive, until
@@ -127,6 +128,7 @@ async def test_from_the_url_to_the_message(framing: str, wire: bytes) -> None:
     async with client:
         endpoint = Endpoint.parse(client.address)
         peers = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(3)]
+        await until(lambda: client.peers == 3)
         await client.send(b"one")
         await client.send(b"two")
         for peer in peers:
@@ -147,9 +149,11 @@ async def test_client_alone_and_nobody_there() -> None:
         await client.send(b"one")
     endpoint = Endpoint.parse(client.address)
     with socket.create_connection((endpoint.host, endpoint.port)) as peer:
+        await until(lambda: client.peers == 1)
         await client.send(b"two")
+        peer.setblocking(False)
 
-        assert peer.recv(100) == b"two\n"
+        assert await receive(peer, 4) == b"two\n"
     await client.aclose()
 
 
@@ -232,13 +236,15 @@ def test_options_that_are_wrong(url: str, wrong: str) -> None:
 
 async def test_port_that_is_taken() -> None:
     """The error says what to do about it; nothing is left open."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        client = make(f"tcp+serve://127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(ConnectError, match="address already in use; stop who has it"):
-            await client.connect()
-        assert client.settled() == (0, 0)
-    await client.connect()
-    await client.aclose()
+    with reserved_port() as held:
+        port = held.getsockname()[1]
+        client = make(f"tcp+serve://127.0.0.1:{port}")
+        with socket.create_server(("127.0.0.1", port)):
+            with pytest.raises(ConnectError, match="address already in use; stop who has it"):
+                await client.connect()
+            assert client.settled() == (0, 0)
+        await client.connect()
+        await client.aclose()
 
 
 @pytest.fixture(scope="module")
@@ -292,8 +298,9 @@ def test_pool_serves_before_the_first_message(stack: ExitStack) -> None:
 
 def test_port_that_is_taken_for_a_while(stack: ExitStack) -> None:
     """Messages fail until it is free, and the producer finds that out by itself."""
-    taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    url = f"tcp+serve://127.0.0.1:{taken.getsockname()[1]}?retry-backoff=20ms&retry-max-backoff=50ms"
+    port = stack.enter_context(reserved_port()).getsockname()[1]
+    taken = stack.enter_context(socket.create_server(("127.0.0.1", port)))
+    url = f"tcp+serve://127.0.0.1:{port}?retry-backoff=20ms&retry-max-backoff=50ms"
     pool = stack.enter_context(ProducerPool())
     pool.add_producer("them", url)
     refused = pool.forward_to("them", "one")
@@ -378,6 +385,7 @@ def test_only_consumer_is_killed(stack: ExitStack) -> None:
     assert "may have arrived" in str(results[failed[0]].error)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_pool_closes_with_peers_in_every_state() -> None:
     """In time, with every message accounted for."""
     async with AsyncProducerPool(limits=Limits(drain=0.1)) as pool:
@@ -386,6 +394,8 @@ async def test_pool_closes_with_peers_in_every_state() -> None:
             await asyncio.sleep(0.001)
         where = (await pool.health())["them"].address
         consumers = [Consumer(where, receive_buffer=4096) for _ in range(3)]
+        while (await pool.stats()).producers["them"].peers != 3:
+            await asyncio.sleep(0.001)
         receipts = [await pool.submit(b"x" * 100_000) for _ in range(200)]
         began = asyncio.get_running_loop().time()
     took = asyncio.get_running_loop().time() - began
