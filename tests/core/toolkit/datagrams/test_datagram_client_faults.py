@@ -19,14 +19,14 @@ from producer_pool.model.outcomes import Outcome
 from producer_pool.model.policies import DeliveryPolicy
 from producer_pool.model.stats import State
 from producer_pool.toolkit.datagrams.client import came_back
-from support.datagrams import Mailbox, Sending, SpyDialer, UnixDialer, nobody, udp
+from support.datagrams import Mailbox, Sending, SpyDialer, UnixDialer, deaf, udp, vacant
 from support.descriptors import OUT_OF_FILES, out_of_files
 from support.streams import until
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
 def mailbox(request: pytest.FixtureRequest) -> Iterator[Mailbox]:
-    with Mailbox(request.param) as made:
+    with Mailbox(request.param, shared=True) as made, deaf(made.port, request.param):
         yield made
 
 
@@ -47,17 +47,17 @@ async def test_no_descriptors(mailbox: Mailbox, tmp_path: Path) -> None:
 @pytest.mark.parametrize("messages", [[b"one"], [b"one", b"two!", b"three"], [b"same"] * 200, [b"", b""]])
 async def test_nobody_listens(family: int, messages: list[bytes]) -> None:
     """Nothing counts as written, however many there are and however they go out, and the error says why."""
-    endpoint = nobody(family)
-    async with Sending(udp(endpoint)) as sending:
-        assert sending.start([Batch.of(messages)]) in (0, 1)
-        assert sending.client.settled() == (0, 0)
-        assert sending.start([Batch.of(messages)]) == 0
-        await until(lambda: sending.signals.errors)
-        (error,) = sending.signals.errors
+    with vacant(family) as endpoint:
+        async with Sending(udp(endpoint)) as sending:
+            assert sending.start([Batch.of(messages)]) in (0, 1)
+            assert sending.client.settled() == (0, 0)
+            assert sending.start([Batch.of(messages)]) == 0
+            await until(lambda: sending.signals.errors)
+            (error,) = sending.signals.errors
 
-        assert isinstance(error, ConnectError)
-        assert str(error) == f"{endpoint}: connection refused; is it running?"
-        assert sending.client.settled() == (0, 0)
+            assert isinstance(error, ConnectError)
+            assert str(error) == f"{endpoint}: connection refused; is it running?"
+            assert sending.client.settled() == (0, 0)
 
 
 async def test_consumer_that_goes_away(mailbox: Mailbox) -> None:
@@ -77,6 +77,7 @@ async def test_consumer_that_goes_away(mailbox: Mailbox) -> None:
 # -- the connection after that ---------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_first_message_goes_alone(mailbox: Mailbox) -> None:
     """After datagrams came back, one goes ahead; the others follow, and it counts, when it is not back."""
     endpoint, port = mailbox.endpoint, mailbox.port
@@ -86,7 +87,7 @@ async def test_first_message_goes_alone(mailbox: Mailbox) -> None:
     batch = Batch.of([b"one", b"two", b"three"])
     sending.start([batch])
     await until(lambda: sending.signals.errors)
-    with Mailbox(mailbox.socket.family, port=port) as again:
+    with Mailbox(mailbox.socket.family, port=port, shared=True) as again:
         await sending.connect()
         assert sending.start([batch]) == 1
         assert sending.client.settled() == (0, 0)
@@ -105,22 +106,22 @@ async def test_first_message_goes_alone(mailbox: Mailbox) -> None:
         await sending.client.aclose()
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("theirs,counts", [(b"mine", 0), (b"mi", 0), (b"other", 1)])
 async def test_datagram_that_comes_back_later(theirs: bytes, counts: int) -> None:
     """While the first goes alone, it does not count if it is the one that comes back, and else it does."""
-    with Mailbox() as gone:
-        endpoint, port = gone.endpoint, gone.port
-    dialer = SpyDialer(endpoint)
-    sending = Sending(dialer)
-    await sending.connect()
-    sending.start([Batch.of([b"x"])])
-    await until(lambda: sending.signals.errors)
-    with Mailbox(port=port):
+    with vacant() as endpoint:
+        dialer = SpyDialer(endpoint)
+        sending = Sending(dialer)
         await sending.connect()
-        sending.start([Batch.of([b"mine", b"not sent"])])
-    assert dialer.shared is not None
-    dialer.shared.send(theirs)
-    await until(lambda: sending.signals.errors)
+        sending.start([Batch.of([b"x"])])
+        await until(lambda: sending.signals.errors)
+        with Mailbox(port=endpoint.port, shared=True):
+            await sending.connect()
+            sending.start([Batch.of([b"mine", b"not sent"])])
+        assert dialer.shared is not None
+        dialer.shared.send(theirs)
+        await until(lambda: sending.signals.errors)
 
     assert sending.client.settled() == (counts, counts)
     await sending.client.aclose()
@@ -129,15 +130,16 @@ async def test_datagram_that_comes_back_later(theirs: bytes, counts: int) -> Non
 
 async def test_datagram_that_comes_back_unasked() -> None:
     """It breaks the connection though nobody sends, and what was settled stays so."""
-    with Mailbox() as mailbox:
+    with Mailbox(shared=True) as mailbox, deaf(mailbox.port):
         dialer = SpyDialer(mailbox.endpoint)
         sending = Sending(dialer)
         await sending.connect()
         sending.start([Batch.of([b"one"])])
         assert sending.client.settled() == (1, 1)
-    assert dialer.shared is not None
-    dialer.shared.send(b"one")
-    await until(lambda: sending.signals.errors)
+        mailbox.close()
+        assert dialer.shared is not None
+        dialer.shared.send(b"one")
+        await until(lambda: sending.signals.errors)
 
     assert sending.client.settled() == (1, 1)
     await sending.client.aclose()
@@ -191,13 +193,14 @@ async def test_firewall_of_this_machine(tmp_path: Path) -> None:
 
 async def test_break_that_nobody_hears(tmp_path: Path) -> None:
     """A client that is closed in between says nothing any more."""
-    async with Sending(udp(nobody())) as sending:
-        sending.start([Batch.of([b"one"])])
-        await sending.client.aclose()
-        for _ in range(3):
-            await asyncio.sleep(0)
+    with vacant() as endpoint:
+        async with Sending(udp(endpoint)) as sending:
+            sending.start([Batch.of([b"one"])])
+            await sending.client.aclose()
+            for _ in range(3):
+                await asyncio.sleep(0)
 
-        assert not sending.signals.errors
+            assert not sending.signals.errors
 
 
 # -- with a producer -------------------------------------------------------------------------------
@@ -226,53 +229,52 @@ class NaiveClient(Client):
 @pytest.mark.parametrize("naive", [False, True], ids=["ours", "naive"])
 async def test_error_that_belongs_to_an_earlier_message(naive: bool) -> None:
     """The message that found nobody is sent again; the naive client says that it was delivered."""
-    with Mailbox() as gone:
-        endpoint, port = gone.endpoint, gone.port
-    client = NaiveClient(endpoint) if naive else Sending(udp(endpoint)).client
-    async with Producer("udp", client, DeliveryPolicy.relay()) as producer:
-        first = asyncio.ensure_future(producer.forward(b"one"))
-        await until(lambda: producer.outbox.stats.delivered or producer.outbox.stats.breaks)
-        delivered_to_nobody = producer.outbox.stats.delivered
-        with Mailbox(port=port) as mailbox:
-            second = await producer.forward(b"two")
-            await until(lambda: b"two" in mailbox.read())
+    with vacant() as endpoint:
+        client = NaiveClient(endpoint) if naive else Sending(udp(endpoint)).client
+        async with Producer("udp", client, DeliveryPolicy.relay()) as producer:
+            first = asyncio.ensure_future(producer.forward(b"one"))
+            await until(lambda: producer.outbox.stats.delivered or producer.outbox.stats.breaks)
+            delivered_to_nobody = producer.outbox.stats.delivered
+            with Mailbox(port=endpoint.port, shared=True) as mailbox:
+                second = await producer.forward(b"two")
+                await until(lambda: b"two" in mailbox.read())
 
-            assert (await first).ok
-            assert second.ok
-            assert mailbox.letters == ([b"two"] if naive else [b"one", b"two"])
-            assert delivered_to_nobody == naive
+                assert (await first).ok
+                assert second.ok
+                assert mailbox.letters == ([b"two"] if naive else [b"one", b"two"])
+                assert delivered_to_nobody == naive
 
 
 async def test_producer_whose_consumer_comes_up_late() -> None:
     """It is down until then, tries again with growing pauses, and then delivers everything once, in order."""
-    with Mailbox() as gone:
-        endpoint, port = gone.endpoint, gone.port
     messages = [b"%d" % number for number in range(3000)]
-    async with Producer("udp", Sending(udp(endpoint)).client, DeliveryPolicy.relay()) as producer:
-        results = [asyncio.ensure_future(producer.forward(message)) for message in messages]
-        await until(lambda: producer.outbox.stats.breaks >= 3)
-        assert producer.outbox.stats.delivered == 0
-        await until(lambda: producer.health().state is State.DOWN)
-        with Mailbox(port=port) as mailbox:
-            await until(lambda: len(mailbox.read()) == 3000)
-            outcomes = [(await result).outcome for result in results]
+    with vacant() as endpoint:
+        async with Producer("udp", Sending(udp(endpoint)).client, DeliveryPolicy.relay()) as producer:
+            results = [asyncio.ensure_future(producer.forward(message)) for message in messages]
+            await until(lambda: producer.outbox.stats.breaks >= 3)
+            assert producer.outbox.stats.delivered == 0
+            await until(lambda: producer.health().state is State.DOWN)
+            with Mailbox(port=endpoint.port, shared=True) as mailbox:
+                await until(lambda: len(mailbox.read()) == 3000)
+                outcomes = [(await result).outcome for result in results]
 
-            assert mailbox.letters == messages
-        assert set(outcomes) == {Outcome.DELIVERED}
-        assert producer.outbox.stats.breaks < 50
+                assert mailbox.letters == messages
+            assert set(outcomes) == {Outcome.DELIVERED}
+            assert producer.outbox.stats.breaks < 50
 
 
 async def test_direct_producer_whose_consumer_is_down() -> None:
     """Its message fails with the reason; the next one at once, until it is time to try again."""
-    async with Producer("udp", Sending(udp(nobody())).client) as producer:
-        first = await producer.forward(b"one")
-        second = await producer.forward(b"two")
+    with vacant() as endpoint:
+        async with Producer("udp", Sending(udp(endpoint)).client) as producer:
+            first = await producer.forward(b"one")
+            second = await producer.forward(b"two")
 
-        assert isinstance(first.error, ConnectError)
-        assert (first.outcome, first.ack) == (Outcome.FAILED, None)
-        assert second.error == first.error or isinstance(second.error, ConnectError)
-        assert producer.health().state is State.DOWN
-        assert producer.outbox.stats.delivered == 0
+            assert isinstance(first.error, ConnectError)
+            assert (first.outcome, first.ack) == (Outcome.FAILED, None)
+            assert second.error == first.error or isinstance(second.error, ConnectError)
+            assert producer.health().state is State.DOWN
+            assert producer.outbox.stats.delivered == 0
 
 
 async def test_refused_message_in_a_producer(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -25,9 +26,9 @@ from producer_pool.toolkit.datagrams.udp import (
 )
 from producer_pool.toolkit.sockets import tcp as module
 from producer_pool.toolkit.sockets.resolver import Address
-from support.datagrams import Mailbox, Receiving, Sending, nobody, udp
+from support.datagrams import Mailbox, Receiving, Sending, deaf, udp, vacant
 from support.descriptors import out_of_files
-from support.streams import until
+from support.streams import BOUND, until
 
 GROUP = "239.255.7.7"
 needs_proc = pytest.mark.skipif(not Path("/proc/net/igmp6").exists(), reason="needs Linux: /proc")
@@ -39,6 +40,13 @@ REMOTE = replace(LISTENER, allow_remote=True)
 def mailbox() -> Iterator[Mailbox]:
     with Mailbox() as made:
         yield made
+
+
+@pytest.fixture
+def dead() -> Iterator[int]:
+    """Return a port at which nobody listens."""
+    with vacant() as endpoint:
+        yield endpoint.port
 
 
 @pytest.fixture
@@ -70,15 +78,19 @@ async def test_name_that_does_not_exist() -> None:
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
 async def test_socket_that_found_itself(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket whose port is the one it sends to is no consumer: nobody listens there."""
-    gone = nobody(family)
+    made: list[socket.socket] = []
+    with vacant(family) as gone:
 
-    def bind_first(options: UdpOptions, sock: socket.socket, where: str) -> None:
-        sock.bind((gone.host, gone.port))
+        def bind_first(options: UdpOptions, sock: socket.socket, where: str) -> None:
+            made.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((gone.host, gone.port))
 
-    monkeypatch.setattr(UdpOptions, "apply", bind_first)
-    with pytest.raises(ConnectError, match=r"connection refused; is it running\?"):
-        await udp(gone).dial(5)
-    Mailbox(family, port=gone.port).close()  # its port is free for the consumer
+        monkeypatch.setattr(UdpOptions, "apply", bind_first)
+        with pytest.raises(ConnectError, match=r"connection refused; is it running\?"):
+            await udp(gone).dial(20)
+
+    assert [sock.fileno() for sock in made] == [-1]  # its port is free for the consumer
 
 
 async def test_name_is_looked_up_anew(mailbox: Mailbox, resolves: Callable[..., None]) -> None:
@@ -95,9 +107,10 @@ async def test_name_is_looked_up_anew(mailbox: Mailbox, resolves: Callable[..., 
         assert mailbox.letters == elsewhere.letters == [b"here"]
 
 
-async def test_nobody_at_the_first_address(mailbox: Mailbox, resolves: Callable[..., None]) -> None:
+async def test_nobody_at_the_first_address(
+    mailbox: Mailbox, dead: int, resolves: Callable[..., None]
+) -> None:
     """The first message finds out, and goes to the next address at once; the next connection begins there."""
-    dead = nobody().port
     resolves(("127.0.0.1", dead), ("127.0.0.1", dead), ("127.0.0.1", mailbox.port))
     sending = Sending(udp(Endpoint.parse("udp://several.test:9")))
     for messages in ([b"one", b"two", b"three!"], [b"four"]):
@@ -114,9 +127,11 @@ async def test_nobody_at_the_first_address(mailbox: Mailbox, resolves: Callable[
         assert sock.getpeername()[1] == mailbox.port
 
 
-async def test_no_descriptor_for_the_next_address(mailbox: Mailbox, resolves: Callable[..., None]) -> None:
+async def test_no_descriptor_for_the_next_address(
+    mailbox: Mailbox, dead: int, resolves: Callable[..., None]
+) -> None:
     """Then it is not tried for now, and what came back from the first one does not count as written."""
-    resolves(("127.0.0.1", nobody().port), ("127.0.0.1", mailbox.port))
+    resolves(("127.0.0.1", dead), ("127.0.0.1", mailbox.port))
     async with Sending(udp(Endpoint.parse("udp://several.test:9"))) as sending:
         with out_of_files():
             sending.start([Batch.of([b"one", b"two"])])
@@ -125,11 +140,9 @@ async def test_no_descriptor_for_the_next_address(mailbox: Mailbox, resolves: Ca
         assert sending.client.settled() == (0, 0)
 
 
-async def test_consumer_that_goes_away_though_its_name_has_another(
-    mailbox: Mailbox, resolves: Callable[..., None]
-) -> None:
+async def test_consumer_that_goes_away_though_its_name_has_another(resolves: Callable[..., None]) -> None:
     """Once it took a message, the connection is to it: it breaks, and the next one goes to the other."""
-    with Mailbox() as other:
+    with Mailbox() as other, Mailbox(shared=True) as mailbox, deaf(mailbox.port):
         resolves(("127.0.0.1", mailbox.port), ("127.0.0.1", other.port))
         sending = Sending(udp(Endpoint.parse("udp://several.test:9")))
         await sending.connect()
@@ -147,9 +160,8 @@ async def test_consumer_that_goes_away_though_its_name_has_another(
         assert other.letters == [b"two"]
 
 
-async def test_nobody_at_any_address(mailbox: Mailbox, resolves: Callable[..., None]) -> None:
+async def test_nobody_at_any_address(mailbox: Mailbox, dead: int, resolves: Callable[..., None]) -> None:
     """Then the connection breaks, once, with nothing written; and all are tried again on the next one."""
-    dead = nobody().port
     resolves(("127.0.0.1", dead), ("127.0.0.1", dead))
     sending = Sending(udp(Endpoint.parse("udp://several.test:9")))
     await sending.connect()
@@ -177,16 +189,21 @@ async def test_address_without_a_way(mailbox: Mailbox, resolves: Callable[..., N
         await udp(Endpoint.parse("udp://several.test:9")).dial(20)
 
 
-async def test_datagrams_that_came_back(mailbox: Mailbox) -> None:
+async def test_datagrams_that_came_back() -> None:
     """Their beginnings are told once, whole if they are short."""
-    dialer = udp(mailbox.endpoint)
-    sock = await dialer.dial(20)
-    assert dialer.returned(sock) == []
-    mailbox.close()
-    sock.send(b"one")
-    sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    sock.send(b"x" * 5000)
-    first, second = dialer.returned(sock) or []
+    found: list[bytes] = []
+    with vacant() as endpoint:
+        dialer = udp(endpoint)
+        sock = await dialer.dial(20)
+        assert dialer.returned(sock) == []
+        sock.send(b"one")
+        await until(lambda: sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        sock.send(b"x" * 5000)
+        async with asyncio.timeout(BOUND):
+            while len(found) < 2:
+                found += dialer.returned(sock) or []
+                await asyncio.sleep(0)
+    first, second = found
 
     assert first == b"one"
     assert 500 < len(second) < 5000
@@ -228,9 +245,11 @@ async def test_kernel_that_cannot_cut(monkeypatch: pytest.MonkeyPatch, mailbox: 
 async def test_multicast() -> None:
     """Both listeners of a group on one interface get what is sent to it there."""
     options = replace(REMOTE, multicast=True, multicast_interface="lo")
+    # Programs that share a group may be given the same port: so each process has its own group.
+    group = "239.255.{}.{}".format(*(os.getpid() % 2**16).to_bytes(2, "big"))
     async with (
-        Receiving(binding(f"udp://{GROUP}:0", options)) as one,
-        Receiving(binding(f"udp://{GROUP}:{one.endpoint.port}", options)) as other,
+        Receiving(binding(f"udp://{group}:0", options)) as one,
+        Receiving(binding(f"udp://{group}:{one.endpoint.port}", options)) as other,
         Sending(UdpDialer(one.endpoint, UdpOptions(multicast=True, multicast_interface="lo"))) as sending,
     ):
         sending.start([Batch.of([b"to all", b"of you"])])
