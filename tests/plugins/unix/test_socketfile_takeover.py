@@ -20,7 +20,7 @@ from producer_pool.model.errors import ListenError
 from producer_pool_unix import socketfile
 from producer_pool_unix.socketfile import SocketFile
 from support.socketfiles import DATAGRAM, STREAM, Bound, Holder, abandoned, is_locked, lock_of, mode_of
-from support.streams import until
+from support.streams import BOUND, until
 
 both = pytest.mark.parametrize("kind", [STREAM, DATAGRAM], ids=["stream", "datagram"])
 
@@ -157,6 +157,9 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return really_open(self, path)
 
     monkeypatch.setattr(SocketFile, "_open", opened)
+    monkeypatch.setattr(
+        socketfile, "_PATIENCE", 10 * BOUND
+    )  # nobody gives up because this machine stood still
     return tried
 
 

@@ -20,7 +20,7 @@ from producer_pool.toolkit.streams.progress import UNIX_ACKS
 from producer_pool_unix.place import PlaceOptions
 from producer_pool_unix.streams import UnixBinding, UnixDialer
 from support.listening import lines_of
-from support.streams import BOUND
+from support.streams import BOUND, until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: SO_PEERCRED, names without files")
 NOBODY = 65534
@@ -122,21 +122,34 @@ async def test_consumer_that_accepts_no_more(tmp_path: Path, consumer: socket.so
         await one.dial(0.05)
 
 
-async def test_cancelled(tmp_path: Path, consumer: socket.socket) -> None:
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
+    """Return the sockets that are made from now on, those of the test's loop first."""
+    sockets: list[socket.socket] = []
+
+    class Noted(socket.socket):
+        def __init__(self, *arguments: int, **options: int) -> None:
+            super().__init__(*arguments, **options)
+            sockets.append(self)
+
+    monkeypatch.setattr(socket, "socket", Noted)
+    return sockets
+
+
+async def test_cancelled(tmp_path: Path, consumer: socket.socket, made: list[socket.socket]) -> None:
     """A call that is cancelled leaves no socket open."""
     consumer.listen(0)
     one = dialer(f"unix://{tmp_path}/x.sock")
     with await one.dial(BOUND):
-        before = len(os.listdir("/dev/fd"))
+        made.clear()
         waiting = asyncio.create_task(one.dial(BOUND))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert len(os.listdir("/dev/fd")) == before + 1
+        await until(lambda: made)
+        assert not waiting.done()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
-        assert len(os.listdir("/dev/fd")) == before
+        assert [sock.fileno() for sock in made] == [-1]
 
 
 async def test_batch_goes_at_once(tmp_path: Path, consumer: socket.socket) -> None:
@@ -195,13 +208,13 @@ async def test_room_for_consumers_that_connect(tmp_path: Path, sends: bool) -> N
     assert (room > 256 * 1024) if sends else (room == default)
 
 
-async def test_socket_is_closed_if_it_cannot_be_bound(tmp_path: Path) -> None:
+async def test_socket_is_closed_if_it_cannot_be_bound(tmp_path: Path, made: list[socket.socket]) -> None:
     """Nothing stays open."""
-    before = len(os.listdir("/dev/fd"))
+    made.clear()
     with pytest.raises(OSError, match="no such file or directory"):
         await binding(f"unix://{tmp_path}/none/x.sock").bind()
 
-    assert len(os.listdir("/dev/fd")) == before
+    assert [sock.fileno() for sock in made] == [-1]
 
 
 STRANGER = """
@@ -217,7 +230,9 @@ print("connected")
 @linux
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
 @pytest.mark.parametrize("allowed", [True, False])
-async def test_another_user(allowed: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_another_user(
+    allowed: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """One who is not allowed is refused, by what the kernel says, and one line says who it was."""
     name = f"producer-pool-{os.getpid()}-{allowed}"
     one = binding(f"unix:@{name}?allow-uid={NOBODY if allowed else NOBODY - 1}")
@@ -225,6 +240,8 @@ async def test_another_user(allowed: bool, caplog: pytest.LogCaptureFixture) -> 
     with listening:
         command = [sys.executable, "-IS", "-c", STRANGER, str(NOBODY), name]
         subprocess.run(command, check=True, timeout=BOUND)
+        # All within one second, however slow this machine is.
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 0.0)
         origins = []
         for _ in range(3):
             taken, peer = listening.accept()
