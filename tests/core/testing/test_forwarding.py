@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ async def test_message_that_stays_open(tmp_path: Path) -> None:
         await consumer.crash()
         forwarding = await trial.forwarding(consumer, RELAY)
         await forwarding.submit(numbered(2))
+        while not await forwarding.trouble():
+            await asyncio.sleep(0.001)
 
         with pytest.raises(
             RuleBroken, match=r"2 of 2 messages were not settled; the last error was ConnectError: .*refused"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -24,7 +26,7 @@ from support.proxies import (
     receive,
     receive_all,
 )
-from support.waiting import eventually
+from support.waiting import BOUND, eventually
 
 MiB: Final = 1024 * 1024
 
@@ -81,6 +83,17 @@ def test_reset_comes_after_what_was_delayed(tcp_target: Target) -> None:
         assert receive_all(server) == (b"hello", "reset")
 
 
+def test_reset_comes_after_what_lies_in_a_kernel(tcp_target: Target) -> None:
+    """What was passed on, and the target had no room for yet, is not thrown away by it."""
+    data = Random(3).randbytes(MiB)
+    with FaultProxy(tcp_target.url) as proxy, joined(proxy, tcp_target) as (client, server):
+        client.sendall(data)
+        eventually(lambda: proxy.forth.passed == MiB, "it passes")
+        reset(client)
+
+        assert receive_all(server) == (data, "reset")
+
+
 def test_slow_reader_makes_its_sender_wait(target: Target) -> None:
     """What the proxy keeps is bounded; nothing is lost of what was taken."""
     with FaultProxy(target.url) as proxy, joined(proxy, target) as (client, server):
@@ -113,7 +126,12 @@ def test_target_that_is_not_there(tmp_path: Path) -> None:
 def test_target_that_does_not_answer(tcp_target: Target) -> None:
     """Who connected gets no answer either, until the test resets it; then all is as before."""
     tcp_target.listening.listen(0)
-    with FaultProxy(tcp_target.url) as proxy, dial(tcp_target.url), dial(proxy.url) as client:
+    with ExitStack() as stack:
+        proxy = stack.enter_context(FaultProxy(tcp_target.url))
+        stack.enter_context(dial(tcp_target.url))
+        # Only when that one waits to be accepted, no other is answered.
+        assert select.select((tcp_target.listening,), (), (), BOUND)[0]
+        client = stack.enter_context(dial(proxy.url))
         eventually(lambda: proxy.connections, "the proxy accepts")
         (connection,) = proxy.connections
         client.sendall(b"hello")
@@ -123,8 +141,8 @@ def test_target_that_does_not_answer(tcp_target: Target) -> None:
         assert receive_all(client) == (b"", "reset")
         tcp_target.accept()
 
-        with joined(proxy, tcp_target) as (client, server):
-            client.sendall(b"hello")
+        with joined(proxy, tcp_target) as (other, server):
+            other.sendall(b"hello")
             assert receive(server, 5) == b"hello"
 
 

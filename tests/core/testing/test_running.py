@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +22,51 @@ from producer_pool.testing.running import Result, run_rule
 from producer_pool.testing.subject import Subject
 from producer_pool.testing.trial import Trial
 from support.trials import plain, rule_of, subject_of
+from support.waiting import BOUND
 from support.zoo.healthy import PlainClient
+
+
+class Clock:
+    """What running knows of time, where that stands still until the rule is where the test wants it."""
+
+    def __init__(self) -> None:
+        self.goes = threading.Event()
+
+    def monotonic(self) -> float:
+        return time.monotonic() if self.goes.is_set() else 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(running, "time", made)
+    return made
+
+
+class LeftBehind:
+    """The thread of a rule that hangs, until the end of the block; then nothing of it goes on."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def here(self) -> threading.Event:
+        """Note that the rule is on this thread, and return what it may wait for."""
+        self._thread = threading.current_thread()
+        return self.over
+
+    def end(self) -> None:
+        self.over.set()
+        if self._thread is not None:
+            self._thread.join(BOUND)
+            assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def left_behind() -> Iterator[LeftBehind]:
+    made = LeftBehind()
+    yield made
+    made.end()
 
 
 @rule_of
@@ -70,26 +116,27 @@ def test_transport_that_raises(error: BaseException) -> None:
     assert (verdict.result, verdict.text) == (Result.BROKEN, f"raised {type(error).__name__}: no (seed 1)")
 
 
-def test_transport_that_blocks_the_loop() -> None:
+def test_transport_that_blocks_the_loop(clock: Clock, left_behind: LeftBehind) -> None:
     """It is left behind after a bounded time, and the verdict says where it hangs."""
-    over = threading.Event()
 
     @rule_of
     async def check(trial: Trial) -> None:
+        over = left_behind.here()
+        clock.goes.set()
         over.wait()  # here
 
     verdict = run_rule(plain(), check, limit=0.3)
-    over.set()
 
     assert verdict.result is Result.BROKEN
     assert re.search(r"not done within 0\.3 s; it hangs in wait\(\) .*, called by check\(\) ", verdict.text)
     assert "over.wait()  # here" in verdict.details
 
 
-def test_transport_that_waits_for_ever() -> None:
+def test_transport_that_waits_for_ever(clock: Clock) -> None:
     """Where nothing happens any more, the verdict says who waits."""
 
     async def waits() -> None:
+        clock.goes.set()
         await asyncio.Event().wait()
 
     @rule_of
@@ -103,12 +150,28 @@ def test_transport_that_waits_for_ever() -> None:
     assert "await waits()" in verdict.details
 
 
-def test_transport_whose_task_goes_on() -> None:
+def test_machine_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time that it took for others is none that the rule had."""
+    hours = itertools.count(step=3600.0)
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: next(hours)))
+
+    @rule_of
+    async def check(trial: Trial) -> None:
+        await asyncio.sleep(0.2)
+
+    verdict = run_rule(plain(), check, limit=20)
+
+    assert (verdict.result, verdict.late) == (Result.KEPT, False)
+
+
+def test_transport_whose_task_goes_on(left_behind: LeftBehind) -> None:
     """A task that cannot be cancelled holds up nobody for long."""
     ended = []
 
     @rule_of
     async def check(trial: Trial) -> None:
+        left_behind.here()
+
         async def stubborn() -> None:
             for _ in range(3):
                 try:
@@ -120,6 +183,7 @@ def test_transport_whose_task_goes_on() -> None:
         await asyncio.sleep(0)
 
     verdict = run_rule(plain(), check, patience=0.2)
+    left_behind.end()
 
     assert verdict.result is Result.KEPT
     assert ended == [1]
@@ -134,52 +198,57 @@ def test_rule_that_waited_in_vain() -> None:
 
     @rule_of
     async def tolerant(trial: Trial) -> None:
+        trial._patience = 0.05
         with pytest.raises(RuleBroken):
             await trial.until(lambda: False, "it comes")
 
     assert run_rule(plain(), check, patience=0.05).late
-    assert not run_rule(plain(), broken, patience=0.05).late
-    assert not run_rule(plain(), tolerant, patience=0.05).late
+    assert not run_rule(plain(), broken).late
+    assert not run_rule(plain(), tolerant).late
 
 
-def test_transport_that_ignores_its_cancellation() -> None:
+def test_transport_that_ignores_its_cancellation(left_behind: LeftBehind) -> None:
     """It is left behind soon after the patience is over, and not only when all time is."""
 
+    async def nothing() -> None:
+        while not left_behind.over.is_set():
+            await asyncio.sleep(0.01)
+
     @rule_of
     async def check(trial: Trial) -> None:
+        over = left_behind.here()
         async with trial.patience("it ends"):
-            while True:
+            while not over.is_set():
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.Event().wait()
+                    await nothing()
 
-    since = time.monotonic()
-    verdict = run_rule(plain(), check, patience=0.2, limit=30)
+    # Without an end of that patience, the test would not end either.
+    verdict = run_rule(plain(), check, patience=0.2, limit=1e9)
 
-    assert time.monotonic() - since < 15
     assert (verdict.result, verdict.late) == (Result.BROKEN, True)
-    assert "it hangs in wait() " in verdict.text
+    assert "it hangs in sleep() " in verdict.text
 
 
-def test_transport_that_blocks_the_loop_for_all_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transport_that_blocks_the_loop_for_all_the_patience(
+    monkeypatch: pytest.MonkeyPatch, left_behind: LeftBehind
+) -> None:
     """It is left behind when that is over: nothing that waits there can ever end."""
     monkeypatch.setattr(running, "_STILL", 0.3)
-    over = threading.Event()
 
     @rule_of
     async def check(trial: Trial) -> None:
-        over.wait()
+        left_behind.here().wait()
 
-    since = time.monotonic()
-    verdict = run_rule(plain(), check, patience=0.2, limit=30)
-    over.set()
+    # Without an end of that patience, the test would not end either.
+    verdict = run_rule(plain(), check, patience=0.2, limit=1e9)
 
-    assert time.monotonic() - since < 15
     assert (verdict.result, verdict.late) == (Result.BROKEN, True)
 
 
-def test_rule_that_is_left_behind_takes_nothing_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rule_that_is_left_behind_takes_nothing_with_it(
+    capsys: pytest.CaptureFixture[str], clock: Clock, left_behind: LeftBehind
+) -> None:
     """What it put in the place of stdout, stderr and other things of the program is gone with it."""
-    over = threading.Event()
     root = logging.getLogger()
     before = (threading.excepthook, root.level, root.handlers[:])
 
@@ -188,12 +257,14 @@ def test_rule_that_is_left_behind_takes_nothing_with_it(capsys: pytest.CaptureFi
         threading.excepthook = lambda args: None
         root.setLevel(1)
         root.addHandler(logging.NullHandler())
+        over = left_behind.here()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            clock.goes.set()
             over.wait()
 
     run_rule(plain(), check, limit=0.3)
     print("the report")
-    over.set()
+    left_behind.end()
 
     assert capsys.readouterr().out == "the report\n"
     assert (threading.excepthook, root.level, root.handlers) == before
@@ -210,16 +281,17 @@ class NeverCloses(PlainClient):
         await asyncio.Event().wait()
 
 
-def test_fault_is_not_hidden_by_a_closing_that_never_ends() -> None:
+def test_fault_is_not_hidden_by_a_closing_that_never_ends(left_behind: LeftBehind) -> None:
     """The verdict is known before what the rule made is closed."""
 
     @rule_of
     async def check(trial: Trial) -> None:
+        left_behind.here()
         for _ in range(5):
             trial.client("zoo://h:1")
         require(False, "what it is about")
 
-    verdict = run_rule(subject_of(NeverCloses), check, seed=1, patience=0.1, limit=0.3)
+    verdict = run_rule(subject_of(NeverCloses), check, seed=1, patience=0.1)
 
     assert verdict.text == "what it is about (seed 1)"
 

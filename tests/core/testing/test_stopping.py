@@ -22,14 +22,17 @@ async def test_all_is_sent(healthy: Animal, tmp_path: Path) -> None:
     async with trying(tmp_path, healthy.subject()) as trial:
         consumer = await trial.consumer()
         messages = numbered(5)
-        before = threading.active_count()
+        before = set(threading.enumerate())
         async with StoppableDriver(trial.client(consumer)) as driver:
             driver.put(messages)
             await trial.until(lambda: driver.over, "all is sent")
             await trial.arrives(consumer, messages)
 
             assert (driver.sent, driver.error) == (5, None)
-        await trial.until(lambda: threading.active_count() <= before, "its thread ends")
+        await trial.until(
+            lambda: not any(one.name == "driver" for one in set(threading.enumerate()) - before),
+            "its thread ends",
+        )
 
 
 class Late(Client):

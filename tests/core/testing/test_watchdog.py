@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
+from producer_pool.testing import watchdog
 from producer_pool.testing.watchdog import BLOCKED, Watchdog
+from support.waiting import BOUND, eventually
 
 wait_here = time.sleep  # under a name that nobody looks for
+
+Scheduled = tuple[bool, float, float]
 
 
 def compute(seconds: float) -> None:
@@ -28,17 +34,28 @@ def compute(seconds: float) -> None:
 
 async def test_call_that_blocks() -> None:
     """It is found while it lasts, and named with its file and line."""
+    gate = threading.Lock()
+    gate.acquire()
     with Watchdog() as watch:
-        wait_here(2 * BLOCKED)
+        watch.when_found.append(gate.release)
+        assert gate.acquire(timeout=BOUND)
 
-        assert watch.found.startswith("nothing else ran for 0.2")
-        assert "in test_call_that_blocks() (testing/test_watchdog.py, line " in watch.found
+    told = re.match(
+        r"nothing else ran for ([\d.]+) s and more, "
+        r"in test_call_that_blocks\(\) \(testing/test_watchdog\.py, line \d+\)",
+        watch.found,
+    )
+    assert told, watch.found
+    assert float(told[1]) >= BLOCKED
 
 
 async def test_call_that_computes() -> None:
     """Who computes for too long blocks the loop as well."""
+    give_up = time.monotonic() + BOUND
     with Watchdog() as watch:
-        compute(4 * BLOCKED)
+        # Once is enough where the one who watches gets its turns, too.
+        while not watch.found and time.monotonic() < give_up:
+            compute(4 * BLOCKED)
 
         assert "in compute() (testing/test_watchdog.py" in watch.found
 
@@ -105,16 +122,52 @@ async def test_loop_that_waits_in_order() -> None:
     assert watch.found == ""
 
 
-@pytest.mark.parametrize("starved", [True, False])
+@pytest.mark.parametrize(
+    "scheduled",
+    [lambda: (True, 0.0, 0.0), lambda: (False, 0.0, time.monotonic())],
+    ids=["it waits for its turn", "it had to wait"],
+)
 async def test_time_without_a_processor_does_not_count(
-    starved: bool, monkeypatch: pytest.MonkeyPatch
+    scheduled: Callable[[], Scheduled], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that was ready and did not get its turn blocks nobody; the control did get it."""
-    monkeypatch.setattr(Watchdog, "_waited", lambda watch: time.monotonic() if starved else 0.0)
+    """A thread that was ready and did not get its turn blocks nobody."""
+    monkeypatch.setattr(Watchdog, "_scheduled", lambda watch: scheduled())
     with Watchdog() as watch:
         wait_here(2 * BLOCKED)
 
-    assert bool(watch.found) is not starved
+    assert watch.found == ""
+
+
+@pytest.mark.parametrize(
+    "scheduled",
+    [lambda: (True, time.monotonic(), 0.0), lambda: (False, 0.0, 0.0)],
+    ids=["it runs", "it sleeps"],
+)
+async def test_time_with_a_processor_counts(
+    scheduled: Callable[[], Scheduled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: it did get its turn, or needed none."""
+    monkeypatch.setattr(Watchdog, "_scheduled", lambda watch: scheduled())
+    gate = threading.Lock()
+    gate.acquire()
+    with Watchdog() as watch:
+        watch.when_found.append(gate.release)
+
+        assert gate.acquire(timeout=BOUND)
+
+
+async def test_loop_whose_timers_are_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for nobody but the machine."""
+    loop = asyncio.get_running_loop()
+    with Watchdog() as watch:
+        # The loop's heart: what it is told is far behind what it was promised.
+        monkeypatch.setattr(watchdog, "_BEAT", 2 * BLOCKED)
+        await asyncio.sleep(0.05)
+        late = loop.time()
+        await asyncio.sleep(1.5 * BLOCKED)
+
+        assert loop.time() - late > BLOCKED
+    assert watch.found == ""
 
 
 async def test_busy_machine_raises_no_alarm() -> None:
@@ -138,7 +191,7 @@ async def test_what_it_replaced_is_put_back() -> None:
         assert time.sleep is not before[0]
 
     assert (time.sleep, socket.getaddrinfo, socket.gethostbyname) == before
-    assert not watch._thread.is_alive()
+    eventually(lambda: not watch._thread.is_alive(), "its thread has ended")
 
 
 async def test_who_can_set_the_loop_free_is_told() -> None:

@@ -113,7 +113,7 @@ class Late:
 
     def feed(self, batch):
         self.fed += 1
-        asyncio.get_running_loop().call_later(0.0 if self.fed == 1 else 0.5, self.intake.feed, batch)
+        asyncio.get_running_loop().call_later(0.0 if self.fed == 1 else 60.0, self.intake.feed, batch)
 
 async def start(self, intake):
     if threading.current_thread() is threading.main_thread():

@@ -22,7 +22,7 @@ class SleepsLong(PlainClient):
 
     async def write(self, wire: bytes) -> None:
         if b"00000002" in wire:
-            sleep(0.6)
+            sleep(2)
         await super().write(wire)
 
 
@@ -49,7 +49,7 @@ class ConnectsAsIfItWereAlone(PlainClient):
         address = (await resolve(self.host, self.port))[-1]
         sock = socket.socket(address.family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(1)
+            sock.settimeout(20)
             sock.connect(address.sockaddr)
         except OSError as error:
             sock.close()

@@ -9,14 +9,17 @@ from typing import Final
 
 from producer_pool.model.errors import ConfigurationError, DeliveryError, UsageError
 from producer_pool.testing.consumers import TrialConsumer
+from producer_pool.testing.patience import bounded
 from producer_pool.testing.proxy import FaultProxy
 from producer_pool.testing.rule import RuleBroken, not_applicable
 from producer_pool.testing.trial import Trial
 
 __all__ = ["between"]
 
+_REACHES: Final = 0.5
+"""Seconds in which a connection gets from one side of a proxy to the other, if it ever does."""
 _TURNS: Final = 20
-"""Turns of the loop in which a connection gets from one side of a proxy to the other."""
+"""Turns of the loop in which what is at the other side is served, too."""
 
 
 @contextlib.asynccontextmanager
@@ -47,9 +50,12 @@ async def _stands(trial: Trial, proxy: FaultProxy) -> bool:
         async with trial.patience("it connects", 0.1):
             await trial.reach(client)
     reached = False
-    for _ in range(_TURNS):
-        reached = reached or any(connection.reached for connection in proxy.connections)
-        await asyncio.sleep(0 if reached else 0.001)
+    with contextlib.suppress(TimeoutError):
+        async with bounded(_REACHES):
+            while not (reached := any(connection.reached for connection in proxy.connections)):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
     with contextlib.suppress(Exception):
         await client.aclose()
     return reached

@@ -21,8 +21,9 @@ BUFFER: Final = 256 * 1024
 _READ: Final = 64 * 1024
 _TICK: Final = 0.02
 """Seconds: with a bandwidth, so much goes out at once."""
-_PATIENCE: Final = 1.0
-"""Seconds that a reset waits for what goes before it to be acknowledged."""
+_LOOK: Final = 0.001
+_LOOKS: Final = 1000
+"""How often a reset looks whether what goes before it is acknowledged: a second, on a machine with time."""
 
 
 class PipeEvents(Protocol):
@@ -66,8 +67,8 @@ class Pipe(Traffic):
         """When the bandwidth lets the next piece go."""
         self._quota: int | None = None
         """Bytes that are still to be passed on before the connection is reset."""
-        self._reset_by = 0.0
-        """When it is reset at the latest, once the quota is used up."""
+        self._looks = 0
+        """How often a reset has looked in vain."""
         self._ended = self._was_reset = False
         """Whether the source says no more, and whether that was by a reset."""
         self._shut = False
@@ -85,7 +86,7 @@ class Pipe(Traffic):
         self._free = 0.0
         self._faults = faults
         self._quota = faults.reset_after
-        self._reset_by = now + _PATIENCE
+        self._looks = 0
         self.go_on()
 
     def half_close(self) -> None:
@@ -153,7 +154,7 @@ class Pipe(Traffic):
             return
         if self._ended and not self._queue and not self._faults.black_hole:
             if self._was_reset:
-                self._connection.reset_now()
+                self._reset_soon()
                 return
             self._shut_down()
         reads = not self._ended and not self._faults.stalled and self.queued < BUFFER
@@ -214,15 +215,16 @@ class Pipe(Traffic):
         self._total.passed += count
         if self._quota is not None:
             self._quota -= count
-            self._reset_by = self._loop.time() + _PATIENCE
+            self._looks = 0
 
     # -- ending --------------------------------------------------------------------------------------
 
     def _reset_soon(self) -> None:
         """Reset the connection, but not what was passed on before: a kernel forgets what it has not sent."""
         self._watch(reads=False, writes=False)
-        if _unacknowledged(self.sink) and self._loop.time() < self._reset_by:
-            self._next = self._loop.call_later(0.001, self.go_on)
+        if _unacknowledged(self.sink) and self._looks < _LOOKS:
+            self._looks += 1
+            self._next = self._loop.call_later(_LOOK, self.go_on)
         else:
             self._connection.reset_now()
 

@@ -24,6 +24,7 @@ from producer_pool.testing.trial import PATIENCE, Trial
 
 __all__ = ["Result", "Verdict", "run_rule"]
 
+_ASYNCIO: Final = Path(asyncio.__file__).parent
 _LIMIT: Final = 2.5
 """Times the patience that a rule may take as a whole: longer than it waits for anything."""
 _WORK: Final = 20.0
@@ -114,15 +115,16 @@ class _Run:
 
     def _wait_for(self, thread: threading.Thread) -> float:
         """Wait until *thread* ends, or until there is no hope for it; return the seconds that it had."""
-        since = time.monotonic()
-        beats, still, over = 0, 0.0, 0.0
-        while thread.is_alive() and (left := since + self._limit - time.monotonic()) > 0:
+        beats, still, over, had = 0, 0.0, 0.0, 0.0
+        while thread.is_alive() and had < self._limit:
             beats, still = self._beats, still + _LOOK if beats == self._beats else 0.0
             over = over + _LOOK if self._verdict or self._trial.stuck else 0.0
             if still > max(self._patience, _STILL) or over > 2 * self._ending:
                 break
-            thread.join(min(_LOOK, left))
-        return time.monotonic() - since
+            since = time.monotonic()
+            thread.join(min(_LOOK, self._limit - had))
+            had += min(time.monotonic() - since, _LOOK)
+        return had
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beats += 1
@@ -131,10 +133,16 @@ class _Run:
     def _unfinished(self, frame: FrameType | None, seconds: float) -> Verdict:
         """Say where a rule is that does not end within so many *seconds*; *frame* is where its thread is."""
         stack = of_thread(frame) if frame is not None else of_coroutine(self._check)
-        if stack and stack[-1].name == "select":  # The loop has nothing to do: somebody waits in vain.
+        if frame is not None and self._is_idle(frame):  # Somebody waits in vain.
             stack = of_coroutine(self._check) or stack
         text = f"not done within {seconds:.2g} s; it hangs {where(stack) if stack else 'at its end'}"
         return Verdict(self._rule, Result.BROKEN, text, "".join(stack.format()))
+
+    def _is_idle(self, frame: FrameType) -> bool:
+        """Whether a loop has nothing to do whose thread is at *frame*; its heart beats all the same."""
+        code = frame.f_code
+        at_rest = code.co_name == "select" or Path(code.co_filename).parent == _ASYNCIO
+        return at_rest or code is _Run._beat.__code__
 
     def _work(self) -> None:
         try:

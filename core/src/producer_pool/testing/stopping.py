@@ -15,6 +15,8 @@ __all__ = ["StoppableDriver"]
 
 _ENDING: Final = 2.0
 """Seconds in which a client has to let go."""
+_LOOK: Final = 0.01
+"""Seconds between two looks whether it has. One that comes late counts for no more."""
 
 
 class StoppableDriver:
@@ -50,7 +52,9 @@ class StoppableDriver:
         """Let its loop stand still from now on."""
         if self._loop is not None and not self._stopped.is_set():
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._stopped.wait(_ENDING)
+            looks = round(_ENDING / _LOOK)
+            while looks and not self._stopped.wait(_LOOK):
+                looks -= 1
 
     def _work(
         self, loop: asyncio.AbstractEventLoop, messages: Sequence[bytes], caller: asyncio.AbstractEventLoop

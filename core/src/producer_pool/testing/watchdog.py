@@ -33,6 +33,7 @@ class Watchdog:
     The loop counts as blocked when its heart does not beat, and its thread is at the same instruction of
     the same call, through BLOCKED seconds of looks. The time for which the thread was ready, and the
     machine had no processor for it, does not count: a machine that is busy with others raises no alarm.
+    Nor does a loop that waits for its own sockets and timers, however late they are.
 
     Calls that wait are found at once, however short they are here: time.sleep(), and looking up a name.
     """
@@ -43,7 +44,8 @@ class Watchdog:
         """Called, on a thread of its own, when the loop is seen to be blocked: to set it free."""
         self._loop = asyncio.get_running_loop()
         self._ident = threading.get_ident()
-        self._queue = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._thread_of_loop = Path(f"/proc/self/task/{threading.get_native_id()}")
+        self._last = (0.0, 0.0, 0.0)
         self._beats = 0
         self._beating: asyncio.TimerHandle | None = None
         self._over = threading.Event()
@@ -91,29 +93,49 @@ class Watchdog:
     def _watch(self) -> None:
         frame: FrameType | None = None
         at: tuple[int, int] | None = None
-        since = queued = 0.0
+        still = 0.0
         looks = 0
         while not self._over.wait(_LOOK):
             now = sys._current_frames().get(self._ident)
             if now is None:
                 return
-            if now is not frame or at != (now.f_lasti, self._beats):
+            held = self._held()
+            if now is not frame or at != (now.f_lasti, self._beats) or _is_idle(now):
                 frame, at = now, (now.f_lasti, self._beats)
-                since, queued, looks = time.monotonic(), self._waited(), 0
+                still, looks = 0.0, 0
                 continue
             looks += 1
-            still = time.monotonic() - since - (self._waited() - queued)
+            still += held
             if still >= BLOCKED and looks >= _LOOKS and not self.found:
                 self.found = f"nothing else ran for {still:.2g} s and more, {where(of_thread(frame))}"
                 for call in self.when_found:
                     call()
 
-    def _waited(self) -> float:
-        """Return the seconds for which the thread was ready to run and did not; 0 where nobody tells."""
+    def _held(self) -> float:
+        """Return the seconds since the last look for which the thread ran, or waited for something."""
+        ready, ran, queued = self._scheduled()
+        before, self._last = self._last, (time.monotonic(), ran, queued)
+        passed, ran, queued = (now - last for now, last in zip(self._last, before, strict=True))
+        # The kernel counts the time in its queue when that is over: who is ready may still be in it.
+        return ran if ready else passed - queued
+
+    def _scheduled(self) -> tuple[bool, float, float]:
+        """
+        Return whether the thread is ready to run, and the seconds for which it ran, and was queued.
+
+        Where nobody tells: that it never was.
+        """
         try:
-            return int(self._queue.read_bytes().split()[1]) / 1e9
+            state = (self._thread_of_loop / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            ran, queued = (self._thread_of_loop / "schedstat").read_bytes().split()[:2]
+            return state == b"R" and int(ran) > 0, int(ran) / 1e9, int(queued) / 1e9
         except (OSError, IndexError, ValueError):
-            return 0.0
+            return False, 0.0, 0.0
+
+
+def _is_idle(frame: FrameType) -> bool:
+    """Whether *frame* is where an event loop waits for its sockets and timers."""
+    return frame.f_back is not None and frame.f_back.f_code is asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
 
 
 def _asks_somebody(

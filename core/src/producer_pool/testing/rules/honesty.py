@@ -85,7 +85,7 @@ async def written_means_written(trial: Trial) -> None:
     async with StoppableDriver(client, trial.reach) as driver:
         driver.put(messages[10:])
         await trial.steady(lambda: driver.sent, _TIMEOUT / 2)
-        await asyncio.sleep(0 if patient else 2 * _TIMEOUT)
+        await trial.steady(lambda: None, 0 if patient else 2 * _TIMEOUT)
         driver.stop()
         consumer.resume()
         # One that never had to wait has no way to know what a consumer reads, and promised nothing of it.

@@ -7,12 +7,11 @@ import contextlib
 import gc
 import logging
 import os
-import select
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -21,6 +20,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, DeliveryError
 from producer_pool.testing.consumers import TrialConsumer
 from producer_pool.testing.messages import numbered
+from producer_pool.testing.patience import bounded
 from producer_pool.testing.rule import CONSUMER, require, rule
 from producer_pool.testing.trial import Trial
 from producer_pool.testing.watchdog import Watchdog
@@ -29,6 +29,8 @@ __all__ = ["keeps_exceptions_to_itself", "leaves_the_program_alone", "never_bloc
 
 _TIMEOUT: Final = 0.3
 """Seconds that a call may wait, in an orderly way."""
+_ANSWERS: Final = 0.1
+"""Seconds in which this machine's kernel has answered a connect, if it does."""
 
 
 @rule(CONSUMER)
@@ -55,7 +57,7 @@ async def never_blocks_the_loop(trial: Trial) -> None:
         consumer.resume()
         await consumer.crash()
         await _use(trial, watch, "a consumer that is not there", consumer.url, flood[:1])
-        with _deaf(consumer, watch) as url:
+        async with _deaf(consumer, watch) as url:
             if url:
                 await _use(trial, watch, "a host that does not answer", url, flood[:1])
 
@@ -139,9 +141,10 @@ def _by_name(consumer: TrialConsumer) -> list[str]:
     return []
 
 
-@contextlib.contextmanager
-def _deaf(consumer: TrialConsumer, watch: Watchdog) -> Iterator[str]:
+@contextlib.asynccontextmanager
+async def _deaf(consumer: TrialConsumer, watch: Watchdog) -> AsyncIterator[str]:
     """Give the URL of a port of this machine at which TCP never answers; empty: there are no ports here."""
+    loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         url = ""
         with contextlib.suppress(ConfigurationError):
@@ -152,8 +155,10 @@ def _deaf(consumer: TrialConsumer, watch: Watchdog) -> Iterator[str]:
             for _ in range(16):
                 filling = stack.enter_context(socket.socket())
                 filling.setblocking(False)
-                filling.connect_ex(listening.getsockname())
-                if not select.select((), (filling,), (), 0.05)[1]:
+                try:
+                    async with bounded(_ANSWERS):
+                        await loop.sock_connect(filling, listening.getsockname())
+                except TimeoutError:
                     break
             url = Endpoint.parse(consumer.url).at(*listening.getsockname()).raw
             watch.when_found.append(listening.close)
