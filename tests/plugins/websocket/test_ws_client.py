@@ -21,6 +21,9 @@ from support.ends import make_client
 from support.streams import Consumer, FakeSignals, is_reset, receive, receive_all, reset, send, until
 from support.webs import frame, read_head
 
+# Both ends are on one loop: when this machine stands still, neither of them is late.
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 LEVELS = [*sorted(TCP_ACKS), Ack.PEER]
 each_level = pytest.mark.parametrize("ack", LEVELS, ids=lambda level: level.label)
 
@@ -411,7 +414,6 @@ async def test_control_consumer_that_is_never_asked(consumer: Consumer) -> None:
         assert link.signals.errors == []
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_consumer_that_talks_is_there(consumer: Consumer) -> None:
     """Whatever it says, it lives: a pong may have to wait behind more."""
     async with Connected(consumer, "?ping-interval=10ms&ping-timeout=100ms") as link:
@@ -423,7 +425,6 @@ async def test_consumer_that_talks_is_there(consumer: Consumer) -> None:
         assert link.signals.errors == []
 
 
-@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 101 Switching Protocols\r\n"])
 async def test_half_a_handshake(consumer: Consumer, said: bytes) -> None:
     """A consumer that does not finish it takes no longer than one attempt may."""

@@ -18,6 +18,9 @@ from support.ends import make_client
 from support.streams import FakeSignals, until
 from support.webs import TRANSPORTS, LibraryConsumer, Listening, texts
 
+# Both ends are on one loop: when this machine stands still, neither of them is late.
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 LEVELS = sorted(TRANSPORTS["ws"].acks)
 MESSAGES = [b"one", "zwö".encode(), b"", b"new\nline and \0", b"x" * 65536, b"y" * (1 << 20)]
 

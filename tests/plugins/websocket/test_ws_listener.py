@@ -23,6 +23,9 @@ from support.listening import lines_of
 from support.streams import is_reset, receive, receive_all, reset, send, until
 from support.webs import Listening, frame, request
 
+# Both ends are on one loop: when this machine stands still, neither of them is late.
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 CLOSED = frame(CLOSE, struct.pack("!H", 1000), masked=False)
 
 
@@ -284,7 +287,6 @@ async def test_draining_loses_nothing(listening: Listening) -> None:
 # -- time -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_half_a_handshake(caplog: pytest.LogCaptureFixture) -> None:
     """Who does not finish its request is told so, and let go; in TLS's way, if it got no further."""
     async with Listening("ws://127.0.0.1:0?handshake-timeout=100ms") as listening:
@@ -343,7 +345,6 @@ async def test_control_producer_that_is_never_asked() -> None:
         assert listening.stats.connections == 1
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_nobody_is_quiet_while_we_do_not_read() -> None:
     """A paused intake is no fault of who waits for it."""
     async with Listening("ws://127.0.0.1:0?ping-interval=20ms&ping-timeout=50ms") as listening:
@@ -359,7 +360,6 @@ async def test_nobody_is_quiet_while_we_do_not_read() -> None:
         assert listening.stats.evicted == 0
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_producer_without_messages() -> None:
     """Pings are no messages: idle-timeout asks for those."""
     async with Listening("ws://127.0.0.1:0?idle-timeout=100ms") as listening:
