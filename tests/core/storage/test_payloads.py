@@ -154,6 +154,7 @@ def test_no_room_for_a_file(database: Database, tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "allocate", full)
+        patch.setattr(module, "_PATIENCE", 1e9)
         assert store(database, row(1))[0].place is None
     assert sizes(tmp_path) == {}
     assert store(database, row(2))[0].place is None  # It is not asked for one again at once.

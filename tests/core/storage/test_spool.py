@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import multiprocessing
 import os
 import shutil
 import sys
@@ -24,6 +23,7 @@ from producer_pool.storage.keeper import Keeper
 from producer_pool.storage.spool import SpoolStore
 from support.spools import Desk, messages_of, numbers_in
 from support.streams import until
+from support.waiting import BOUND
 
 
 @pytest.fixture
@@ -217,10 +217,12 @@ async def test_age_goes_on_over_a_restart(folder: Path) -> None:
         await desk.append(Batch.of([b"x"], received=came - 100))
     async with Desk(folder) as desk:
         desk.join("a")
+        before = time.monotonic()
         ((stored,), _) = await desk.read("a")
+        after = time.monotonic()
 
-        assert 100 <= stored.age <= 100 + time.monotonic() - came + 0.01
-        assert abs(time.monotonic() - stored.age - stored.batch.received) < 1
+        assert 100 <= stored.age <= 100 + after - came + 0.01
+        assert before - 0.01 <= stored.batch.received + stored.age <= after + 0.01
 
 
 async def test_age_starts_anew_after_a_boot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,16 +269,13 @@ async def test_too_large(folder: Path) -> None:
         desk.join("a")
         for _ in range(30):
             await desk.stored(bytes(100_000))
-        await until(lambda: desk.store.trouble)
+        await until(lambda: desk.store.trouble and desk.store.excess and desk.changes)
 
         assert desk.numbers[-1] is None
-        assert desk.store.excess > 0
-        assert desk.changes
         assert "has its size (1MiB); raise spool-size" in (desk.store.trouble or "")
         upto, _, _ = await desk.skip("a", 0, 1 << 30)
         desk.store.move("a", upto)
-        await until(lambda: desk.store.trouble is None)
-        assert desk.store.excess == 0
+        await until(lambda: desk.store.trouble is None and not desk.store.excess)
         assert await desk.stored(b"again") is not None
 
 
@@ -312,7 +311,7 @@ async def test_closing_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch
     close = Keeper.close
 
     def slow(keeper: Keeper) -> None:
-        hangs.wait(20)
+        assert hangs.wait(BOUND)
         close(keeper)
 
     monkeypatch.setattr(Keeper, "close", slow)
@@ -336,34 +335,35 @@ async def test_one_process_at_a_time(folder: Path) -> None:
 
 async def test_no_call_waits_for_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a transaction hangs in the system, the loop goes on."""
-    hangs = multiprocessing.Event()
+    hangs = threading.Event()
+    in_time: list[bool] = []
     commit = writer.Writer._store
 
     def slow(*arguments: object) -> None:
-        hangs.wait(20)
+        in_time.append(hangs.wait(BOUND))
         commit(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(writer.Writer, "_store", staticmethod(slow))
     async with Desk(folder) as desk:
-        began = time.monotonic()
         desk.join("a")
         answer = desk.append(Batch.of([b"x"]))
         desk.store.move("a", 0)
         assert not answer.done()
-        assert time.monotonic() - began < 10
         hangs.set()
         assert await answer == 1
+    assert all(in_time), "a call waited, so that nobody let the disk go on"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 async def test_leaves_no_file_open(folder: Path) -> None:
     """Nothing stays open when it is closed."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = len(os.listdir("/proc/self/fd"))
     async with Desk(folder, sync=0.01) as desk:
         desk.join("a")
         await desk.stored(b"x")
 
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    # What tests before this one left to others may just be opened, or closed.
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 async def test_where_producers_are_goes_along_with_what_is_stored(
