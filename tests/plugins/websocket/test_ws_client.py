@@ -210,20 +210,22 @@ async def test_pongs_that_answer_nothing(consumer: Consumer) -> None:
         assert link.client.settled() == (1, 0)
 
 
-async def test_large_batch_is_asked_after_in_parts(consumer: Consumer) -> None:
+async def test_large_batch_is_asked_after_in_parts() -> None:
     """A consumer that needs long for megabytes is seen to read them, and nobody takes slow for dead."""
     batch = Batch.of([b"%07d" % number * 100 for number in range(20_000)])
-    async with Connected(consumer, ack=Ack.PEER) as link:
-        assert link.start(batch) == 1
-        answering = asyncio.ensure_future(link.answer())
-        seen = set()
-        while link.client.settled().confirmed < 20_000:
-            seen.add(link.client.settled().confirmed)
-            await asyncio.sleep(0)
-        answering.cancel()
+    # Its kernel takes little at once, so that it has many turns in between, whatever others take.
+    with Consumer(receive_buffer=256 * 1024) as consumer:
+        async with Connected(consumer, ack=Ack.PEER) as link:
+            assert link.start(batch) == 1
+            answering = asyncio.ensure_future(link.answer())
+            seen = set()
+            while link.client.settled().confirmed < 20_000:
+                seen.add(link.client.settled().confirmed)
+                await asyncio.sleep(0)
+            answering.cancel()
 
-        assert len(seen) > 5
-        assert link.messages == list(batch.messages)
+            assert len(seen) > 5
+            assert link.messages == list(batch.messages)
 
 
 async def test_break_inside_a_large_batch(consumer: Consumer) -> None:
