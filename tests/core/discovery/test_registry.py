@@ -1,5 +1,6 @@
 """Each way from a scheme to a transport, and each way in which that goes wrong, on real metadata."""
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -196,6 +197,7 @@ def test_many_threads_ask_at_once(site: Site) -> None:
 
 def test_unknown_scheme_of_a_published_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the line that installs it."""
+    importlib.import_module("importlib_metadata")  # which is somewhere on the path, too
     monkeypatch.setattr(sys, "path", [])
 
     with pytest.raises(UnknownScheme, match=r"try: pip install producer-pool-tcp$") as caught:
