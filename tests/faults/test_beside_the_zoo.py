@@ -13,10 +13,11 @@ from support.beside_the_zoo import animals
 from support.fake_clients import FakeClient
 from support.faults import report
 from support.processes import clean_environment
+from support.waiting import BOUND
 from support.zoo import ANIMALS, Animal
 
-PARTS = 2
-"""The zoo is gone through in so many tests, for as many processors."""
+PARTS = 4
+"""The zoo is gone through in so many tests, so that none takes long."""
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -40,7 +41,7 @@ def test_producer_beside_an_animal(part: int) -> None:
     )
     assert failed == []
     assert [one for one in found if not one["exact"] or one["pending"]] == []
-    assert closing < 10
+    assert closing < BOUND
 
 
 async def send_to_each(clients: list[FakeClient], message: bytes) -> None:

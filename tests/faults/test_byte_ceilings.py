@@ -33,7 +33,7 @@ from support.engines import dead
 from support.fake_clients import FakeClient
 from support.faults import report
 from support.streams import FakeIntake, connect, until
-from support.waiting import BOUND
+from support.waiting import BOUND, steady
 
 MIB = 1024 * 1024
 MORE = 5
@@ -166,13 +166,18 @@ def test_submit_log() -> None:
         pool.add_producer("blocks", client, policy=DeliveryPolicy.relay())
         pool.submit(b"first")
         assert client.begun.wait(BOUND)
+        taken = 0
+
+        def submit() -> None:
+            nonlocal taken
+            for _ in range(MORE * LOG_BYTES // 1000):
+                pool.submit(bytes(1000))
+                taken += 1
+
         with traced() as found, suppress(Full):
-            thread = threading.Thread(
-                target=lambda: [pool.submit(bytes(1000)) for _ in range(MORE * LOG_BYTES // 1000)],
-                daemon=True,
-            )
+            thread = threading.Thread(target=submit, daemon=True)
             thread.start()
-            thread.join(1.0)
+            steady(lambda: taken, 0.5, "it takes no more")
             waits = thread.is_alive()
         client.go_on.set()
         thread.join(BOUND)
@@ -240,7 +245,7 @@ async def test_backlog_of_a_peer() -> None:
     async with AsyncProducerPool(limits=Limits(drain=0.0)) as pool:
         url = f"tcp+serve://127.0.0.1:0?peer-buffer={limit}&ack=written"
         await pool.add_producer("serves", url, policy=DeliveryPolicy.relay())
-        await pool.check(wait=5.0)
+        await pool.check(wait=BOUND)
         address = (await pool.health())["serves"].address
         port = int(address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as stuck:

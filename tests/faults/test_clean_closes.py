@@ -12,12 +12,13 @@ import pytest
 
 from producer_pool import Batch, DeliveryPolicy, ProducerPool
 from producer_pool.builtin.null import NullClient
+from support.arrivals import read_to_the_ends
 from support.consumers import RecordingConsumer
 from support.contenders import CONTROLS, QUICK
 from support.faults import report, times
 from support.ledger import Ledger
 from support.naive_relay import NaiveSender
-from support.waiting import BOUND, eventually, steady
+from support.waiting import BOUND, eventually
 
 
 class Closer(NullClient):
@@ -88,8 +89,7 @@ def test_controls_lose(control: str) -> None:
             arrives_or_not(closing, before)
             closing.end_connections()
         sender.close()
-        steady(lambda: len(closing.messages), 0.1, "what is on its way is read")
-        verdict = ledger.judge(closing.messages, expected=sender.claimed)
+        verdict = ledger.judge(read_to_the_ends(closing), expected=sender.claimed)
     report(f"consumer closes before a message, control: {control}", closes=closes, lost=len(verdict.lost))
 
     assert verdict.lost

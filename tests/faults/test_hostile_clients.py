@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +18,8 @@ from producer_pool import (
     DeliveryPolicy,
     Limits,
     Outcome,
+    PoolClosed,
+    PoolStats,
     ProducerPool,
     Retry,
     WrongThread,
@@ -27,7 +30,6 @@ from producer_pool.model.outcomes import Ack
 from support.anything import ANYTHING, KINDS, Odd
 from support.consumers import RecordingConsumer
 from support.engines import check_books
-from support.fake_clients import hang_stubbornly
 from support.faults import times
 from support.ledger import Ledger
 from support.processes import run_program
@@ -144,8 +146,22 @@ def in_a_callback(made: Callable[[], BaseException]) -> Callable[[], None]:
     return deed
 
 
-def live_with(client: Hostile | HostilePipelined, caplog: pytest.LogCaptureFixture, *, fails: bool) -> None:
-    """Tell the story of one pool with a hostile client and a good one, and judge it."""
+def last_stats(pool: ProducerPool) -> PoolStats | None:
+    """Return the counters of a pool that is closed; None while its thread waits for a client that hangs."""
+    try:
+        return pool.stats()
+    except PoolClosed:
+        return None
+
+
+def live_with(
+    client: Hostile | HostilePipelined,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    fails: bool,
+    closed: Callable[[], object] = lambda: None,
+) -> None:
+    """Tell the story of one pool with a hostile client and a good one, and judge it; call *closed* then."""
     ledger = Ledger()
     policy = DeliveryPolicy(retry=Retry(attempts=2, backoff=0.01, max_backoff=0.02), deadline=5.0)
     with caplog.at_level(logging.INFO), RecordingConsumer() as consumer:
@@ -162,7 +178,9 @@ def live_with(client: Hostile | HostilePipelined, caplog: pytest.LogCaptureFixtu
             eventually(lambda: client.done or client._where == "aclose", "its deed")
             began = time.monotonic()
         closing = time.monotonic() - began
-        stats = pool.stats()
+        closed()
+        stats = eventually(lambda: last_stats(pool), "the pool's thread ends")
+        assert stats is not None
         results = [receipt.results(wait=0) for receipt in receipts]
 
         check_books(stats)
@@ -220,10 +238,18 @@ def test_client_that_lies(lie: str, caplog: pytest.LogCaptureFixture) -> None:
     live_with(HostilePipelined(where, lambda: said), caplog, fails=lie != "has settled less than nothing")
 
 
+async def hang_until(over: threading.Event) -> None:
+    """Do not return before that, cancelled or not."""
+    while not over.is_set():
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("where", ["connect", "send", "aclose"])
 def test_client_that_hangs(where: str, caplog: pytest.LogCaptureFixture) -> None:
     """Though it does not hear of being cancelled: it is left behind, by name."""
-    live_with(Hostile(where, lambda: hang_stubbornly(3.0)), caplog, fails=True)
+    over = threading.Event()
+    live_with(Hostile(where, lambda: hang_until(over)), caplog, fails=True, closed=over.set)
 
 
 class CallsBack:
@@ -251,7 +277,7 @@ def test_client_that_calls_back_in(kind: Any, where: str) -> None:
     """A message is taken; what would wait for itself is refused."""
     ledger = Ledger()
     with RecordingConsumer() as consumer, RecordingConsumer() as other:
-        with ProducerPool(limits=Limits(drain=1.0)) as pool:
+        with ProducerPool(limits=Limits(drain=BOUND)) as pool:
             deed = CallsBack(pool)
             pool.add_producer("well", consumer.url)
             pool.add_producer("other", other.url, policy=DeliveryPolicy.relay())

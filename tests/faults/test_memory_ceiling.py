@@ -103,7 +103,7 @@ class Memory:
     @property
     def grown(self) -> float:
         """How much it had at the most, above the start."""
-        return max(self.samples) - self.start
+        return max(self.samples, default=self.start) - self.start
 
     @property
     def growing(self) -> float:

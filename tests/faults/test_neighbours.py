@@ -6,7 +6,6 @@ for nobody; and what waits for the others stays within the limits that they were
 """
 
 import socket
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -157,8 +156,8 @@ def test_well_consumer_keeps_its_throughput(kind: str, stack: ExitStack, tmp_pat
             company.spoil(bad)
             measured.append(company.burst())
             company.heal(bad)
-    # Medians: one burst that the machine did for nobody else says nothing.
-    rate = {bad: statistics.median(measured) for bad, measured in rates.items()}
+    # The best of each: what else the machine did then makes all of them worse, and none better.
+    rate = {bad: max(measured) for bad, measured in rates.items()}
     kept = {bad: rate[bad] / rate[0] for bad in rates}
     verdict = company.ledger.judge(company.well.messages)
     report(
@@ -215,11 +214,18 @@ def test_control_waits(kind: str) -> None:
             bad.kill()
         with naive_relay(bad.url, well.url) as running:
             feed = Feed(running.port, ledger, size=SIZE, rate=0)
+
+            def behind() -> tuple[int, int] | None:
+                arrived = len(well.messages)
+                sent = len(ledger.sent)
+                return (sent, arrived) if sent > arrived else None
+
             # Until the buffers on the way are full, it gets something.
-            arrived = steady(lambda: len(well.messages) + 1, 0.5, "nothing arrives any more") - 1
-            sent = len(ledger.sent)
+            found = steady(behind, 0.5, "nothing is taken any more, and nothing arrives")
             running.process.kill()
             feed.stop()
+    assert found is not None
+    sent, arrived = found
     report(f"neighbours: {kind}, control: naive", sent=sent, arrived=arrived)
 
     assert arrived < sent

@@ -16,12 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from producer_pool.storage.dead_letters import LetterFile
+from support.arrivals import read_to_the_ends
 from support.consumers import ProcessConsumer
 from support.faults import report, times
 from support.ledger import Ledger
 from support.letters import letter, messages_in
 from support.processes import Daemon, clean_environment, command, daemon
-from support.waiting import eventually, steady
+from support.waiting import eventually
 
 GIVES_UP = "tcp://127.0.0.1:1?deadline=20ms"
 """A consumer that is never there, whose producer waits for it no longer than that."""
@@ -128,6 +129,8 @@ def test_killed_daemon(tmp_path: Path) -> None:
     """What it acknowledged as taken care of is in the folder, after each kill and without a manual step."""
     kills = times(2, 30)
     acknowledged, lost = kill_daemons(tmp_path / "letters", kills)
+    if not acknowledged:  # Each was killed before it had answered.
+        acknowledged, lost = kill_daemons(tmp_path / "more", kills)
     report("daemon killed, dead letters, app", kills=kills, acknowledged=acknowledged, lost=lost)
 
     assert lost == 0
@@ -157,7 +160,7 @@ def replays(folder: Path, consumer: ProcessConsumer, *, naive: bool, kills: int)
     arguments = ["dead-letters", "replay", str(folder), "--all", "--to", f"audit={consumer.url}"]
     for kill in range(kills + 1):
         # What the last one left in a kernel comes first. Then, what comes shows that this one has begun.
-        seen = steady(lambda: len(consumer.messages) + 1, 0.2, "all is read that is on its way") - 1
+        seen = len(read_to_the_ends(consumer))
         with subprocess.Popen(
             [*program, *arguments], env=clean_environment(), stderr=subprocess.PIPE
         ) as process:
@@ -201,7 +204,12 @@ def test_killed_replay(tmp_path: Path) -> None:
 
 def test_control_of_a_killed_replay(tmp_path: Path) -> None:
     """Who removes letters before they are delivered loses what was on its way."""
-    sent, lost, doubled = story(tmp_path, naive=True, kills=2)
+    sent = lost = doubled = tries = 0
+    while not lost and tries < 5:  # It may have been through each time that it was killed.
+        tries += 1
+        folder = tmp_path / f"try{tries}"
+        folder.mkdir()
+        sent, lost, doubled = story(folder, naive=True, kills=2)
     report("replay of dead letters killed, control: removes first", sent=sent, lost=lost, doubled=doubled)
 
     assert lost > 0

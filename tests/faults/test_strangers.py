@@ -19,7 +19,7 @@ from producer_pool.testing.leftovers import descriptors
 from producer_pool.testing.subject import with_options
 from support.certificates import Authority, Identity, self_signed
 from support.matrix import Way, ways
-from support.streams import FakeIntake, until
+from support.streams import BOUND, FakeIntake, until
 
 WAYS: Final = {way.scheme: way for way in ways()}
 FILES: Final = {scheme for scheme, way in WAYS.items() if "{tmp}" in way.transport.loopback}
@@ -44,7 +44,7 @@ async def listens(way: Way, url: str) -> None:
     async with AsyncProducerPool(limits=Limits(drain=0.0)) as pool:
         if way.serves:
             await pool.add_producer("serves", url)
-            health = (await pool.check(wait=5.0))["serves"]
+            health = (await pool.check(wait=BOUND))["serves"]
             if health.last_error is not None:
                 raise health.last_error
         else:
@@ -97,7 +97,7 @@ async def test_other_users(scheme: str, tmp_path: Path) -> None:
     async with AsyncProducerPool(limits=Limits(drain=0.0)) as pool, AsyncExitStack() as stack:
         if way.serves:
             await pool.add_producer("serves", url)
-            await pool.check(wait=5.0)
+            await pool.check(wait=BOUND)
         else:
             await stack.enter_async_context(await bind_transport_async(url, pool))
         modes = [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir() if path.is_socket()]
@@ -141,15 +141,20 @@ def own(authority: Authority, identity: Identity) -> dict[str, str]:
 
 
 async def meeting(
-    scheme: str, listening: dict[str, str], asking: dict[str, str], meet: Callable[[str], Awaitable[object]]
+    scheme: str,
+    listening: dict[str, str],
+    asking: dict[str, str],
+    meet: Callable[[str], Awaitable[object]],
+    count: int = 0,
 ) -> list[bytes]:
-    """Have *meet* come to a listener, and return what it got."""
+    """Have *meet* come to a listener, and return what it got, *count* messages or more."""
     intake = FakeIntake()
     url = with_options(WAYS[scheme].transport.loopback, listening)
     async with ClientFactory().listener(url) as listener:
         endpoint = await listener.start(intake)
         bare = f"{endpoint.without(endpoint.options)}"
         await meet(with_options(bare, asking))
+        await until(lambda: len(intake.messages) >= count, "its messages")
     return intake.messages
 
 
@@ -163,7 +168,7 @@ async def test_certificate_that_is_refused(
     identity, listening, asking = made(authority, stranger)
 
     async def meet(url: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(BOUND):
             with pytest.raises(ConnectError, match="TLS") as refused:
                 await ClientFactory.create(url).send(b"a secret")
             assert said in str(refused.value)
@@ -186,7 +191,6 @@ async def test_control_of_the_certificates(authority: Authority, stranger: Autho
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-        await asyncio.sleep(0.05)
 
     listening = {"tls-cert": str(identity.cert), "tls-key": str(identity.key)}
-    assert await meeting("tcp+tls", listening, {}, meet) == [b"a secret"]
+    assert await meeting("tcp+tls", listening, {}, meet, 1) == [b"a secret"]
