@@ -10,8 +10,8 @@ import pytest
 from support.distributions import transports_module
 from support.environments import Environment, build, core_wheel, wheel_of
 
-# One worker makes the environment, once.
-pytestmark = pytest.mark.xdist_group("door")
+# One worker makes the environment, once, perhaps beside others.
+pytestmark = [pytest.mark.xdist_group("door"), pytest.mark.timeout(180)]
 
 BOOM = "raise RuntimeError('this module must not be imported')"
 

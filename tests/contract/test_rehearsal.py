@@ -139,6 +139,7 @@ ENVIRONMENT = """
     """
 
 
+@pytest.mark.timeout(180)
 def test_page_with_an_environment(rehearsal: Rehearsal) -> None:
     """From there on, commands are those of an environment that has what the page installed, from wheels."""
     run(rehearsal, ENVIRONMENT)
@@ -156,6 +157,7 @@ def test_page_with_an_environment(rehearsal: Rehearsal) -> None:
     ],
     ids=["made", "activated", "installed", "twice"],
 )
+@pytest.mark.timeout(180)
 def test_environment_that_is_made_otherwise(rehearsal: Rehearsal, wrong: str) -> None:
     """What the test does must be what the page says."""
     with pytest.raises(AssertionError):

@@ -44,6 +44,7 @@ def sabotage(old: str, new: str, test: str = "test_double") -> Sabotage:
     return Sabotage("a change", "core/src/tiny/__init__.py", old, new, f"test_tiny.py::{test}")
 
 
+@pytest.mark.timeout(180)
 def test_each_verdict(root: Path) -> None:
     """What changes nothing survives, and so does what the test is too sloppy for; an error is no red."""
     cases = {

@@ -112,6 +112,7 @@ class Rehearsal:
         self.terminals: list[Terminal] = []
         self.done: list[Item] = []
         self._printed = io.StringIO()
+        self._redirection = contextlib.ExitStack()
         self._compared = 0
         """How much of what python printed the page has shown."""
         self._environment = {
@@ -137,18 +138,20 @@ class Rehearsal:
         item: Item = example.parsed
         self.done.append(item)
         text = self.ports.mapped(item.text)
-        with contextlib.redirect_stdout(self._printed):
-            match item.kind:
-                case Kind.ACTION:
-                    self._act(item)
-                case Kind.NOT_RUN:
-                    pass
-                case Kind.COMPARED:
-                    self._compare(item)
-                case _:
-                    if "file" in item.notes:
-                        (self.folder / item.notes["file"]).write_text(text)
-                    getattr(self, f"_{item.language}")(item, text, example.namespace)
+        if sys.stdout is not self._printed:
+            # From the first one to the end: a thread may print between two of them.
+            self._redirection.enter_context(contextlib.redirect_stdout(self._printed))
+        match item.kind:
+            case Kind.ACTION:
+                self._act(item)
+            case Kind.NOT_RUN:
+                pass
+            case Kind.COMPARED:
+                self._compare(item)
+            case _:
+                if "file" in item.notes:
+                    (self.folder / item.notes["file"]).write_text(text)
+                getattr(self, f"_{item.language}")(item, text, example.namespace)
 
     def left_out(self) -> str:
         """Return what python printed and the page does not show."""
@@ -159,6 +162,7 @@ class Rehearsal:
         for terminal in self.terminals:
             terminal.close()
         self.ports.close()
+        self._redirection.close()
 
     # -- by language -------------------------------------------------------------------------------
 
@@ -275,8 +279,9 @@ class Rehearsal:
     def _compare(self, item: Item) -> None:
         if "output" in item.notes:
             # Threads print, too: so all counts that came since the page showed something last.
-            printed = self.ports.unmapped(self._printed.getvalue()[self._compared :])
-            self._compared = len(self._printed.getvalue())
+            all_of_it = self._printed.getvalue()
+            printed = self.ports.unmapped(all_of_it[self._compared :])
+            self._compared = len(all_of_it)
             assert agrees(item.text, printed), f"{item}: what was printed is\n{printed}"
             return
         terminal = self._terminal(item, item.notes["appears"])
