@@ -18,14 +18,17 @@ from producer_pool import (
 )
 from support.consumers import ProcessConsumer, RecordingConsumer
 from support.ledger import Ledger, Verdict
-from support.waiting import BOUND
+from support.waiting import BOUND, eventually
 
 COUNT = 4000
 SIZE = 1024
 
 
+LONG = 10 * BOUND
+
+
 class Neighbours:
-    """One consumer of each kind, all in one pool."""
+    """One consumer of each kind, all in one pool; *timeout* is for the one that never reads."""
 
     def __init__(self, stack: ExitStack, policy: DeliveryPolicy | None = None, timeout: float = 0.5) -> None:
         self.refuses = stack.enter_context(RecordingConsumer(listens=False))
@@ -36,7 +39,7 @@ class Neighbours:
         self.pool = stack.enter_context(ProducerPool(policy=policy, limits=limits))
         for name in ("refuses", "never_reads", "dies", "well"):
             consumer: RecordingConsumer = getattr(self, name)
-            self.pool.add_producer(name, consumer.url, timeout=timeout)
+            self.pool.add_producer(name, consumer.url, timeout=timeout if name == "never_reads" else LONG)
         self.dies.die_after(100 * SIZE)
 
 
@@ -49,7 +52,7 @@ def stack() -> Iterator[ExitStack]:
 def test_well_consumer_waits_for_nobody(stack: ExitStack) -> None:
     """It has everything, in order, while the one that never reads still has all of its time."""
     ledger = Ledger()
-    neighbours = Neighbours(stack, timeout=10 * BOUND)
+    neighbours = Neighbours(stack, timeout=LONG)
     receipts = [neighbours.pool.submit(message) for message in ledger.write_many(COUNT, size=SIZE)]
     record = neighbours.well.wait_for(COUNT)
     stuck = receipts[-1].results(wait=0)["never_reads"]
@@ -74,7 +77,8 @@ def test_each_result_is_about_its_own_consumer(stack: ExitStack) -> None:
 
     stuck = [result["never_reads"] for result in results if not result["never_reads"].ok]
     assert {result.outcome for result in stuck} == {Outcome.FAILED}
-    assert all(isinstance(result.error, DeadlineExceeded | SendError) for result in stuck)
+    # Where this process stands still for so long, it may not even have connected.
+    assert all(isinstance(result.error, DeadlineExceeded | SendError | ConnectError) for result in stuck)
     assert all("500ms" in str(result.error) for result in stuck)
 
     dead = [result["dies"] for result in results if not result["dies"].ok]
@@ -104,7 +108,7 @@ def test_counters_agree_with_the_records(stack: ExitStack) -> None:
 def test_waiting_for_one_result_at_a_time(stack: ExitStack) -> None:
     """forward_to() the one that is well returns at once, however the others do."""
     ledger = Ledger()
-    neighbours = Neighbours(stack, timeout=10 * BOUND)
+    neighbours = Neighbours(stack, timeout=LONG)
     for message in ledger.write_many(COUNT, size=SIZE):
         neighbours.pool.submit(message)
     began = time.monotonic()
@@ -124,8 +128,10 @@ def test_consumer_that_died_comes_back(stack: ExitStack) -> None:
     messages = ledger.write_many(COUNT, size=SIZE)
     receipts = [neighbours.pool.submit(message, to=["dies", "well"]) for message in messages]
     neighbours.well.wait_for(COUNT)
+    eventually(lambda: neighbours.dies.is_away, "it dies")
     neighbours.dies.come_back()
     results = [receipt.results(wait=BOUND) for receipt in receipts]
+    eventually(lambda: neighbours.dies.messages[-1] == messages[-1], "it has read what is on its way")
     attempts = {message: result["dies"].attempts for message, result in zip(messages, results, strict=True)}
     verdict = ledger.judge(neighbours.dies.messages)
 
@@ -156,6 +162,7 @@ def test_consumer_is_killed_with_much_on_its_way() -> None:
         killed.kill()
         killed.start()
         assert pool.drain(wait=BOUND)
+        eventually(lambda: killed.messages[-1] == ledger.sent[-1], "what is on its way is read")
         attempts = {
             message: receipt.results(wait=0)["killed"].attempts
             for message, receipt in zip(ledger.sent[1:], receipts, strict=True)

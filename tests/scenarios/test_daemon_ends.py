@@ -25,8 +25,8 @@ def test_signal_while_messages_arrive(number: int) -> None:
             running.process.send_signal(signal.SIGCONT)
 
             assert running.wait() == 0
-        assert ledger.judge(one.messages).exact
-        assert ledger.judge(two.messages).exact
+        assert ledger.judge(one.wait_for(10_000)).exact
+        assert ledger.judge(two.wait_for(10_000)).exact
     assert running.lines[-2:] == [
         "one: 10,000 accepted, 10,000 delivered (kernel); nothing remained",
         "two: 10,000 accepted, 10,000 delivered (kernel); nothing remained",
@@ -36,16 +36,19 @@ def test_signal_while_messages_arrive(number: int) -> None:
 def test_signal_while_a_consumer_is_slow() -> None:
     """It waits for who still has messages to take, within its drain time."""
     ledger = Ledger()
-    with ProcessConsumer(receive_buffer=8192) as slow, daemon("--to", f"slow={slow.url}") as running:
+    with (
+        ProcessConsumer(receive_buffer=8192) as slow,
+        daemon("--to", f"slow={slow.url}?timeout=1h", "--drain", "1h") as running,
+    ):
         slow.freeze()
         send_lines(running.port, ledger.write_many(10_000, size=200))
         running.settled("slow", 1)
         running.process.send_signal(signal.SIGTERM)
-        running.wait_for_line("stopping: what is queued has 10s; a second signal leaves at once")
+        running.wait_for_line("stopping: what is queued has 1h; a second signal leaves at once")
         slow.thaw()
 
         assert running.wait() == 0
-        assert ledger.judge(slow.messages).exact
+        assert ledger.judge(slow.wait_for(10_000)).exact
         assert running.last["consumers"]["slow"]["delivered"] == 10_000
 
 
@@ -59,6 +62,7 @@ def test_drain_time_is_over() -> None:
     ):
         send_lines(running.port, ledger.write_many(100))
         well.wait_for(100)
+        running.settled("well", 100)
 
         assert running.terminate() == 1
         assert "well: 100 accepted, 100 delivered (kernel); nothing remained" in running.lines
@@ -75,7 +79,7 @@ def test_second_signal(number: int) -> None:
         daemon("--to", f"down={down.url}", "--drain", "1h") as running,
     ):
         send_lines(running.port, [b"hello"])
-        running.settled("down", 0)
+        eventually(lambda: running.consumer("down")["accepted"] == 1, "it has come")
         running.process.send_signal(number)
         running.wait_for_line("stopping: what is queued has 1h")
         running.process.send_signal(number)
@@ -95,6 +99,7 @@ def test_sender_that_never_ends() -> None:
         whole = ledger.write_many(10)
         quiet.sendall(b"".join(message + b"\n" for message in whole) + b"half a mess")
         consumer.wait_for(10)
+        running.settled("consumer", 10)
 
         assert running.terminate() == 0
         assert consumer.messages == whole

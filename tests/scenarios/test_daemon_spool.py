@@ -20,6 +20,7 @@ def test_end_with_a_consumer_that_is_down(tmp_path: Path) -> None:
         with daemon(*to, "--drain", "300ms") as running:
             send_lines(running.port, ledger.write_many(1000))
             well.wait_for(1000)
+            running.settled("well", 1000)
 
             assert running.terminate() == 0
             assert f", spool {spool}" in running.said
@@ -40,8 +41,8 @@ def test_end_with_a_consumer_that_is_down(tmp_path: Path) -> None:
             assert "down: 1000 messages lie in the spool, and go out first" in running.said
             assert "down: 1,010 accepted, 1,010 delivered (kernel); nothing remained" in running.lines
             assert "well: 10 accepted, 10 delivered (kernel); nothing remained" in running.lines
-        assert ledger.judge(down.messages).exact
-        assert ledger.judge(well.messages).exact
+        assert ledger.judge(down.wait_for(1010)).exact
+        assert ledger.judge(well.wait_for(1010)).exact
 
 
 def test_consumer_that_is_configured_no_more(tmp_path: Path) -> None:

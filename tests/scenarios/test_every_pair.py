@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -19,7 +20,7 @@ from producer_pool.model.policies import DeliveryPolicy, Limits
 from support.certificates import Authority
 from support.matrix import Way, ways
 from support.readers import Reader
-from support.streams import FakeIntake, until
+from support.streams import BOUND, FakeIntake, until
 
 WAYS = list(ways())
 SOURCES = [way for way in WAYS if not way.serves]
@@ -102,6 +103,10 @@ class Bench:
         address = (await self.pool.health())[way.id].address
         reader = self.consumers[way] = Reader(way, address, self._authority.file)
         await self._stack.enter_async_context(reader)
+        # It may be connected, and not be served yet: then it would miss what is sent now.
+        async with asyncio.timeout(BOUND):
+            while (await self.pool.stats()).producers[way.id].peers != 1:
+                await asyncio.sleep(0.001)
 
     async def listen(self, way: Way, intake: Intake) -> str:
         """Start a listener of *way*, and return the URL that leads there."""

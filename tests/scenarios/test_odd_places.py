@@ -118,12 +118,12 @@ def test_submit_from_finalizers(consumer: RecordingConsumer) -> None:
 
         gc.set_threshold(1)  # Collect wherever something is allocated.
         with ProducerPool() as pool:
-            pool.add_producer("a", f"tcp://127.0.0.1:{sys.argv[1]}")
+            pool.add_producer("a", f"tcp://127.0.0.1:{sys.argv[1]}", timeout=600)
             for number in range(2000):
                 Garbage(number)
                 pool.submit(b"main %d" % number)
             gc.collect()
-            assert pool.drain(wait=10)
+            assert pool.drain(wait=600)
     """
     run_program(program, consumer.port)
     record = consumer.wait_for(4000)
@@ -309,7 +309,7 @@ def test_fork_while_threads_submit(consumer: RecordingConsumer) -> None:
         over = threading.Event()
         counts = [0] * 4
         with ProducerPool() as pool:
-            pool.add_producer("a", f"tcp://127.0.0.1:{sys.argv[1]}")
+            pool.add_producer("a", f"tcp://127.0.0.1:{sys.argv[1]}", timeout=600)
 
             def work(index):
                 while not over.is_set():
@@ -332,7 +332,7 @@ def test_fork_while_threads_submit(consumer: RecordingConsumer) -> None:
             over.set()
             for thread in threads:
                 thread.join()
-            assert pool.drain(wait=10)
+            assert pool.drain(wait=600)
         print(*counts)
     """
     counts = list(map(int, run_program(program, consumer.port).stdout.split()))
@@ -374,6 +374,8 @@ def test_program_forgets_to_close_with_a_stuck_consumer(consumer: RecordingConsu
         pool.add_producer("stuck", f"tcp://127.0.0.1:{sys.argv[2]}", timeout=600)
         for number in range(100):
             pool.submit(b"%d " % number + b"x" * 100_000)
+        while pool.stats().producers["well"].pending:  # However slow this machine is.
+            time.sleep(0.01)
     """
     with RecordingConsumer(reads=False) as stuck:
         ended = run_program(program, consumer.port, stuck.port)

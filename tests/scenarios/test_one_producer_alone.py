@@ -23,7 +23,7 @@ async def test_producer_that_waits_for_acknowledgements() -> None:
     ledger = Ledger()
     with RecordingConsumer() as consumer:
         policy = DeliveryPolicy(ack=Ack.KERNEL)
-        async with Producer("audit", ClientFactory.create(consumer.url, timeout=1), policy) as producer:
+        async with Producer("audit", ClientFactory.create(consumer.url), policy) as producer:
             results = [await producer.forward(message) for message in ledger.write_many(3)]
         record = consumer.wait_for(3)
 

@@ -13,7 +13,7 @@ def test_script_with_the_pool_of_the_process() -> None:
         )
 
         database, audit, extra = sys.argv[1:]
-        add_tcp_producer("database-writer", f"127.0.0.1:{database}", timeout=5)
+        add_tcp_producer("database-writer", f"127.0.0.1:{database}", timeout=20)
         add_tcp_producer("audit", f"127.0.0.1:{audit}")
         add_producer("extra", f"tcp://127.0.0.1:{extra}")
         for producer_id, result in forward_to_all_producers("Broadcast").items():
@@ -67,7 +67,7 @@ def test_timeout_of_a_helper() -> None:
             result = forward_to_producer("stuck", b"x" * 65536)
             if not result.ok:
                 break
-        print(time.monotonic() - began < 3, result.error)
+        print(time.monotonic() - began < 10, result.error)  # which is what it has if nothing is said
     """
     with RecordingConsumer(reads=False, receive_buffer=8192) as stuck:
         ended = run_program(program, f"127.0.0.1:{stuck.port}")
