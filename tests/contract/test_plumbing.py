@@ -3,12 +3,16 @@
 import asyncio
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from support.unhurried import take_time
 
 SAMPLE = """
 import subprocess, sys
@@ -107,3 +111,33 @@ async def test_unhurried() -> None:
 
     assert stood < 0.011
     assert 0.099 < slept < time.monotonic() - really - 0.29
+
+
+def test_unhurried_loop_that_is_late_for_what_came() -> None:
+    """What comes at once is before a timer, though the machine lets nobody see it until that is due."""
+    ours, theirs = socket.socketpair()
+    loop = asyncio.new_event_loop()
+    selector = loop._selector  # type: ignore[attr-defined]
+    select = selector.select
+
+    def late(timeout: float | None = None) -> Any:
+        ready = select(timeout)
+        time.sleep(0.3 if ready else 0.0)
+        return ready
+
+    selector.select = late
+    take_time(loop)
+    seen: list[str] = []
+
+    def end(what: str) -> None:
+        seen.append(what)
+        loop.stop()
+
+    loop.add_reader(ours, end, "came")
+    loop.call_later(0.2, end, "due")
+    theirs.send(b"x")
+    loop.run_forever()
+    loop.remove_reader(ours)
+    loop.close()
+    with ours, theirs:
+        assert seen == ["came"]

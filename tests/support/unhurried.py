@@ -34,10 +34,14 @@ def take_time(loop: asyncio.AbstractEventLoop) -> None:
         return seen - lost
 
     def patient(timeout: float | None = None) -> Any:
-        look(0.0)
-        ready = select(timeout)
-        look(float("inf") if timeout is None else max(timeout, 0.0))
-        return ready
+        end = time() + (float("inf") if timeout is None else timeout)
+        while True:
+            # In parts: of what is found ready nobody knows when in its part it was.
+            part = min(max(0.0, end - (seen - lost)), TICK)
+            ready = select(part)
+            look(part)
+            if ready or seen - lost >= end:
+                return ready
 
     loop.time = time  # type: ignore[method-assign]
     selector.select = patient
