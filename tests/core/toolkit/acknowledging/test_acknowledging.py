@@ -10,6 +10,7 @@ import pytest
 
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.framing import FRAMINGS, Framing
+from producer_pool.toolkit.acknowledging import answering
 from producer_pool.toolkit.streams.connection import Connection, FramedConnection
 from support.acknowledged import DELIVERED, RECEIVED, STORED, batches, nothing_to_read
 from support.listening import PLAIN, Running, lines_of
@@ -17,6 +18,12 @@ from support.streams import receive, receive_all, send, until
 
 READ = 256 * 1024
 """Bytes that are read at once."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no sign of life come between the answers, however long a test takes; but see `lively`."""
+    monkeypatch.setattr(answering, "BEAT", 3600.0)
 
 
 # -- after what ------------------------------------------------------------------------------------

@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 
 from producer_pool.model.framing import LENGTH4
+from producer_pool.toolkit.acknowledging import answering
 from producer_pool.toolkit.streams.connection import Tail
 from support.acknowledged import DELIVERED, RECEIVED, batches, nothing_to_read
 from support.certificates import Authority
 from support.listening import Running, lines_of
 from support.secure import identity
 from support.streams import BOUND, receive, receive_all, reset, send, until
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no sign of life come between the answers, however long a test takes; but see `lively`."""
+    monkeypatch.setattr(answering, "BEAT", 3600.0)
+
 
 # -- ends --------------------------------------------------------------------------------------------
 
