@@ -18,6 +18,8 @@ PATIENCE = 1.0
 """Seconds. Most animals are found at once, and those that let one wait are found by that alone."""
 MORE = 4.0
 """The same for rules that have a daemon, or collect the garbage of all tests before, on a busy machine."""
+LIMIT = 50.0
+"""Seconds for all that a rule does: those that it has for transports that keep it."""
 SEED = 1
 """What is left to chance: an animal that few draws bring to light is drawn one of them."""
 
@@ -49,7 +51,7 @@ def test_animal_is_rejected_by_the_rule_that_names_its_fault(animal: Animal) -> 
     """The rule is broken, and what it says is what is wrong."""
     rule = RULES[animal.breaks]
     patience = {"daemon": BOUND, "lifecycle": MORE, "loop": MORE}.get(rule.family, PATIENCE)
-    verdict = run_rule(animal.subject(), rule, seed=SEED, patience=patience)
+    verdict = run_rule(animal.subject(), rule, seed=SEED, patience=patience, limit=LIMIT)
 
     assert verdict.result is Result.BROKEN, f"{animal.wrong} {animal.breaks} did not notice: {verdict.text}"
     assert re.search(animal.says, verdict.text), f"{animal.wrong} The verdict is another: {verdict.text}"

@@ -15,6 +15,7 @@ from producer_pool.model.stats import ListenerStats
 from producer_pool.testing.consumers import ListenerConsumer
 from producer_pool.testing.leftovers import COUNTED, CYCLES, descriptors, require_back
 from producer_pool.testing.messages import numbered, shown
+from producer_pool.testing.patience import bounded
 from producer_pool.testing.rule import CLIENT, LISTENER, RuleBroken, not_applicable, require, rule
 from producer_pool.testing.trial import Trial
 from producer_pool.toolkit.sockets.tcp import reset
@@ -230,7 +231,7 @@ async def listener_stops_accepting_alone(trial: Trial) -> None:
     if consumer.connections:  # Where there are none, nobody is new.
         newcomer = trial.client(consumer)
         with contextlib.suppress(DeliveryError, TimeoutError):
-            async with asyncio.timeout(_MOMENT):
+            async with bounded(4 * _MOMENT):
                 await trial.reach(newcomer)
                 await newcomer.send(newcomers)
         await trial.steady(lambda: len(consumer.received), _MOMENT)
@@ -263,7 +264,7 @@ async def listener_reads_nothing_while_paused(trial: Trial) -> None:
     # Each may have to wait, too.
     await client.aclose()
     sending = asyncio.gather(send(client, messages), send(trial.client(consumer), numbered(1, start=21)))
-    await asyncio.sleep(_MOMENT)
+    await trial.steady(lambda: len(consumer.received), 2 * _MOMENT)
     passed_on = len(consumer.received) - 1
     require(not passed_on, f"{passed_on} messages were passed on while the intake was paused")
     consumer.resume()

@@ -203,7 +203,7 @@ async def tells_of_the_end_once(trial: Trial) -> None:
             await driver.told()
     driver.settled()
     await trial.within("aclose() after broken() returns", driver.client.aclose())
-    await asyncio.sleep(_MOMENT)
+    await trial.steady(lambda: driver.fault, _MOMENT)
     require(not driver.fault, driver.fault)
 
 
