@@ -22,11 +22,11 @@ _BACKLOG: Final = 1024
 WHICH_LINK: Final = "; an address of one link needs its interface, as in [fe80::1%25eth0]"
 """What is wrong with an address that is an invalid argument."""
 _LOOPBACK_NETWORK: Final = 127
-"""The first byte of every loopback address of IPv4 (RFC 1122, 3.2.1.3)."""
+"""The first byte of every loopback address of IPv4 (RFC 6890, 2.2.2)."""
 _LOOPBACK: Final = b"\0" * 15 + b"\1"
 """The one of IPv6 (RFC 4291, 2.5.3)."""
 _MAPPED: Final = b"\0" * 10 + b"\xff" * 2
-"""What stands before an address of IPv4 that is written as one of IPv6 (RFC 4291, 2.5.5.2)."""
+"""What stands before an address of IPv4 that is written as one of IPv6 (RFC 4291, 2.5.5)."""
 _PORT_TRIES: Final = 20
 """A name with several addresses gets one free port for all of them; one may have it taken."""
 
