@@ -108,12 +108,13 @@ def run_pytest(folder: Path, *arguments: str) -> str:
     (folder / "test_it.py").write_text(SUITE)
     command = [sys.executable, "-m", "pytest", "-q", *arguments, "test_it.py"]
     command += [word for plugin in UNUSED for word in ("-p", f"no:{plugin}")]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
+@pytest.mark.timeout(180)  # Two more processes import all there is, and ask all rules.
 def test_no_rule_vanishes(tmp_path: Path) -> None:
     """Those that were tried and those that were skipped are all, though two processes share them."""
     said = run_pytest(tmp_path, "-rs", "-n", "2")
