@@ -121,6 +121,7 @@ async def test_earlier_moment(
     assert "batches in it had been settled" in caplog.text
 
 
+@pytest.mark.timeout(180)  # It writes 160 MB, and syncs 4000 times.
 def test_slow_one_does_not_pin_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A spool that is full of files which are hardly needed makes room, and refuses nothing."""
     put_apart(monkeypatch, file=MiB, least=16 * 1024)
