@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 from producer_pool.contract.options import coerce
@@ -41,12 +42,15 @@ async def many_talk(url: str, clients: int) -> FakeIntake:
     intake = FakeIntake()
     endpoint = await listener.start(intake)
 
-    async def talk(number: int) -> None:
-        async with make_client(f"{endpoint}") as client:
+    # All stay to the end: the port of one that is gone may be the next one's.
+    async with AsyncExitStack() as open_ones:
+
+        async def talk(number: int) -> None:
+            client = await open_ones.enter_async_context(make_client(f"{endpoint}"))
             for message in said_by(number):
                 await client.send(message)
 
-    await asyncio.gather(*(talk(number) for number in range(clients)))
+        await asyncio.gather(*(talk(number) for number in range(clients)))
     await until(lambda: len(intake.messages) == clients * _EACH)
     await listener.aclose()
     return intake

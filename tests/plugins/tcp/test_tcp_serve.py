@@ -350,9 +350,13 @@ def test_books_are_exact_whatever_peers_do(stack: ExitStack) -> None:
 def test_slowest_consumer_slows_the_source(stack: ExitStack) -> None:
     """With a peer-buffer above the producer's own, and overflow=block, nobody misses anything."""
     pool = stack.enter_context(ProducerPool())
-    pool.add_producer("them", "tcp+serve://127.0.0.1:0?peer-buffer=16MiB&buffer=1MiB&overflow=block")
+    patient = "timeout=1h&peer-timeout=1h"
+    pool.add_producer(
+        "them", f"tcp+serve://127.0.0.1:0?peer-buffer=16MiB&buffer=1MiB&overflow=block&{patient}"
+    )
     where = address(pool, "them")
-    slow, fast = (stack.enter_context(Consumer(where, receive_buffer=4096)) for _ in range(2))
+    # Below this, a kernel sends small pieces now and then.
+    slow, fast = (stack.enter_context(Consumer(where, receive_buffer=65536)) for _ in range(2))
     joined(pool, "them", 2)
     readers = stack.enter_context(ThreadPoolExecutor(2))
     reading = readers.submit(fast.read, 2000)
