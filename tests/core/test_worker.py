@@ -13,7 +13,18 @@ import pytest
 
 import producer_pool.pool
 import producer_pool.worker
-from producer_pool import Batch, Client, DeliveryPolicy, Limits, Outcome, PoolClosed, ProducerPool, Receipt
+from producer_pool import (
+    Batch,
+    Client,
+    DeliveryPolicy,
+    Full,
+    Limits,
+    Outcome,
+    Overflow,
+    PoolClosed,
+    ProducerPool,
+    Receipt,
+)
 from producer_pool.builtin.null import NullClient
 from producer_pool.delivery.engine import Engine
 from producer_pool.lending import LendingLoop, Turn
@@ -396,6 +407,37 @@ def test_program_ends_with_messages_on_their_way() -> None:
         )
 
         assert len(consumer.wait_for(100)) == 100
+
+
+def test_wait_for_room_at_one_that_was_just_added() -> None:
+    """Nobody is made to wait for longer than it allows, though it was not known yet when that began."""
+    go_on = threading.Event()
+    told: list[str] = []
+
+    block = DeliveryPolicy(buffer=1000, overflow=Overflow.BLOCK, deadline=600)
+    with ProducerPool(limits=Limits(drain=0.0)) as pool:
+
+        def submit() -> None:
+            try:
+                pool.submit(b"x", to=["stuck", "hasty"])
+            except Full as error:
+                told.append(str(error))
+
+        def stand_still() -> None:
+            go_on.wait(BOUND)
+
+        pool.add_producer("stuck", Unreachable(), policy=block)
+        pool.submit(bytes(2000), to="stuck")
+        eventually(lambda: pool._log.stuck(("stuck",)), "it has no room")
+        pool._log.call(stand_still)
+        pool.add_producer("hasty", NullClient(), policy=DeliveryPolicy(deadline=0.1))
+        waits = threading.Thread(target=submit, daemon=True)
+        waits.start()
+        eventually(lambda: pool._log._waiting, "it waits")
+        go_on.set()
+        waits.join(BOUND)
+
+    assert told == ["stuck: no room within 0.1 s (overflow=block); nothing was accepted"]
 
 
 def test_program_ends_with_a_client_that_hangs() -> None:

@@ -271,6 +271,8 @@ class Worker:
         self.entrance.announce(self.engine, self._pool())
         self.engine.add(producer)
         self._lane = ExpressLane(self.engine, self.entrance.log)
+        # Who waits for room, at this one too, did not know how long at the most.
+        self.entrance.log.notify()
 
     def _process(self) -> None:
         if self.engine is not None:

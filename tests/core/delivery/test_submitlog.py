@@ -16,6 +16,7 @@ from producer_pool.delivery.receipts import Receipt
 from producer_pool.delivery.submitlog import LOG_BYTES, PAGE_BYTES, LoopLog, OpenPage, SubmitLog
 from producer_pool.model.errors import ForkedPool, Full, PoolClosed, WrongThread
 from producer_pool.model.outcomes import Outcome
+from support.processes import run_program
 from support.waiting import BOUND, eventually
 
 ALL = ("a", "b")
@@ -294,6 +295,30 @@ def test_no_room_in_time(log: SubmitLog[Receipt]) -> None:
 
     with pytest.raises(Full, match=r"a, b: no room within 0.01 s .*nothing was accepted"):
         log.wait_for_room(ALL, lambda: 0.01)
+
+
+def test_signals_while_it_waits() -> None:
+    """However many come, also in the moment in which its time is over: it ends then."""
+    program = """
+        import signal
+        from producer_pool.delivery.receipts import Receipt
+        from producer_pool.delivery.submitlog import SubmitLog
+        from producer_pool.model.errors import Full
+
+        log = SubmitLog(lambda: None, Receipt)
+        log.blocked = frozenset({"a"})
+        signal.signal(signal.SIGALRM, lambda number, frame: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+        for _ in range(200):
+            try:
+                log.wait_for_room(("a",), lambda: 0.001)
+            except Full:
+                continue
+            raise AssertionError("there was room")
+        signal.setitimer(signal.ITIMER_REAL, 0, 0)
+    """
+
+    run_program(program)
 
 
 def test_jam(log: SubmitLog[Receipt]) -> None:

@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from producer_pool.delivery.page import Page
@@ -72,7 +71,7 @@ class SubmitLog(Generic[R]):
         self._jam = ""
         self._wake = wake
         self._lock = threading.RLock()
-        self._waiting: set[SimpleQueue[None]] = set()
+        self._waiting: set[threading.Lock] = set()
         """One for each thread that waits for room. No Condition: an interrupt may leave that locked."""
         self._entries: list[OpenPage | Callable[[], None]] = []
         self._page: OpenPage | None = None
@@ -241,7 +240,9 @@ class SubmitLog(Generic[R]):
             raise WrongThread("submit() would wait on the pool's own thread; use submit_nowait()")
         self._check_uninterrupted()
         began = time.monotonic()
-        woken: SimpleQueue[None] = SimpleQueue()
+        # Not a queue: its get(), interrupted by a signal just when its time is over, waits for ever (3.11).
+        woken = threading.Lock()
+        woken.acquire()
         try:
             # Register, then look; who makes room does it, then looks for who is registered.
             self._waiting.add(woken)
@@ -250,8 +251,7 @@ class SubmitLog(Generic[R]):
                 left = began + deadline - time.monotonic()
                 if left <= 0:
                     raise self.full(targets, deadline)
-                with suppress(Empty):
-                    woken.get(timeout=min(left, threading.TIMEOUT_MAX))
+                woken.acquire(timeout=min(left, threading.TIMEOUT_MAX))
         finally:
             self._waiting.discard(woken)
 
@@ -323,7 +323,8 @@ class SubmitLog(Generic[R]):
     def notify(self) -> None:
         """Have those who wait for room look again."""
         for woken in list(self._waiting):
-            woken.put(None)
+            with suppress(RuntimeError):  # It was told already, and has not looked yet.
+                woken.release()
 
     def check_may_wait(self) -> None:
         """
