@@ -13,7 +13,11 @@ from support.consumers import ProcessConsumer, RecordingConsumer
 from support.ledger import Ledger, Verdict
 from support.processes import Daemon, daemon, run_command
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: SIOCOUTQ")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: SIOCOUTQ"),
+    # Dozens of processes are started, perhaps beside others.
+    pytest.mark.timeout(180),
+]
 
 QUICK = "retry-backoff=5ms&retry-max-backoff=20ms"
 """For URLs: a consumer that comes back is found soon."""
