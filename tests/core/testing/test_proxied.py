@@ -87,9 +87,11 @@ def test_reset_comes_after_what_lies_in_a_kernel(tcp_target: Target) -> None:
     """What was passed on, and the target had no room for yet, is not thrown away by it."""
     data = Random(3).randbytes(MiB)
     with FaultProxy(tcp_target.url) as proxy, joined(proxy, tcp_target) as (client, server):
+        (connection,) = proxy.connections
         client.sendall(data)
         eventually(lambda: proxy.forth.passed == MiB, "it passes")
         reset(client)
+        eventually(lambda: connection._pipes[0]._was_reset, "the proxy notices that")
 
         assert receive_all(server) == (data, "reset")
 
