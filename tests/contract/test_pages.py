@@ -27,10 +27,8 @@ def on_page(page: Path) -> object:
         item.text for item in items(page) if item.kind == Kind.RUN and item.language == "console"
     )
     needed = [program for program in FOREIGN if re.search(rf"(\$|\|) {program} ", typed)]
-    marks = [pytest.mark.needs(*needed)]
-    if any("environment" in item.notes for item in items(page)):
-        # What is built there, and tested by a whole suite, takes its time.
-        marks.append(pytest.mark.timeout(240))
+    # Some have a dozen programs started, others build something, and have it tested by a whole suite.
+    marks = [pytest.mark.needs(*needed), pytest.mark.timeout(240)]
     return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
 
 

@@ -30,7 +30,7 @@ from producer_pool.discovery.config import SETTINGS, Settings
 from producer_pool.discovery.factory import ClientFactory
 from support.environments import Environment, build, wheel_of
 from support.pages import EXAMPLES, Item, Kind, items
-from support.terminals import BOUND, Terminal, agrees, eventually
+from support.terminals import Terminal, agrees, eventually
 
 __all__ = ["Ports", "Rehearsal"]
 
@@ -45,9 +45,42 @@ _KILLS: Final = {"ctrl-c": signal.SIGINT, "kill": signal.SIGKILL}
 
 
 _PATIENCE: Final = 90.0
-"""Seconds for a command in an environment: it may be a whole test suite."""
+"""Seconds for commands that end: one may be a whole test suite."""
+_SHORT: Final = re.compile(r"\b(timeout|wait)=5\b")
+"""What a page of python gives to something that takes no time, unless the machine stands still."""
+_PATIENT: Final = """
+import importlib.util
+import sys
+
+class Patient:
+    def find_spec(self, name, path=None, target=None):
+        if name != "producer_pool.cli.daemon":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def execute_patiently(module):
+            execute(module)
+            module._FIRST_LOOK = 15.0
+
+        spec.loader.exec_module = execute_patiently
+        return spec
+
+sys.meta_path.insert(0, Patient())
+"""
+"""
+Has the daemon's banner wait for consumers that are there, however long a busy machine takes for that.
+
+Pages show what it says on a machine that has nothing else to do: as sitecustomize.py, on PYTHONPATH.
+"""
 _TOOLS: Final = ("pip", "hatchling", "editables", "mypy")
 """What pip needs in an environment to build there, and what the extras of the examples name."""
+
+
+def _patient(text: str) -> str:
+    """Return *text* with time for a machine that stands still."""
+    return _SHORT.sub(r"\1=60", text)
 
 
 class Ports:
@@ -88,14 +121,14 @@ class Ports:
         port: int = self._held[shown].getsockname()[1]
         return port
 
-    def listened(self, command: str) -> bool:
-        """Whether somebody listens at one that *command* names, as Linux tells; True if it names none."""
+    def listened(self, command: str) -> bool | None:
+        """Whether somebody listens at one that *command* names, as Linux tells; None if it names none."""
         ports = {f":{port:04X}" for shown in self._held if str(port := self.of(shown)) in command}
         for table, state in (("tcp", "0A"), ("udp", "07")):
             rows = [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
             if any(row[1][-5:] in ports and row[3] == state for row in rows):
                 return True
-        return not ports
+        return False if ports else None
 
     def close(self) -> None:
         """Let go of them."""
@@ -123,9 +156,14 @@ class Rehearsal:
         self._environment["HOME"] = str(folder)
         path = self._environment.get("PATH", os.defpath)
         self._environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
+        patient = folder / ".patient"
+        patient.mkdir()
+        (patient / "sitecustomize.py").write_text(_PATIENT)
+        paths = (str(patient), self._environment.get("PYTHONPATH"))
+        self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self._made: Environment | None = None
         for example in EXAMPLES.glob("*.py"):
-            (folder / example.name).write_text(self.ports.mapped(example.read_text()))
+            (folder / example.name).write_text(_patient(self.ports.mapped(example.read_text())))
 
     def regions(self, document: Document) -> Iterator[Region]:
         """Parse a page, for sybil."""
@@ -167,7 +205,7 @@ class Rehearsal:
     # -- by language -------------------------------------------------------------------------------
 
     def _python(self, item: Item, text: str, namespace: dict[str, Any]) -> None:
-        code = compile("\n" * item.line + text, str(item.page), "exec", dont_inherit=True)
+        code = compile("\n" * item.line + _patient(text), str(item.page), "exec", dont_inherit=True)
         if "file" in item.notes:
             return  # The page runs it with a command.
         namespace["__name__"] = "__main__"
@@ -183,21 +221,21 @@ class Rehearsal:
             environment[_LISTEN.variable] = self.ports.mapped(_LISTEN.default)
         terminal = Terminal(text, self.folder, environment)
         self.terminals.append(terminal)
+        last = len(terminal.commands) - 1
         if "stays" in item.notes:
-            last = len(terminal.commands) - 1
             expected = self.ports.unmapped(terminal.expected[last])
             assert eventually(lambda: terminal.ended or self._stands(terminal, last, expected)), self._told(
                 item, terminal
             )
             assert not terminal.ended, f"it should go on: {self._told(item, terminal)}"
         else:
-            bound = BOUND if self._made is None else _PATIENCE
-            ended = eventually(lambda: terminal.ended, bound)
+            ended = eventually(lambda: terminal.ended, _PATIENCE)
             assert ended, f"it does not end: {self._told(item, terminal)}"
         for code, following in zip(terminal.codes, [*terminal.commands[1:], ""], strict=False):
             assert code == 0 or following.strip() == "echo $?", self._told(item, terminal)
         for number, expected in enumerate(terminal.expected):
-            if expected:
+            # One that goes on has shown it, and perhaps more by now.
+            if expected and not ("stays" in item.notes and number == last):
                 shown = terminal.shown[number]
                 assert agrees(self.ports.unmapped(expected), self.ports.unmapped(shown)), self._told(
                     item, terminal
@@ -227,9 +265,19 @@ class Rehearsal:
         """Whether a command that goes on has come as far as the page shows."""
         if len(terminal.shown) <= number:
             return False
-        if not expected:
-            return self.ports.listened(terminal.commands[number])
+        if not expected.strip(".\n"):
+            return self._listens(terminal, terminal.commands[number])
         return agrees(expected, self.ports.unmapped(terminal.shown[number]))
+
+    def _listens(self, terminal: Terminal, command: str) -> bool:
+        """Whether a command of which nothing is shown is ready: it listens, or waits for something else."""
+        names = command
+        if "producer-pool run" in command:
+            names = " ".join(re.findall(r"--listen\s+(\S+)", command)) or self.ports.mapped(_LISTEN.default)
+        for script in re.findall(r"[\w/.-]+\.py\b", command):
+            names += (self.folder / script).read_text()
+        listened = self.ports.listened(names)
+        return terminal.waits if listened is None else listened
 
     def _told(self, item: Item, terminal: Terminal) -> str:
         shown = "".join(
@@ -288,7 +336,8 @@ class Rehearsal:
 
         def appears() -> bool:
             shown = terminal.shown[len(terminal.commands) - 1]
-            return agrees(f"...\n{item.text}", self.ports.unmapped(shown))
+            # What it says next may have followed already.
+            return agrees(f"...\n{item.text}...\n", self.ports.unmapped(shown))
 
         assert eventually(appears), self._told(item, terminal)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 __all__ = ["BOUND", "Terminal", "agrees", "eventually"]
 
-BOUND: Final = 20.0
+BOUND: Final = 40.0
 """Seconds after which something that does not come fails its page."""
 
 _MARK: Final = "\x01"
@@ -95,6 +95,17 @@ class Terminal:
     def ended(self) -> bool:
         """Whether the last command has."""
         return self.process.poll() is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether what runs in it now, and is no shell, waits for something; as Linux tells."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        try:
+            stats = [Path(f"/proc/{pid}/stat").read_text() for pid in children.read_text().split()]
+        except OSError:  # it ended between two looks
+            return False
+        states = [(stat.partition("(")[2].rpartition(") ")) for stat in stats]
+        return any(name != "bash" and rest[0] == "S" for name, _, rest in states)
 
     def send(self, number: int) -> None:
         """Send a signal to all that runs in it, as Ctrl-C does."""
