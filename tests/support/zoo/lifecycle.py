@@ -77,7 +77,7 @@ class ForgetsItsBuffer(PlainClient):
 
     async def write(self, wire: bytes) -> None:
         self.buffer.append(wire)
-        asyncio.get_running_loop().call_later(0.005, self.flush)
+        asyncio.get_running_loop().call_later(1.0, self.flush)
 
     def flush(self) -> None:
         if self.socket is not None and self.buffer:
