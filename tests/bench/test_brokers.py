@@ -20,7 +20,8 @@ from bench.peers.launch import UnavailableError
 from bench.traffic import LoadProcess, Traffic
 
 COUNT = 180
-TRAFFIC = Traffic(size=40, consumers=2, producers=2, batch=7, count=COUNT, idle=0.2)
+TRAFFIC = Traffic(size=40, consumers=2, producers=2, batch=7, count=COUNT, idle=1.0)
+"""Who has less than a second is called idle where a relay of these tests only waits for its turn."""
 FAULTS = ("lost", "doubled", "reordered", "corrupt", "torn")
 LARGE = 300
 """A size that MQTT writes in two bytes, and ZMTP in eight."""
@@ -123,7 +124,7 @@ def serving(wire: str, broker: Broker) -> Iterator[int]:
 def sent_through(wire: str, damage: Damage, *, size: int = TRAFFIC.size) -> dict[str, Any]:
     with (
         serving(wire, Broker(damage)) as port,
-        LoadProcess(replace(TRAFFIC, wire=wire, size=size), bound=10) as load,
+        LoadProcess(replace(TRAFFIC, wire=wire, size=size), bound=30) as load,
     ):
         load.begin(port, 0)
         return load.result()
@@ -177,7 +178,7 @@ def test_ping_of_a_broker() -> None:
     broker = Broker(lambda number, frame: [frame, b"PING\r\n"] if number == 50 else [frame])
     with (
         serving("nats", broker) as port,
-        LoadProcess(replace(TRAFFIC, wire="nats"), bound=10) as load,
+        LoadProcess(replace(TRAFFIC, wire="nats"), bound=30) as load,
     ):
         load.begin(port, 0)
         result = load.result()
@@ -201,7 +202,7 @@ def logged(texts: Callable[[Format], list[str]], size: int) -> dict[str, Any]:
     logger = logging.getLogger("bench.test_brokers")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    with LoadProcess(replace(CONSUMING, size=size), "--consume", bound=10) as load:
+    with LoadProcess(replace(CONSUMING, size=size), "--consume", bound=30) as load:
         handler = SocketHandler("127.0.0.1", load.ports[0])
         logger.addHandler(handler)
         try:
@@ -236,7 +237,7 @@ def published(messages: list[bytes], size: int) -> tuple[bytes, dict[str, Any]]:
     """Speak as a PUB socket does (ZMTP 3.0); what the consumer said, and its ledger."""
     long = size > 255
     with (
-        LoadProcess(replace(CONSUMING, size=size), "--consume", bound=10) as load,
+        LoadProcess(replace(CONSUMING, size=size), "--consume", bound=30) as load,
         socket.create_connection(("127.0.0.1", load.ports[0]), 10) as conn,
         conn.makefile("rb") as stream,
     ):

@@ -18,7 +18,8 @@ from bench.traffic import DATAGRAMS_UNDER_WAY, LoadProcess, Traffic
 from bench.websocket import REQUEST, TEXT, frame
 
 COUNT = 90
-TRAFFIC = Traffic(size=40, consumers=1, batch=9, count=COUNT, idle=0.2)
+TRAFFIC = Traffic(size=40, consumers=1, batch=9, count=COUNT, idle=1.0)
+"""Who has less than a second is called idle where a relay of these tests only waits for its turn."""
 WIRES = ("tcp", "ws", "unix", "udp")
 
 
@@ -78,7 +79,7 @@ def lines_relayed(
 def measured(
     traffic: Traffic, in_python: bool, passed: Callable[[int, int], bool] = lambda index, number: True
 ) -> dict[str, Any]:
-    with LoadProcess(traffic, bound=10, python=in_python) as load:
+    with LoadProcess(traffic, bound=30, python=in_python) as load:
         wires = [
             (traffic.reach or (traffic.wire,))[i % len(traffic.reach or "1")] for i in range(len(load.ports))
         ]
@@ -136,7 +137,7 @@ def test_quiet_connections(in_python: bool) -> None:
     """They are there before the first message, say nothing, and stay until all has arrived."""
     traffic = replace(TRAFFIC, quiet=20, idle=5.0)
     with (
-        LoadProcess(traffic, bound=10, python=in_python) as load,
+        LoadProcess(traffic, bound=30, python=in_python) as load,
         socket.create_server(("127.0.0.1", 0), backlog=64) as server,
         open_consumer("tcp", load.ports[0]) as consumer,
         ExitStack() as opened,
@@ -182,7 +183,7 @@ def scheduled(in_python: bool) -> tuple[list[int], dict[str, Any]]:
     traffic = replace(TRAFFIC, batch=1, rate=float(rate), idle=5.0)
     form = Format(traffic.size)
     with (
-        LoadProcess(traffic, bound=10, python=in_python) as load,
+        LoadProcess(traffic, bound=30, python=in_python) as load,
         socket.create_server(("127.0.0.1", 0)) as server,
         open_consumer("tcp", load.ports[0]) as consumer,
     ):

@@ -24,7 +24,8 @@ from bench.runs import Run
 from bench.traffic import DATAGRAMS_UNDER_WAY, LoadProcess, Traffic
 
 COUNT = 180
-TRAFFIC = Traffic(size=40, consumers=2, producers=2, batch=7, count=COUNT, idle=0.2)
+TRAFFIC = Traffic(size=40, consumers=2, producers=2, batch=7, count=COUNT, idle=1.0)
+"""Who has less than a second is called idle where a relay of these tests only waits for its turn."""
 FAULTS = ("lost", "doubled", "reordered", "corrupt", "torn")
 HEAD = {"tcp": 0, "ws": 6, "udp": 0}
 """Bytes before the message, in what is one on the wire."""
@@ -164,7 +165,7 @@ def relay(wire: str, ports: list[int], damage: Damage) -> Iterator[int]:
 
 def sent_through(damage: Damage, wire: str, in_python: bool) -> dict[str, Any]:
     traffic = replace(TRAFFIC, wire=wire)
-    with LoadProcess(traffic, bound=10, python=in_python) as load, relay(wire, load.ports, damage) as port:
+    with LoadProcess(traffic, bound=30, python=in_python) as load, relay(wire, load.ports, damage) as port:
         load.begin(port, 0)
         result = load.result()
     untouched = result["consumers"][1]
@@ -268,7 +269,7 @@ def test_numbers_go_on(in_python: bool) -> None:
     """The messages of a producer are numbered on from digit to digit, as the Python format reads them."""
     traffic = replace(TRAFFIC, consumers=1, producers=1, count=1200)
     with (
-        LoadProcess(traffic, bound=10, python=in_python) as load,
+        LoadProcess(traffic, bound=30, python=in_python) as load,
         socket.create_server(("127.0.0.1", 0)) as server,
     ):
         server.settimeout(10)
@@ -342,7 +343,7 @@ def test_what_a_websocket_has_to_say(in_python: bool) -> None:
     """A ping is answered by what it carries; it, a pong and a close are no messages, and not corrupt."""
     traffic = replace(TRAFFIC, consumers=1, wire="ws")
     with (
-        LoadProcess(traffic, bound=10, python=in_python) as load,
+        LoadProcess(traffic, bound=30, python=in_python) as load,
         open_websocket(load.ports[0]) as consumer,
     ):
         consumer.sendall(masked(b"", Opcode.PONG) + masked(b"7" * 125, Opcode.PING))
@@ -360,7 +361,7 @@ def test_no_websocket(in_python: bool) -> None:
     """Who sends something else than the request of a websocket to a consumer of websockets is found out."""
     traffic = replace(TRAFFIC, consumers=1, wire="ws")
     with (
-        LoadProcess(traffic, bound=10, python=in_python) as load,
+        LoadProcess(traffic, bound=30, python=in_python) as load,
         socket.create_connection(("127.0.0.1", load.ports[0])) as consumer,
     ):
         consumer.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -375,7 +376,7 @@ def test_over_unix_sockets(in_python: bool) -> None:
     """Port N is the unix socket of that number; here, the load sends to its own consumer."""
     traffic = replace(TRAFFIC, consumers=1, wire="unix")
     with (
-        LoadProcess(traffic, bound=10, python=in_python) as load,
+        LoadProcess(traffic, bound=30, python=in_python) as load,
         socket.socket(socket.AF_UNIX) as asking,
     ):
         (port,) = load.ports
@@ -391,7 +392,7 @@ def test_datagrams_under_way(in_python: bool) -> None:
     """No more datagrams are sent than find room, until some of them arrived."""
     traffic = replace(TRAFFIC, consumers=1, wire="udp", count=1000)
     with (
-        LoadProcess(traffic, bound=10, python=in_python) as load,
+        LoadProcess(traffic, bound=30, python=in_python) as load,
         socket.socket(type=socket.SOCK_DGRAM) as server,
     ):
         server.bind(("127.0.0.1", 0))
