@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from producer_pool.model.batch import Batch
 from producer_pool.model.framing import LENGTH4
 from producer_pool.model.outcomes import Ack
 from producer_pool.testing.patience import settling
+from producer_pool.toolkit.serving.client import ServingClient
 from producer_pool.toolkit.serving.options import PeerOverflow, ServingOptions
 from support.listening import lines_of
 from support.sending import LEVELS
@@ -45,13 +47,20 @@ def numbers(stream: bytes) -> list[int]:
     return [int(number) for number, _, _ in lines]
 
 
+def patient(options: ServingOptions, **more: Any) -> ServingClient:
+    """Return a client that cuts nobody off for being slow, however long a test takes."""
+    client = serving(options, **more)
+    client.timeout = 3600.0
+    return client
+
+
 # -- slow peers ------------------------------------------------------------------------------------
 
 
 @levels
 async def test_slow_peer_gets_all(ack: Ack) -> None:
     """Within its bound nothing is lost; the level is reached when it has read."""
-    async with Served(serving(ServingOptions(peer_buffer=BIG)), ack) as served:
+    async with Served(patient(ServingOptions(peer_buffer=BIG)), ack) as served:
         fast, slow = await served.join(), await served.join(SMALL)
         reading = asyncio.ensure_future(receive(fast, 1000 * len(message(0)) * 2))
         await fill(served, range(1000))
@@ -80,7 +89,7 @@ async def test_slow_peer_does_not_delay_the_others(served: Served) -> None:
 async def test_full_buffer_disconnects(caplog: pytest.LogCaptureFixture) -> None:
     """A peer that does not keep up is cut off, by a reset if that is inside a message; the others go on."""
     options = ServingOptions(peer_buffer=64 * KiB)
-    async with Served(serving(options)) as served:
+    async with Served(patient(options)) as served:
         slow, other = await served.join(SMALL), await served.join()
         reading = asyncio.ensure_future(receive_all(other))
         number = 0
@@ -104,7 +113,7 @@ async def test_full_buffer_disconnects(caplog: pytest.LogCaptureFixture) -> None
 async def test_newest_are_dropped(ack: Ack) -> None:
     """What finds no room is left out, whole; what waits stays, and the order too."""
     options = ServingOptions(peer_buffer=100 * KiB, peer_overflow=PeerOverflow.DROP_NEWEST)
-    async with Served(serving(options), ack) as served:
+    async with Served(patient(options), ack) as served:
         slow, other = await served.join(SMALL), await served.join()
         reading = asyncio.ensure_future(receive_all(other))
         await fill(served, range(1000))
@@ -125,7 +134,7 @@ async def test_newest_are_dropped(ack: Ack) -> None:
 async def test_oldest_are_dropped(ack: Ack) -> None:
     """What waited longest gives way, but for what is under way; the newest arrive."""
     options = ServingOptions(peer_buffer=100 * KiB, peer_overflow=PeerOverflow.DROP_OLDEST)
-    async with Served(serving(options), ack) as served:
+    async with Served(patient(options), ack) as served:
         slow, other = await served.join(SMALL), await served.join()
         reading = asyncio.ensure_future(receive_all(other))
         await fill(served, range(1000))
@@ -146,7 +155,7 @@ async def test_oldest_are_dropped(ack: Ack) -> None:
 async def test_the_only_peer_is_too_slow(ack: Ack, overflow: PeerOverflow) -> None:
     """What it drops reaches nobody, so it is refused; each message is either there or that."""
     options = ServingOptions(peer_buffer=100 * KiB, peer_overflow=overflow)
-    async with Served(serving(options), ack) as served:
+    async with Served(patient(options), ack) as served:
         slow = await served.join(SMALL)
         await fill(served, range(1000))
         reading = asyncio.ensure_future(receive_all(slow))
@@ -163,7 +172,7 @@ async def test_the_only_peer_is_too_slow(ack: Ack, overflow: PeerOverflow) -> No
 async def test_message_that_never_fits() -> None:
     """Nothing that waits is dropped for it, for that would be in vain: it is left out itself."""
     options = ServingOptions(peer_buffer=64 * KiB, peer_overflow=PeerOverflow.DROP_OLDEST)
-    async with Served(serving(options)) as served:
+    async with Served(patient(options)) as served:
         slow = await served.join(SMALL)
         await fill(served, range(1000))
         refused = len(served.signals.refused)
@@ -180,7 +189,7 @@ async def test_message_that_never_fits() -> None:
 async def test_batch_larger_than_the_bound() -> None:
     """It goes out in pieces, so that a peer keeps no more than its bound, and ends with whole messages."""
     options = ServingOptions(peer_buffer=64 * KiB, peer_overflow=PeerOverflow.DROP_NEWEST)
-    async with Served(serving(options)) as served:
+    async with Served(patient(options)) as served:
         slow = await served.join(SMALL)
         await served.send(*[message(number, 1000) for number in range(20_000)])
         (peer,) = served.client._audience.members
@@ -211,7 +220,7 @@ async def test_tiny_messages_cost_their_bytes(served: Served) -> None:
 
 async def test_empty_messages_go_in_pieces_too() -> None:
     """Their frames are bytes as well."""
-    async with Served(serving(ServingOptions(peer_buffer=BIG), framing=LENGTH4)) as served:
+    async with Served(patient(ServingOptions(peer_buffer=BIG), framing=LENGTH4)) as served:
         peer = await served.join()
         reading = asyncio.ensure_future(receive(peer, 4 * 300_000))
         await served.send(*[b""] * 300_000)
@@ -222,7 +231,7 @@ async def test_empty_messages_go_in_pieces_too() -> None:
 
 async def test_pieces_keep_the_offset() -> None:
     """Messages that were settled before are in none of the pieces."""
-    async with Served(serving(ServingOptions(peer_buffer=BIG), framing=LENGTH4)) as served:
+    async with Served(patient(ServingOptions(peer_buffer=BIG), framing=LENGTH4)) as served:
         peer = await served.join()
         batch = Batch.of([b"%6d" % number * 100 for number in range(2000)])
         reading = asyncio.ensure_future(receive(peer, 604 * 1990))
@@ -234,7 +243,7 @@ async def test_pieces_keep_the_offset() -> None:
 
 async def test_one_message_larger_than_the_bound() -> None:
     """A peer that nothing waits for takes it: else nobody could ever get it."""
-    async with Served(serving(ServingOptions(peer_buffer=1))) as served:
+    async with Served(patient(ServingOptions(peer_buffer=1))) as served:
         peer = await served.join()
         await served.send(message(0, 1000 * KiB))
 
@@ -338,7 +347,7 @@ async def test_nobody_is_dead_while_the_program_stands_still(
 @levels
 async def test_only_peer_leaves_inside_of_a_message(ack: Ack) -> None:
     """What it had not got is refused, for nobody has it; what it had is delivered."""
-    async with Served(serving(ServingOptions(peer_buffer=BIG)), ack) as served:
+    async with Served(patient(ServingOptions(peer_buffer=BIG)), ack) as served:
         peer = await served.join(SMALL)
         await served.send(message(0))
         await receive(peer, len(message(0)) + 1)
@@ -359,7 +368,7 @@ async def test_only_peer_leaves_inside_of_a_message(ack: Ack) -> None:
 async def test_slow_peer_leaves(ack: Ack, overflow: PeerOverflow) -> None:
     """What it dropped, and what it leaves behind, is counted as missed; each message once."""
     options = ServingOptions(peer_buffer=100 * KiB, peer_overflow=overflow)
-    async with Served(serving(options), ack) as served:
+    async with Served(patient(options), ack) as served:
         slow = await served.join(SMALL)
         await fill(served, range(1000))
         dropped = served.client.stats.missed
@@ -373,7 +382,7 @@ async def test_slow_peer_leaves(ack: Ack, overflow: PeerOverflow) -> None:
 @levels
 async def test_one_of_two_leaves_inside_of_a_message(ack: Ack) -> None:
     """The other one gets all, so nothing is refused."""
-    async with Served(serving(ServingOptions(peer_buffer=BIG)), ack) as served:
+    async with Served(patient(ServingOptions(peer_buffer=BIG)), ack) as served:
         leaves, stays = await served.join(SMALL), await served.join()
         reading = asyncio.ensure_future(receive_all(stays))
         await fill(served, range(1000))
@@ -413,7 +422,7 @@ async def test_closing_between_messages(served: Served) -> None:
 @levels
 async def test_closing_inside_of_a_batch(ack: Ack) -> None:
     """The last answer counts the messages of it that got through."""
-    async with Served(serving(ServingOptions(peer_buffer=BIG)), ack) as served:
+    async with Served(patient(ServingOptions(peer_buffer=BIG)), ack) as served:
         await served.join(SMALL)
         await served.send(*[message(number, 1000) for number in range(20_000)])
         (peer,) = served.client._audience.members
@@ -427,7 +436,7 @@ async def test_closing_inside_of_a_batch(ack: Ack) -> None:
 
 async def test_closing_inside_of_a_message() -> None:
     """A peer that has half of one sees a reset."""
-    async with Served(serving(ServingOptions(peer_buffer=BIG))) as served:
+    async with Served(patient(ServingOptions(peer_buffer=BIG))) as served:
         peer = await served.join(SMALL)
         await served.send(message(0, 20_000 * KiB))
         await served.client.aclose()

@@ -189,7 +189,9 @@ async def test_one_question_for_many_messages() -> None:
 
 async def test_question_after_a_backlog() -> None:
     """A peer that was slow is asked when it has everything, and not before."""
-    async with Served(greeting(ServingOptions(peer_buffer=BIG)), Ack.PEER) as served:
+    client = greeting(ServingOptions(peer_buffer=BIG))
+    client.timeout = 3600.0  # It has that long to take it, and answers only then.
+    async with Served(client, Ack.PEER) as served:
         peer = await join(served, SMALL)
         await served.send(b"x" * 19_999_999)
         stream = await receive(peer, 20_000_000)
@@ -327,7 +329,9 @@ class PrologueClient(ServingClient):
 
 async def test_peer_that_does_not_read_its_welcome() -> None:
     """As long as it is not served, it holds no message back; afterwards its messages come behind that."""
-    async with Served(serving(ServingOptions(peer_buffer=BIG), kind=PrologueClient)) as served:
+    client = serving(ServingOptions(peer_buffer=BIG), kind=PrologueClient)
+    client.timeout = 3600.0  # It has that long to read its welcome.
+    async with Served(client) as served:
         other = await served.join()
         peer = served.dial(SMALL)
         await until(lambda: served.client._audience._behind)

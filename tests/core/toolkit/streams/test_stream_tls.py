@@ -176,7 +176,7 @@ async def test_consumer_killed_in_the_middle(authority: Authority, read: int, ve
         await connecting
         sizes = (1, 50, 3_000, 40_000)
         batches = [Batch.of([b"%d.%06d" % (n, m) for m in range(size)]) for n, size in enumerate(sizes)]
-        while any(sender.start([batch]) for batch in batches):
+        while sum(sender.start([batch]) for batch in batches):
             pass
         data = await receive(peer, read)
         await asyncio.sleep(0.05)
