@@ -70,6 +70,31 @@ def test_page_that_is_right(rehearsal: Rehearsal) -> None:
     assert rehearsal.left_out() == ""
 
 
+FOLLOWED = """
+    <!-- stays -->
+    ```console
+    $ mkfifo pipe
+    $ cat pipe
+    ```
+
+    ```console
+    $ printf 'one\\ntwo\\n' > pipe
+    ```
+
+    <!-- appears: cat pipe -->
+    ```text
+    one
+    ```
+    """
+
+
+def test_what_appears_may_be_followed_by_more(rehearsal: Rehearsal) -> None:
+    """Who looks late sees more; and what shows nothing has begun when the next block is run."""
+    run(rehearsal, FOLLOWED)
+
+    assert len(rehearsal.done) == 3
+
+
 STRAY = """
     ```python
     import socket

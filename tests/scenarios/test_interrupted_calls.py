@@ -124,7 +124,8 @@ def test_two_signals_in_one_step(pool: ProducerPool) -> None:
     before = [signal.signal(number, handler) for number in numbers]
     try:
         pool.add_producer("signalling", Signalling())
-        with suppress(LookupError):
+        # Where the pool's own thread takes the step, they are handled one after the other.
+        with suppress(LookupError), suppress(LookupError):
             pool.forward_to("signalling", "hello")
 
         eventually(lambda: sorted(called) == sorted(numbers), "both were handled")
