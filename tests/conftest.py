@@ -22,6 +22,12 @@ settings.load_profile("unhurried")
 LASTING = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: a test waits a good part of its time, for processes and disks."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     faults.collect_in(item.user_properties)
     for marker in item.iter_markers("needs"):
