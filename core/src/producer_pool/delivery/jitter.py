@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import random
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
 __all__ = ["jitter"]
 
-
-def _of_the_system() -> float:
-    # Module random would take 0.4 MB for it, and a millisecond of each start.
-    return (int.from_bytes(os.urandom(7)) >> 3) / (1 << 53)
-
-
 # Of the context, as the time is of the loop: who seeds a run need not reach the pools that are made in it.
-jitter: Final[ContextVar[Callable[[], float]]] = ContextVar("producer_pool.jitter", default=_of_the_system)
+jitter: Final[ContextVar[Callable[[], float]]] = ContextVar("producer_pool.jitter", default=random.random)
 """What a producer calls for a number in [0, 1), for each wait before a reconnect."""

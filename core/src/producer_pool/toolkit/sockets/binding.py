@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -21,12 +22,6 @@ __all__ = ["Binding", "HostBinding", "TcpBinding", "as_listen_error", "check_loo
 _BACKLOG: Final = 1024
 WHICH_LINK: Final = "; an address of one link needs its interface, as in [fe80::1%25eth0]"
 """What is wrong with an address that is an invalid argument."""
-_LOOPBACK_NETWORK: Final = 127
-"""The first byte of every loopback address of IPv4 (RFC 6890, 2.2.2)."""
-_LOOPBACK: Final = b"\0" * 15 + b"\1"
-"""The one of IPv6 (RFC 4291, 2.5.3)."""
-_MAPPED: Final = b"\0" * 10 + b"\xff" * 2
-"""What stands before an address of IPv4 that is written as one of IPv6 (RFC 4291, 2.5.5)."""
 _PORT_TRIES: Final = 20
 """A name with several addresses gets one free port for all of them; one may have it taken."""
 
@@ -246,9 +241,6 @@ def check_loopback(addresses: Sequence[Address], *, where: str, tls: bool = True
 
 def is_loopback(host: str) -> bool:
     """Whether a numeric address can be reached from this machine only. 0.0.0.0 and :: are all addresses."""
-    if ":" not in host:
-        return socket.inet_pton(socket.AF_INET, host)[0] == _LOOPBACK_NETWORK
-    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    if packed.startswith(_MAPPED):
-        return packed[len(_MAPPED)] == _LOOPBACK_NETWORK
-    return packed == _LOOPBACK
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
