@@ -21,6 +21,7 @@ LAYERS = {
     "aio": 4,
     "dead_letter_office": 4,
     "entrance": 4,
+    "deferral": 4,
     "direct": 4,
     "lending": 4,
     "sturdy": 4,

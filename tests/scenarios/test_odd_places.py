@@ -1,6 +1,7 @@
 """A pool called from where one hardly looks: its own thread, finalizers, signal handlers, forked children."""
 
 import itertools
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -404,6 +405,36 @@ def test_pool_is_forgotten_while_the_program_goes_on(consumer: RecordingConsumer
     assert ledger.judge(consumer.wait_for(1000)).exact
     eventually(lambda: consumer.streams[0].ending, "the connection ends")
     assert consumer.streams[0].ending == "clean"
+
+
+@pytest.mark.parametrize("meanwhile", ["", "asyncio.run(collect())"])
+def test_pool_is_forgotten_with_its_loop(consumer: RecordingConsumer, meanwhile: str) -> None:
+    """The loop is closed, and the pool not: asyncio says so, and we nothing. The program ends."""
+    program = """
+        import asyncio, gc, sys
+        from producer_pool import AsyncProducerPool, DeliveryPolicy
+
+        async def forget():
+            pool = AsyncProducerPool(policy=DeliveryPolicy.relay())
+            await pool.add_producer("a", f"tcp://127.0.0.1:{sys.argv[1]}")
+            await pool.add_producer("nobody", "tcp://127.0.0.1:1")
+            assert (await pool.forward_to("a", "hello")).ok
+            return pool
+
+        async def collect():
+            gc.collect()
+
+        loop = asyncio.new_event_loop()
+        pool = loop.run_until_complete(forget())
+        loop.close()
+        del pool
+    """
+    ended = run_program(textwrap.dedent(program) + meanwhile, consumer.port)
+
+    assert consumer.wait_for(1) == [b"hello"]
+    assert "Task was destroyed but it is pending!" in ended.stderr
+    assert "unexpected" not in ended.stderr
+    assert "aclose()" not in ended.stderr
 
 
 def test_pool_is_closed_while_others_call_it(consumer: RecordingConsumer) -> None:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from producer_pool.contract.ports import Client, Intake
+from producer_pool.deferral import Deferral
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import AsyncReceipt
 from producer_pool.delivery.store import Store
@@ -68,6 +69,7 @@ class AsyncProducerPool:
         self._roster = self._entrance.roster
         self._engine: Engine | None = None
         self._watch: LoopWatch | None = None
+        self._deferral: Deferral | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         """The thread on which that loop ran first; 0: the pool does not work yet."""
@@ -314,6 +316,8 @@ class AsyncProducerPool:
             if self._watch is not None:
                 self._watch.end()
             self._gone.set()
+            if self._deferral is not None:
+                self._deferral.end()
 
     async def __aenter__(self) -> Self:
         self._running()
@@ -343,7 +347,12 @@ class AsyncProducerPool:
             self._loop = loop
             # A forked child that ends cancels the tasks: what they wait for must stay in the parent's epoll.
             keep_from_children(*filter(None, [getattr(loop, "_selector", None)]), poller=True)
-            self._engine = Engine(self.limits, self._open_store())
+            self._deferral = Deferral(loop)
+            try:
+                self._engine = Engine(self.limits, self._open_store())
+            except BaseException:
+                self._deferral.end()
+                raise
             self._loop_runs = loop.is_running
             self._thread = get_ident()
             self._engine.on_blocked.append(self._tell_blocked)

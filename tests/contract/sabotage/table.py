@@ -3,6 +3,7 @@
 from typing import Final
 
 from convoys import CONVOYS
+from interrupts import INTERRUPTS
 from protocols import PROTOCOLS
 from storing import STORING
 
@@ -277,34 +278,6 @@ TABLE: Final = (
         "test_submitlog_between.py::test_append_in_the_middle",
     ),
     Sabotage(
-        "an interrupt leaves the log of submits locked",
-        f"{CORE}/delivery/submitlog.py",
-        "                lock.release()\n            except RuntimeError",
-        "                pass\n            except RuntimeError",
-        "test_submitlog_between.py::test_interrupt_in_the_middle",
-    ),
-    Sabotage(
-        "signals are not deferred while the main thread does the loop's step",
-        f"{CORE}/lending.py",
-        "        if ident == threading.main_thread().ident:",
-        "        if False:",
-        "test_interrupted_calls.py::test_interrupt_at_every_point_of_a_verb[forward_to_all-in the pool]",
-    ),
-    Sabotage(
-        "a wake-up that was interrupted is not made again",
-        f"{CORE}/delivery/submitlog.py",
-        "            self._awake = False\n            self._wake()\n            raise",
-        "            raise",
-        "test_interrupted_calls.py::test_interrupt_at_every_point_of_a_verb[submit-in the pool]",
-    ),
-    Sabotage(
-        "a call may wait in the middle of a submit of its own thread",
-        f"{CORE}/delivery/submitlog.py",
-        "        if self._interrupted:\n            raise WrongThread(",
-        "        if False:\n            raise WrongThread(",
-        "test_odd_places.py::test_signal_handler_at_every_point[forward_to_all-submit]",
-    ),
-    Sabotage(
         "a forked child goes on with its parent's pool",
         f"{CORE}/delivery/submitlog.py",
         "        log.closed_by_fork()",
@@ -485,4 +458,5 @@ TABLE: Final = (
     *PROTOCOLS,
     *STORING,
     *CONVOYS,
+    *INTERRUPTS,
 )

@@ -17,6 +17,7 @@ __all__ = [
     "as_delivery_error",
     "as_failure",
     "end_of",
+    "is_run",
     "let_closing_pass",
     "let_go",
     "let_interrupts_pass",
@@ -94,6 +95,11 @@ def stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def is_run(task: asyncio.Task[None] | None, loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether *loop* runs *task* just now: not when that is thrown away, and the loop is closed already."""
+    return asyncio.current_task(loop) is task
 
 
 async def let_go(client: Client, producer_id: str) -> None:

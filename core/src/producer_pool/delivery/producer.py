@@ -18,6 +18,7 @@ from producer_pool.delivery.containment import (
     as_delivery_error,
     as_failure,
     end_of,
+    is_run,
     let_go,
     peers_of,
     stop_if_cancelled,
@@ -329,6 +330,8 @@ class Producer:
 
     def _unlink(self) -> None:
         """Ask what was settled to the last. It can be asked until the client is closed."""
+        if not is_run(self._task, self._loop):
+            return
         self.part()
         link, self.link = self.link, None
         if link is not None:
@@ -336,7 +339,7 @@ class Producer:
 
     async def _let_go(self) -> None:
         """Close the client if it is connected, and do not wait for ever."""
-        if not self._held or self._pid != os.getpid():
+        if not self._held or self._pid != os.getpid() or not is_run(self._task, self._loop):
             return
         await let_go(self.client, self.id)
         self._held = False

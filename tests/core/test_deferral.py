@@ -1,0 +1,218 @@
+"""Which code an interrupt is raised out of at once, and which it waits for."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from producer_pool import AsyncProducerPool, StorageError
+from producer_pool.deferral import Deferral
+
+
+@pytest.fixture(autouse=True)
+def python_handles_interrupts() -> Iterator[None]:
+    """Have SIGINT handled as in a program that says nothing about it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that the test runs itself."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def of_module(name: str) -> Callable[..., None]:
+    """Return a function of a module of that name, which makes a call and then notes that it came so far."""
+    there: dict[str, object] = {"__name__": name}
+    exec("def work(call, passed):\n    call()\n    passed.append('worked on')", there)
+    made = there["work"]
+    assert callable(made)
+    return made
+
+
+def outcome(loop: asyncio.AbstractEventLoop, step: Callable[[], object]) -> str:
+    """Defer the interrupts of *loop*, take *step* in a task of the program, and say how that went."""
+    passed: list[str] = []
+
+    async def work() -> None:
+        deferral = Deferral(loop)
+        try:
+            step()
+            passed.append("through")
+            await asyncio.sleep(0)
+        finally:
+            deferral.end()
+
+    try:
+        loop.run_until_complete(work())
+    except KeyboardInterrupt:
+        passed.append("interrupted")
+    return ", ".join(passed)
+
+
+def test_code_of_the_program(loop: asyncio.AbstractEventLoop) -> None:
+    """It is interrupted where it is."""
+    assert outcome(loop, press_ctrl_c) == "interrupted"
+
+
+@pytest.mark.parametrize("name", ["producer_pool.delivery.link", "producer_pool_tcp.client"])
+def test_code_of_the_pool(loop: asyncio.AbstractEventLoop, name: str) -> None:
+    """It goes on, and so does the program until it waits: the loop is interrupted."""
+    worked: list[str] = []
+
+    assert outcome(loop, lambda: of_module(name)(press_ctrl_c, worked)) == "through, interrupted"
+    assert worked
+
+
+def test_code_that_the_pool_calls(loop: asyncio.AbstractEventLoop) -> None:
+    """A stage, say, is in the middle of the pool's work, too."""
+    worked: list[str] = []
+    stage = of_module("program")
+
+    assert outcome(loop, lambda: of_module("producer_pool")(lambda: stage(press_ctrl_c, worked), worked))
+    assert worked == ["worked on", "worked on"]
+
+
+def test_callback(loop: asyncio.AbstractEventLoop) -> None:
+    """Whosever it is: the loop has taken it from its queue, and would not call it again."""
+    worked: list[str] = []
+
+    assert outcome(loop, lambda: loop.call_soon(of_module("program"), press_ctrl_c, worked)) == (
+        "through, interrupted"
+    )
+    assert worked
+
+
+def test_second_interrupt(loop: asyncio.AbstractEventLoop) -> None:
+    """Who insists is heard at once, and only once: something may hold up the loop."""
+    worked: list[str] = []
+
+    def press_twice() -> None:
+        press_ctrl_c()
+        worked.append("first")
+        press_ctrl_c()
+
+    assert outcome(loop, lambda: of_module("producer_pool")(press_twice, worked)) == "interrupted"
+    assert worked == ["first"]
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_end_raises_what_is_left(loop: asyncio.AbstractEventLoop) -> None:
+    """The loop might stop before it came to that."""
+    worked: list[str] = []
+
+    async def work() -> None:
+        deferral = Deferral(loop)
+        of_module("producer_pool")(press_ctrl_c, worked)
+        with pytest.raises(KeyboardInterrupt):
+            deferral.end()
+        deferral.end()
+
+    loop.run_until_complete(work())
+    assert worked
+
+
+def test_handler_of_the_program() -> None:
+    """It stays, and is not restored by us: what it raises is raised where it is."""
+
+    def own(number: int, frame: FrameType | None) -> None:
+        raise AssertionError
+
+    async def work() -> None:
+        signal.signal(signal.SIGINT, own)
+        async with AsyncProducerPool() as pool:
+            assert await pool.drain()
+            assert signal.getsignal(signal.SIGINT) is own
+
+    asyncio.run(work())
+    assert signal.getsignal(signal.SIGINT) is own
+
+
+def test_handler_that_comes_later(loop: asyncio.AbstractEventLoop) -> None:
+    """A program that wants one of its own while it has a pool keeps it."""
+    deferral = Deferral(loop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    deferral.end()
+
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_asyncio_run() -> None:
+    """Its handler stays: the main task is cancelled."""
+    cancelled = []
+
+    async def work() -> None:
+        async with AsyncProducerPool() as pool:
+            assert await pool.drain()
+            try:
+                press_ctrl_c()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(True)
+                raise
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(work())
+    assert cancelled
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_several_pools(loop: asyncio.AbstractEventLoop) -> None:
+    """Python's own handler is back when the last one has ended, on whatever loop."""
+    other = asyncio.new_event_loop()
+    deferrals = [Deferral(loop), Deferral(loop), Deferral(other)]
+    other.close()
+    for deferral in deferrals:
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        deferral.end()
+        deferral.end()
+
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_outside_of_the_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """What a program does between two runs is interrupted as ever."""
+    deferral = Deferral(loop)
+    with pytest.raises(KeyboardInterrupt):
+        of_module("producer_pool")(press_ctrl_c, [])
+    deferral.end()
+
+
+def test_another_thread(loop: asyncio.AbstractEventLoop) -> None:
+    """No interrupt is raised there."""
+
+    def work() -> None:
+        deferral = Deferral(loop)
+        handlers.append(signal.getsignal(signal.SIGINT))
+        deferral.end()
+
+    handlers: list[object] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert handlers == [signal.default_int_handler]
+
+
+def test_pool_that_cannot_begin(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
+    """Its spool cannot be opened: it leaves nothing behind."""
+    (tmp_path / "file").touch()
+
+    async def work() -> None:
+        with pytest.raises(StorageError):
+            await AsyncProducerPool(spool=tmp_path / "file").drain()
+
+    loop.run_until_complete(work())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
