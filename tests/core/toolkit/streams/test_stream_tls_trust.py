@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from producer_pool.model.errors import ConnectError
+from producer_pool.toolkit.sockets import tcp as sockets
+from producer_pool.toolkit.streams import handshake
 from producer_pool.toolkit.streams.client import StreamClient
 from producer_pool.toolkit.streams.tls import (
     ServerTls,
@@ -107,6 +109,27 @@ async def test_missing_client_certificate(
 
     assert "client certificate" in said
     assert "it has no certificate, and tls-ca asks for one" in caplog.text
+
+
+@pytest.mark.usefixtures("unhurried")
+async def test_refusal_that_is_seen_late(
+    listen: Callable[..., Any], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time for it is over, and it lies there: this machine stood still meanwhile."""
+    running = await listen(identity(authority.issue(), tls_ca=authority.file))
+    late = []
+
+    async def wait_readable(sock: socket.socket) -> None:
+        await sockets.wait_readable(sock)
+        if running.listener.stats.evicted:
+            late.append(True)
+            raise TimeoutError
+
+    monkeypatch.setattr(handshake, "wait_readable", wait_readable)
+    said = await _refused(client(running.port, tls_ca=authority.file))
+
+    assert late
+    assert "client certificate" in said
 
 
 @pytest.mark.usefixtures("unhurried")

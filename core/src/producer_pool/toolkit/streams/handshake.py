@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from producer_pool.model.errors import ConnectError
@@ -68,12 +69,13 @@ async def _agree(sock: socket.socket, layer: TlsLayer) -> None:
     # In TLS 1.3 the client is done first, and may be refused afterwards (RFC 8446, 4.4.2): what it
     # sends until then is acknowledged by the kernel, and thrown away. Most servers say something at
     # once, a session ticket or that refusal; wait a little for the others.
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(2 * (loop.time() - began) + _GRACE):
-            await _receive(sock, layer)
-    except TimeoutError:
-        return
-    layer.look()
+            await wait_readable(sock)
+    # Where it is we who were late, it lies there now.
+    with suppress(BlockingIOError, InterruptedError):
+        _take(sock.recv(_READ), layer)
+        layer.look()
 
 
 class Dialogue:
@@ -130,7 +132,10 @@ class Dialogue:
 
 
 async def _receive(sock: socket.socket, layer: TlsLayer) -> None:
-    data = await _read(sock)
+    _take(await _read(sock), layer)
+
+
+def _take(data: bytes, layer: TlsLayer) -> None:
     if data:
         layer.receive(data)
     else:
