@@ -3,14 +3,16 @@
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
-from producer_pool import AsyncProducerPool, StorageError
+from producer_pool import AsyncProducerPool, StorageError, deferral
 from producer_pool.deferral import Deferral
+from support.waiting import BOUND
 
 
 @pytest.fixture(autouse=True)
@@ -47,19 +49,38 @@ def outcome(loop: asyncio.AbstractEventLoop, step: Callable[[], object]) -> str:
     passed: list[str] = []
 
     async def work() -> None:
-        deferral = Deferral(loop)
+        begun = Deferral(loop)
         try:
             step()
             passed.append("through")
             await asyncio.sleep(0)
         finally:
-            deferral.end()
+            begun.end()
 
     try:
         loop.run_until_complete(work())
     except KeyboardInterrupt:
         passed.append("interrupted")
     return ", ".join(passed)
+
+
+def cancelled_by_ctrl_c() -> None:
+    """Have asyncio run a main task that is told of an interrupt, as asyncio says, by its cancellation."""
+    cancelled = []
+
+    async def work() -> None:
+        async with AsyncProducerPool() as pool:
+            assert await pool.drain()
+            try:
+                press_ctrl_c()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(True)
+                raise
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(work())
+    assert cancelled
 
 
 def test_code_of_the_program(loop: asyncio.AbstractEventLoop) -> None:
@@ -114,14 +135,95 @@ def test_end_raises_what_is_left(loop: asyncio.AbstractEventLoop) -> None:
     worked: list[str] = []
 
     async def work() -> None:
-        deferral = Deferral(loop)
+        begun = Deferral(loop)
         of_module("producer_pool")(press_ctrl_c, worked)
         with pytest.raises(KeyboardInterrupt):
-            deferral.end()
-        deferral.end()
+            begun.end()
+        begun.end()
 
     loop.run_until_complete(work())
     assert worked
+
+
+def test_run_that_is_over_before(loop: asyncio.AbstractEventLoop) -> None:
+    """One that came in the last turn of a run is raised out of what the program does next, and once."""
+
+    async def work() -> Deferral:
+        loop.call_soon(of_module("producer_pool"), press_ctrl_c, worked)
+        return Deferral(loop)
+
+    worked: list[str] = []
+    begun = loop.run_until_complete(work())
+    with pytest.raises(KeyboardInterrupt):
+        threading.Event().wait(BOUND)
+    loop.run_until_complete(asyncio.sleep(0))
+    begun.end()
+    assert worked
+
+
+def test_program_that_does_not_wait(loop: asyncio.AbstractEventLoop) -> None:
+    """It has called us, and goes on without a turn for the loop: it is interrupted nevertheless."""
+    worked: list[str] = []
+
+    def work() -> None:
+        of_module("producer_pool")(press_ctrl_c, worked)
+        threading.Event().wait(BOUND)
+
+    assert outcome(loop, work) == "interrupted"
+    assert worked
+
+
+def test_reminder_in_the_middle_of_our_work(loop: asyncio.AbstractEventLoop) -> None:
+    """It does not insist: that goes on."""
+    worked: list[str] = []
+
+    def work() -> None:
+        press_ctrl_c()
+        reminded = time.monotonic() + 5 * deferral._AGAIN
+        while time.monotonic() < reminded:
+            time.sleep(deferral._AGAIN / 10)
+
+    assert outcome(loop, lambda: of_module("producer_pool")(work, worked)) == "through, interrupted"
+    assert worked
+
+
+def test_reminder_is_for_nobody_else(loop: asyncio.AbstractEventLoop) -> None:
+    """A handler that the program puts in place meanwhile is called for what comes then, and nothing else."""
+    called: list[int] = []
+
+    def work() -> None:
+        press_ctrl_c()
+        signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
+        time.sleep(5 * deferral._AGAIN)
+
+    assert outcome(loop, lambda: of_module("producer_pool")(work, [])) == "through, interrupted"
+    assert not called
+
+
+def test_run_beside_a_loop_with_a_pool(loop: asyncio.AbstractEventLoop) -> None:
+    """A pool is open on a loop of the program's own: asyncio.run() cancels its main task as ever."""
+
+    async def begin() -> Deferral:
+        return Deferral(loop)
+
+    other = loop.run_until_complete(begin())
+    cancelled_by_ctrl_c()
+    other.end()
+
+
+def test_run_after_a_pool_that_was_forgotten() -> None:
+    """Nor does one that nobody closed change that, gone with its loop or not."""
+
+    async def begin() -> None:
+        pool = AsyncProducerPool()
+        assert await pool.drain()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    cancelled_by_ctrl_c()
 
 
 def test_handler_of_the_program() -> None:
@@ -142,61 +244,47 @@ def test_handler_of_the_program() -> None:
 
 def test_handler_that_comes_later(loop: asyncio.AbstractEventLoop) -> None:
     """A program that wants one of its own while it has a pool keeps it."""
-    deferral = Deferral(loop)
+    begun = Deferral(loop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    deferral.end()
+    begun.end()
 
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_asyncio_run() -> None:
     """Its handler stays: the main task is cancelled."""
-    cancelled = []
-
-    async def work() -> None:
-        async with AsyncProducerPool() as pool:
-            assert await pool.drain()
-            try:
-                press_ctrl_c()
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                cancelled.append(True)
-                raise
-
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(work())
-    assert cancelled
+    cancelled_by_ctrl_c()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_several_pools(loop: asyncio.AbstractEventLoop) -> None:
-    """Python's own handler is back when the last one has ended, on whatever loop."""
+    """Python's own handler is back when the last one has ended whose loop is not closed."""
     other = asyncio.new_event_loop()
     deferrals = [Deferral(loop), Deferral(loop), Deferral(other)]
     other.close()
-    for deferral in deferrals:
+    for one in deferrals[:2]:
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-        deferral.end()
-        deferral.end()
+        one.end()
+        one.end()
 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_outside_of_the_loop(loop: asyncio.AbstractEventLoop) -> None:
     """What a program does between two runs is interrupted as ever."""
-    deferral = Deferral(loop)
+    begun = Deferral(loop)
     with pytest.raises(KeyboardInterrupt):
         of_module("producer_pool")(press_ctrl_c, [])
-    deferral.end()
+    begun.end()
 
 
 def test_another_thread(loop: asyncio.AbstractEventLoop) -> None:
     """No interrupt is raised there."""
 
     def work() -> None:
-        deferral = Deferral(loop)
+        begun = Deferral(loop)
         handlers.append(signal.getsignal(signal.SIGINT))
-        deferral.end()
+        begun.end()
 
     handlers: list[object] = []
     thread = threading.Thread(target=work)

@@ -437,6 +437,45 @@ def test_pool_is_forgotten_with_its_loop(consumer: RecordingConsumer, meanwhile:
     assert "aclose()" not in ended.stderr
 
 
+@pytest.mark.parametrize("meanwhile", ["", "asyncio.run(collect())"])
+def test_work_is_thrown_away_with_its_loop(consumer: RecordingConsumer, meanwhile: str) -> None:
+    """A block that holds the pool, and a callback that waits: none of it does or says anything any more."""
+    program = """
+        import asyncio, gc, socket, sys
+        from producer_pool import AsyncProducerPool, DeliveryPolicy, bind_transport_async
+
+        async def wait(message):
+            called.set()
+            await asyncio.Event().wait()
+
+        async def work():
+            async with AsyncProducerPool(policy=DeliveryPolicy.relay()) as pool:
+                await pool.add_producer("a", f"tcp://127.0.0.1:{sys.argv[1]}")
+                server = await bind_transport_async("tcp://127.0.0.1:0", pool, on_message=wait)
+                with socket.create_connection(("127.0.0.1", server.endpoint.port)) as line:
+                    line.sendall(b"hello\\n")
+                await called.wait()
+                await pool.drain()
+                loop.stop()
+                await asyncio.Event().wait()
+
+        async def collect():
+            gc.collect()
+
+        called = asyncio.Event()
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(work())
+        loop.run_forever()
+        loop.close()
+        del task
+    """
+    ended = run_program(textwrap.dedent(program) + meanwhile, consumer.port)
+
+    assert consumer.wait_for(1) == [b"hello"]
+    for words in ("on_message", "Exception ignored", "never awaited", "Traceback"):
+        assert words not in ended.stderr.replace("name='on_message'", "")
+
+
 def test_pool_is_closed_while_others_call_it(consumer: RecordingConsumer) -> None:
     """Each call that was under way returns or raises PoolClosed; none waits for ever, and nothing is lost."""
     ledger = Ledger()

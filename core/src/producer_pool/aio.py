@@ -326,8 +326,9 @@ class AsyncProducerPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A forked child that ends inside of the block leaves the pool to its parent.
-        if not self._forked:
+        # A forked child that ends inside of the block leaves the pool to its parent. And a block that is
+        # thrown away after its loop cannot wait for anything.
+        if not self._forked and (self._loop is None or self._loop.is_running()):
             await self.aclose()
 
     def __repr__(self) -> str:

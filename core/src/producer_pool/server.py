@@ -161,7 +161,7 @@ class _TaskTap(_Tap):
                 try:
                     await self._on_message(message)
                 except BaseException as error:
-                    let_closing_pass(error)
+                    let_closing_pass(error, self._task)
                     let_interrupts_pass(error)
                     self._failed(error)
                 if index % _MESSAGES_A_TURN == 0:

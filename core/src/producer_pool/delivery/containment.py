@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 
 from producer_pool.contract.interrupts import is_interrupt
 from producer_pool.contract.ports import Client
@@ -50,14 +50,18 @@ def let_interrupts_pass(error: BaseException) -> None:
             raise error
 
 
-def let_closing_pass(error: BaseException) -> None:
-    """Raise *error* again if the coroutine that awaits is thrown away: then no task runs it."""
+def let_closing_pass(error: BaseException, task: asyncio.Task[Any] | None = None) -> None:
+    """
+    Raise *error* again if the coroutine that awaits is thrown away: then no task runs it.
+
+    Another loop may run at that time, and a task on it: *task* is the coroutine's own, for who knows it.
+    """
     if isinstance(error, GeneratorExit):
         try:
-            runs = asyncio.current_task() is not None
+            current = asyncio.current_task()
         except RuntimeError:
-            runs = False
-        if not runs:
+            current = None
+        if current is None or current is not (task or current):
             raise error
 
 
@@ -104,6 +108,7 @@ def is_run(task: asyncio.Task[None] | None, loop: asyncio.AbstractEventLoop | No
 
 async def let_go(client: Client, producer_id: str) -> None:
     """Close *client*, and do not wait for ever; what it raises is logged."""
+    task = asyncio.current_task()
     try:
         async with asyncio.timeout(CLOSING):
             await client.aclose()
@@ -111,7 +116,7 @@ async def let_go(client: Client, producer_id: str) -> None:
         took = f"took longer than {format_duration(CLOSING)}"
         log.warning("%s: aclose() of its client %s; it is left as it is", producer_id, took)
     except BaseException as error:
-        let_closing_pass(error)
+        let_closing_pass(error, task)
         let_interrupts_pass(error)
         log.error("%s: aclose() of its client failed", producer_id, exc_info=error)
 
