@@ -33,9 +33,9 @@ PROTOCOLS: Final = (
     ),
     Sabotage(
         "a part of joined datagrams is passed on",
-        f"{CORE}/toolkit/datagrams/listener.py",
-        "                    self._too_long(1)\n                    continue\n",
-        "                    pass\n",
+        f"{CORE}/toolkit/datagrams/recvmmsg.py",
+        "            if cut:",
+        "            if False:",
         "test_datagram_listener.py::test_joined_datagrams_that_the_buffer_does_not_hold",
     ),
     Sabotage(

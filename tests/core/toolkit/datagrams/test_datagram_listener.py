@@ -17,12 +17,20 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidOption, ListenError
 from producer_pool.toolkit.datagrams import listener
 from producer_pool.toolkit.datagrams.listener import DatagramListener, DatagramListenerOptions
+from producer_pool.toolkit.datagrams.receiving import OneByOne
 from producer_pool.toolkit.datagrams.sockets import Ancillary
 from producer_pool.toolkit.datagrams.udp import UdpBinding, UdpListenerOptions
 from support.datagrams import Receiving, UnixBinding
 from support.descriptors import OUT_OF_FILES, out_of_files
 from support.listening import lines_of
 from support.streams import FakeIntake, until
+
+
+@pytest.fixture(autouse=True, params=["as here", "one by one"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to read: that of this platform, and that which works everywhere."""
+    if request.param == "one by one":
+        monkeypatch.setattr(listener, "receiver", OneByOne)
 
 
 @pytest.fixture
@@ -302,6 +310,7 @@ async def test_socket_that_cannot_be_read(
     """It is left alone for a while instead of being asked in each turn of the loop, and then goes on."""
     loop = asyncio.get_running_loop()
     clock = loop.time
+    monkeypatch.setattr(listener, "receiver", OneByOne)  # whose call can be made to fail
     monkeypatch.setattr(listener, "_PAUSE", 3600.0)  # However long these turns take, they are in it.
     binding = UnixBinding(tmp_path / "box", faults=[errno.ENOMEM] * 10_000)
     async with Receiving(binding) as receiving:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidOption
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.stats import ListenerStats
+from producer_pool.toolkit.datagrams.receiving import Arrivals, OneByOne, Receiver
 from producer_pool.toolkit.datagrams.sockets import DatagramBinding
 from producer_pool.toolkit.sockets.binding import as_listen_error
 from producer_pool.toolkit.sockets.forks import keep_from_children
@@ -27,10 +29,6 @@ __all__ = ["DatagramListener", "DatagramListenerOptions"]
 
 _log = logging.getLogger(__name__)
 
-_READS: Final = 64
-"""Datagrams read in one turn of the loop, before others have theirs, and"""
-_TURN: Final = 1024 * 1024
-"""bytes, where the kernel joins datagrams."""
 _JOINED: Final = 64 * 1024
 """Bytes of what the kernel joins."""
 _LONGEST: Final = 8 * 1024 * 1024
@@ -42,8 +40,6 @@ _NO_ROOM: Final = (
 )
 _PAUSE: Final = 0.1
 """Seconds until the next try when a socket cannot be read."""
-# As a number: to ask an enum takes half as long as the system call that reads a datagram.
-_TRUNCATED: Final = int(socket.MSG_TRUNC)
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,19 @@ class DatagramListenerOptions:
 
     max_message: Size = option(64 * 1024, "a longer datagram is thrown away, and counted")
     strip: bool = option(True, "take one newline off the end of a message, so that it can go out as a line")
+
+
+def receiver(binding: DatagramBinding, room: int) -> Receiver:
+    """Return what reads datagrams of up to *room* bytes in the fastest way that there is."""
+    if sys.platform == "linux":
+        try:
+            # Here, because not every Python has ctypes.
+            from producer_pool.toolkit.datagrams.recvmmsg import ManyAtOnce
+        except (ImportError, AttributeError):
+            return OneByOne(binding, room)
+        if ManyAtOnce.works():
+            return ManyAtOnce(binding, room)
+    return OneByOne(binding, room)
 
 
 class _Port:
@@ -105,6 +114,7 @@ class DatagramListener(Listener):
         endpoint = self._binding.endpoint(sockets)
         self._name = f"{endpoint.without(endpoint.options)}"
         self._ports = [_Port(sock, self._binding.lost(sock)) for sock in sockets]
+        self._receiver = receiver(self._binding, self._room)
         self._reading = True
         for port in self._ports:
             self._watch(port)
@@ -183,38 +193,14 @@ class DatagramListener(Listener):
         """Read a turn's worth, pass it on, and return how many datagrams it was."""
         # What is read is passed on, however full the intake is after the first of it.
         paused = self._intake.paused and not self._binding.holds_back
-        receive = port.socket.recvmsg
-        binding = self._binding
-        room, ancillary_room = self._room, binding.ancillary
-        by_peer: dict[object, list[bytes]] = {}
-        messages: list[bytes] = []
-        last: object = by_peer  # nobody
-        read = 0
-        left = _TURN
+        arrivals = Arrivals()
         try:
-            while read < _READS and left > 0:
-                data, ancillary, flags, peer = receive(room, ancillary_room)
-                read += 1
-                left -= len(data)
-                size = 0
-                if ancillary:
-                    peer, size = binding.accompanied(peer, ancillary)
-                if flags & _TRUNCATED:
-                    # It would be found out by its length, but not if it is several in one.
-                    self._too_long(1)
-                    continue
-                if peer != last:
-                    last = peer
-                    messages = by_peer.setdefault(peer, [])
-                if 0 < size < len(data):
-                    messages += [data[start : start + size] for start in range(0, len(data), size)]
-                else:
-                    messages.append(data)
-        except (BlockingIOError, InterruptedError):
-            pass
+            self._receiver.receive(port.socket, arrivals)
         except OSError as error:
             self._wait(port, error)
-        for peer, messages in by_peer.items():
+        if arrivals.too_long:
+            self._too_long(arrivals.too_long)
+        for peer, messages in arrivals.by_peer.items():
             self.stats.bytes += sum(map(len, messages))
             if paused:
                 self._drop(len(messages), "paused", "the pool takes nothing for now")
@@ -224,7 +210,7 @@ class DatagramListener(Listener):
             except Exception as error:
                 self._drop(len(messages), "fault", f"{type(error).__name__} while passing it on", error)
         self._count_lost(port)
-        return read
+        return arrivals.datagrams
 
     def _pass_on(self, sock: socket.socket, peer: object, messages: list[bytes]) -> None:
         """Pass on what one sender sent."""
