@@ -132,6 +132,8 @@ class Load:
             listening.listen(128)
         elif wire == "udp":
             listening = socket.socket(type=socket.SOCK_DGRAM)
+            # What is under way may lie at one consumer, and a quarter of the room is given back late.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
             listening.bind(("127.0.0.1", 0))
         else:
             listening = socket.create_server(("127.0.0.1", 0), backlog=128)

@@ -112,6 +112,10 @@ static int listen_anywhere(enum wire wire, int *port, unsigned index)
     if (fd < 0 || bind(fd, &place.any, length) || getsockname(fd, &place.any, &length) ||
         (wire != UDP && listen(fd, 128)))
         die("listen");
+    /* What is under way may lie at one consumer, and a quarter of the room is given back late: udp_rmem_release(). */
+    int room = 1024 * 1024;
+    if (wire == UDP && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room))
+        die("SO_RCVBUF");
     *port = wire == UNIX ? wanted : ntohs(place.inet.sin_port);
     return fd;
 }
