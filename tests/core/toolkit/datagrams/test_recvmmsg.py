@@ -27,6 +27,12 @@ SEGMENT = (socket.IPPROTO_UDP, 103)
 GRO = (socket.IPPROTO_UDP, 104)
 
 
+@pytest.fixture(autouse=True)
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many are read at once however few came before, unless a test is about that."""
+    monkeypatch.setattr(recvmmsg, "_FEW", 0)
+
+
 @pytest.fixture
 def opened() -> Iterator[ExitStack]:
     with ExitStack() as stack:
@@ -119,6 +125,28 @@ def test_turn_of_long_datagrams(opened: ExitStack, monkeypatch: pytest.MonkeyPat
     turns = [received(way, sock).datagrams for _ in range(8)]
 
     assert turns == [3, 3, 3, 3, 3, 3, 2, 0]
+
+
+def test_few_datagrams(opened: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a turn with few of them they are read one by one, until more come again."""
+    monkeypatch.setattr(recvmmsg, "_FEW", 4)
+    binding, sock = udp(opened)
+    sender = connected(opened, sock)
+    way = ManyAtOnce(binding, ROOM)
+    alone: list[bool] = []
+    monkeypatch.setattr(way._one_by_one, "receive", lambda *_: alone.append(True))
+    sender.send(b"few")
+    received(way, sock)
+    received(way, sock)
+    assert alone == [True]
+    monkeypatch.undo()
+    for _ in range(10):
+        sender.send(b"many")
+    received(way, sock)
+    monkeypatch.setattr(way._one_by_one, "receive", lambda *_: alone.append(True))
+    received(way, sock)
+
+    assert alone == [True]
 
 
 def test_error_of_the_kernel(opened: ExitStack) -> None:

@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
-from producer_pool.toolkit.datagrams.receiving import READS, TURN, Arrivals
+from producer_pool.toolkit.datagrams.receiving import READS, TURN, Arrivals, OneByOne
 from producer_pool.toolkit.datagrams.sockets import Ancillary, DatagramBinding
 
 __all__ = ["ManyAtOnce"]
@@ -24,6 +24,8 @@ _MEMORY: Final = 8 * 1024 * 1024
 """Bytes, at the most, of address space for datagrams; pages of it are taken where they come to lie."""
 _APART: Final = 192
 """Bytes between the rooms for two. Without them, all would share one place of the processor's cache."""
+_FEW: Final = 4
+"""Datagrams in a turn below which the next turn reads one by one: to prepare for many takes longer."""
 _NAME: Final = 32
 """Bytes for the address of a sender; the longest one of use takes 28."""
 _TRUNCATED: Final = int(socket.MSG_TRUNC)
@@ -79,6 +81,9 @@ class ManyAtOnce:
         self._most = count = max(1, min(READS, _MEMORY // room))
         self._usual = room
         """Bytes of a datagram, as they came last."""
+        self._one_by_one = OneByOne(binding, room)
+        self._came = READS
+        """Datagrams of the turn before."""
         self._starts = range(0, count * (room + _APART), room + _APART)
         self._rooms = mmap.mmap(-1, count * (room + _APART), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._width = width = _NAME + binding.ancillary
@@ -108,6 +113,13 @@ class ManyAtOnce:
         return numbers[offset // numbers.itemsize :: ctypes.sizeof(_Entry) // numbers.itemsize]
 
     def receive(self, sock: socket.socket, arrivals: Arrivals) -> None:
+        if self._came < _FEW:
+            self._one_by_one.receive(sock, arrivals)
+        else:
+            self._receive_many(sock, arrivals)
+        self._came = arrivals.datagrams
+
+    def _receive_many(self, sock: socket.socket, arrivals: Arrivals) -> None:
         descriptor = sock.fileno()
         while not arrivals.enough:
             left = min(READS - arrivals.datagrams, (TURN - arrivals.nbytes) // max(1, self._usual))
