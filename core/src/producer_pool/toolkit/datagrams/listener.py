@@ -54,9 +54,9 @@ def receiver(binding: DatagramBinding, room: int) -> Receiver:
     """Return what reads datagrams of up to *room* bytes in the fastest way that there is."""
     if sys.platform == "linux":
         try:
-            # Here, because not every Python has ctypes.
+            # Here, because not every Python has ctypes, nor every system what it needs.
             from producer_pool.toolkit.datagrams.recvmmsg import ManyAtOnce
-        except (ImportError, AttributeError):
+        except (ImportError, AttributeError, MemoryError):
             return OneByOne(binding, room)
         if ManyAtOnce.works():
             return ManyAtOnce(binding, room)
