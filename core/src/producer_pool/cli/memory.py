@@ -16,7 +16,8 @@ def keep_freed_memory() -> None:
     The batches in flight come and go at the end of the heap, and each is larger than what glibc keeps
     there. So with every batch the heap shrinks and grows, and each of its pages is faulted in anew. For
     a daemon that forwards flat out, this made a fifth of its CPU time. A program that embeds a pool is
-    not ours to tune: it gets the same with MALLOC_TRIM_THRESHOLD_ in its environment.
+    not ours to tune: it gets the same with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in its
+    environment. Either alone does not do: to set one stops glibc from moving the other.
 
     Source: mallopt(3), M_MMAP_THRESHOLD. The first block to be freed that was mapped by itself sets both
     limits: blocks of up to its size come from the heap from then on, and twice that may lie there free.
