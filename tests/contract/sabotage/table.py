@@ -295,7 +295,7 @@ TABLE: Final = (
     Sabotage(
         "the decoder forgets the unfinished message",
         f"{CORE}/model/decoders.py",
-        "            tail += view[end:size]",
+        "            tail += memoryview(data)[end:size]",
         "            pass",
         "test_foreign_programs.py::test_plain_sockets",
     ),

@@ -11,6 +11,9 @@ from producer_pool.model.errors import FramingError, MessageTooLarge
 
 __all__ = ["Decoder", "DelimitedDecoder", "Length4Decoder", "OctetCountingDecoder"]
 
+_SMALL: Final = 4096
+"""Bytes that are copied twice faster than they are once by way of a view."""
+
 
 class Decoder(ABC):
     """Finds whole frames in the chunks of one stream, however the stream was cut into them."""
@@ -71,18 +74,17 @@ class DelimitedDecoder(Decoder):
         end = data.rfind(self._delimiter, 0, size) + 1
         tail = self._tail
         wire = b""
-        view = memoryview(data)
         if end:
             if tail:
-                wire = b"".join((tail, view[:end]))
+                wire = b"".join((tail, memoryview(data)[:end]))
                 tail.clear()
             else:
-                wire = bytes(view[:end])
+                wire = bytes(data[:end] if end <= _SMALL else memoryview(data)[:end])
             # Only a batch longer than the limit can hold a message longer than the limit.
             if len(wire) > self._limit + 1:
                 wire = self._checked(wire)
         if end < size and self.error is None:
-            tail += view[end:size]
+            tail += memoryview(data)[end:size]
             if len(tail) > self._limit:
                 self._refuse(MessageTooLarge(self._limit))
         return wire
