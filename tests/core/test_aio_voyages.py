@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from producer_pool.contract.stream import Stream
-from producer_pool.delivery.convoy import Convoy, Flight
+from producer_pool.delivery.convoy import Convoy
 from producer_pool.delivery.link import Link
 from producer_pool.delivery.producer import Producer
 from producer_pool.model.batch import Batch
@@ -94,9 +94,9 @@ def does_not_look_for_ends(patch: pytest.MonkeyPatch) -> None:
     """It writes into connections that are closed."""
     take = Convoy.take
 
-    def hasty(self: Convoy, batch: Batch, wire: bytes, producers: Mapping[str, Producer]) -> Flight | None:
+    def hasty(self: Convoy, batch: Batch, producers: Mapping[str, Producer]) -> bool:
         self._ended = bool
-        return take(self, batch, wire, producers)
+        return take(self, batch, producers)
 
     patch.setattr(Convoy, "take", hasty)
 
@@ -114,7 +114,7 @@ def sends_again_what_was_taken_in_part(patch: pytest.MonkeyPatch) -> None:
     """What a kernel took of a batch is forgotten: it goes the long way, whole."""
     cope_with = Convoy._cope_with
 
-    def whole(self: Convoy, odd: Sequence[tuple[Any, int | OSError]], flight: Flight) -> list[str]:
+    def whole(self: Convoy, odd: Sequence[tuple[Any, int | OSError]], flight: Any) -> list[str]:
         return cope_with(self, [(one, 0 if isinstance(sent, int) else sent) for one, sent in odd], flight)
 
     patch.setattr(Convoy, "_cope_with", whole)

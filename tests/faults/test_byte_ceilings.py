@@ -23,7 +23,7 @@ from producer_pool import (
     bind_transport_async,
 )
 from producer_pool.contract.ports import Client
-from producer_pool.delivery.convoy import Convoy, Flight
+from producer_pool.delivery.convoy import Convoy
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.submitlog import LOG_BYTES
 from producer_pool.discovery.factory import ClientFactory
@@ -113,11 +113,11 @@ async def test_convoy(monkeypatch: pytest.MonkeyPatch) -> None:
     sailed = 0
     take = Convoy.take
 
-    def counting(self: Convoy, batch: Batch, wire: bytes, producers: Mapping[str, Producer]) -> Flight | None:
+    def counting(self: Convoy, batch: Batch, producers: Mapping[str, Producer]) -> bool:
         nonlocal sailed
-        flight = take(self, batch, wire, producers)
-        sailed += flight is not None
-        return flight
+        taken = take(self, batch, producers)
+        sailed += taken
+        return taken
 
     monkeypatch.setattr(Convoy, "take", counting)
     with ExitStack() as stack:

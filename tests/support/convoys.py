@@ -24,12 +24,17 @@ with open({counter!r}, "r+b") as file:
     counter = memoryview(mmap.mmap(file.fileno(), mmap.PAGESIZE)).cast("Q")
 take = Convoy.take
 
-def watched(self, batch, wire, producers):
-    flight = take(self, batch, wire, producers)
-    if flight is not None:
-        counter[0] += batch.count * (len(producers) - len(flight.others))
+def watched(self, batch, producers):
+    offer, others = self._offer, []
+    self._offer = lambda page, batch, ids: (others.extend(ids), offer(page, batch, ids))
+    try:
+        taken = take(self, batch, producers)
+    finally:
+        self._offer = offer
+    if taken:
+        counter[0] += batch.count * (len(producers) - len(others))
     counter[1] = len(self._members)
-    return flight
+    return taken
 
 Convoy.take = watched
 """

@@ -33,8 +33,8 @@ CONVOYS: Final = (
     Sabotage(
         "of a batch that was sent in part, the rest is not",
         CONVOY,
-        '                member.tell("took", stream.took, flight.batch, sent)\n',
-        "                pass\n",
+        '        member.tell("took", member.stream.took, batch, sent)\n',
+        "        pass\n",
         "test_convoy.py::test_part_of_a_batch_taken",
     ),
     Sabotage(

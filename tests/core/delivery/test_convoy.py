@@ -13,7 +13,7 @@ from producer_pool.delivery import convoy
 from producer_pool.delivery.convoy import Convoy
 from producer_pool.delivery.engine import Engine
 from producer_pool.model.batch import Batch
-from producer_pool.model.framing import NUL
+from producer_pool.model.framing import LINES, NUL
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import Limits, Overflow
 from producer_pool.testing import in_virtual_time, run_in_virtual_time
@@ -218,7 +218,7 @@ def test_convoy_that_counts_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     cope_with = Convoy._cope_with
 
     def hasty(self: Convoy, odd: Any, flight: Any) -> Any:
-        self._end = flight.end
+        self._end = flight[0]
         return cope_with(self, odd, flight)
 
     story: list[Step] = [("prompt", "b", False), ("feed", [5]), ("room", "b", 0), ("feed", [5])]
@@ -360,6 +360,37 @@ async def test_batch_of_another_kind() -> None:
         assert [client.arrived for client in clients] == [
             [[b"0", b"1", b"2", b"x" * convoy.LARGEST, b"3"]]
         ] * 3
+
+
+@in_virtual_time
+async def test_batch_of_nothing() -> None:
+    """It goes nowhere, and takes no room."""
+    async with sailing() as (it, clients):
+        await asyncio.sleep(0.01)
+        it.feed(Batch.from_wire(b"", LINES))
+
+        assert [client.streamed for client in clients] == [1, 1, 1]
+        assert it.budget.used == 0
+        assert [counters(it, name) for name in ALL] == [(1, 1, 0)] * 3
+
+
+@in_virtual_time
+async def test_acknowledged_at_once_by_members_only() -> None:
+    """The pool's buffer counts a batch as long as anybody has it, who is a member or not."""
+    async with sailing() as (it, clients):
+        plain = FakePipelinedClient(confirms_after=1.0)
+        add(it, "d", plain, replace(RELAY, overflow=Overflow.BLOCK))
+        await it.check(1.0)
+        large = lines(b"x" * 800_000)
+        it.feed(large)
+
+        assert [client.streamed for client in clients] == [2, 2, 2]
+        assert it.budget.used == large.cost
+
+        await asyncio.sleep(2.0)
+
+        assert it.budget.used == 0
+        assert counters(it, "d") == (1, 1, 0)
 
 
 @in_virtual_time

@@ -93,6 +93,16 @@ async def test_no_producers(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @in_virtual_time
+async def test_no_producers_for_what_a_listener_read(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said of messages in a framing, too, and nothing of them is kept."""
+    async with engine() as it:
+        it.feed(Batch.from_wire(b"x\n", LINES))
+
+        assert "went nowhere" in caplog.text
+        assert it.budget.used == 0
+
+
+@in_virtual_time
 async def test_producer_added_later() -> None:
     """It gets what comes from then on."""
     client = FakeClient()

@@ -9,7 +9,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, ParamSpec
 
 from producer_pool.contract.stream import INTERRUPTED, Stream
@@ -23,7 +23,7 @@ from producer_pool.model.outcomes import Outcome
 if TYPE_CHECKING:
     from producer_pool.delivery.producer import Producer
 
-__all__ = ["LARGEST", "Convoy", "Flight"]
+__all__ = ["Convoy"]
 
 P = ParamSpec("P")
 
@@ -45,41 +45,14 @@ _LATE: Final = 0.2
 _TIME: Final = 1.0
 """Seconds of the shortest time limit of a member: it leaves long before that."""
 
-_end_of: Final = attrgetter("end")
+_Flight = tuple[int, int, float, Batch]
+"""
+One batch that was sent to the members: bytes and messages sent up to its end, when it came, and itself.
 
+Not a class with names: one is made for each batch, and that takes some times as long.
+"""
 
-class Flight:
-    """One batch that was sent to the members."""
-
-    __slots__ = ("_page", "batch", "end", "messages", "now", "others")
-
-    def __init__(self, batch: Batch, end: int, messages: int, now: float) -> None:
-        self.batch = batch
-        self.end = end
-        """Bytes sent up to its end."""
-        self.messages = messages
-        """Messages sent up to its end."""
-        self.now = now
-        """When it came."""
-        self.others: Sequence[str] = ()
-        """Producers that did not get it."""
-        self._page: Page | None = None
-
-    def page(self, budget: Budget) -> Page:
-        """Return its page, for outboxes to hold it, too; *budget* counts it already."""
-        page = self._page
-        if page is None:
-            self._page = page = Page(None, (), tracked=False)
-            page.open(budget, self.batch)
-            page.holders = 1
-        return page
-
-    def release(self, budget: Budget) -> None:
-        """Note that no member needs it any more."""
-        if self._page is not None:
-            self._page.release()
-        else:
-            budget.used -= self.batch.cost
+_end_of: Final = itemgetter(0)
 
 
 class _Member:
@@ -122,12 +95,18 @@ class Convoy:
     connection ends or takes no more, its consumer is late, it is given something else, or asked.
     """
 
-    def __init__(self, framing: Framing, budget: Budget) -> None:
-        self._framing = framing
+    def __init__(
+        self, framing: Framing, budget: Budget, offer: Callable[[Page, Batch, Sequence[str]], None]
+    ) -> None:
+        """Make one without members. *offer* takes a batch for those, by their ids, that are none."""
+        self.framing = framing
+        self._offer = offer
         self._budget = budget
         self._loop = asyncio.get_running_loop()
         self._members: dict[Producer, _Member] = {}
-        self._flights: list[Flight] = []
+        self._flights: list[_Flight] = []
+        self._pages: dict[int, Page] = {}
+        """Those of flights, by their ends, that outboxes hold, too."""
         self._end = self._messages = 0
         """All that were sent."""
         self._cost = 0
@@ -137,37 +116,45 @@ class Convoy:
 
     # -- sending -----------------------------------------------------------------------------------
 
-    def take(self, batch: Batch, wire: bytes, producers: Mapping[str, Producer]) -> Flight | None:
+    def take(self, batch: Batch, producers: Mapping[str, Producer]) -> bool:
         """
-        Send *batch*, which is *wire*, to those of *producers* that are members, or can be now.
+        Send *batch* to those of *producers* that are members, or can be now, and offer it to the others.
 
-        Returns its flight, which tells who did not get it; None: nobody did.
+        False: there are no members, or no room for it, and nothing has happened to it.
         """
+        wire = batch.wire(self.framing)
+        size = len(wire)
+        if not size:
+            return True
         cost = batch.cost
+        budget = self._budget
+        if budget.used + cost > budget.limit:
+            return False
         members = self._members
-        others: list[str] = []
+        others: Sequence[str] = ()
         if cost > _SMALL:
+            if cost > LARGEST:
+                return False
             self._part_with([one for one in members.values() if one.longest < cost])
         if self._cost + cost > LARGEST:
             self._make_room(cost)
         if len(members) < len(producers):
             there = producers.values()
             others = [one.id for one in there if one not in members and not self._join(one, cost)]
-            if not members:
-                return None
+        if not members:
+            return False
         try:
             ended = self._ended()
         except BaseException as error:
             let_interrupts_pass(error)
             ended = True
         if ended:
-            others += self._part_with([one for one in members.values() if one.has_ended()])
-        size = len(wire)
+            others = [*others, *self._part_with([one for one in members.values() if one.has_ended()])]
         odd: list[tuple[_Member, int | BaseException]] = []
         end = self._end + size
         messages = self._messages + batch.count
-        flight = Flight(batch, end, messages, self._loop.time())
-        self._budget.used += batch.cost
+        flight = (end, messages, self._loop.time(), batch)
+        budget.used += cost
         try:
             for member in members.values():
                 try:
@@ -178,27 +165,27 @@ class Convoy:
                     let_interrupts_pass(error)
                     odd.append((member, error))
             if odd:  # They part as if it had not been: so it is not counted yet.
-                others += self._cope_with(odd, flight)
-            if others:
-                flight.others = others
+                others = [*others, *self._cope_with(odd, flight)]
             self._end = end
             self._messages = messages
-            self._cost += batch.cost
+            self._cost += cost
             self._flights.append(flight)
             if self._timer is None:
                 self._timer = self._loop.call_later(_LOOK, self._look)
         except BaseException:
             self._end_connections([*members.values(), *(member for member, _ in odd)], flight)
             raise
+        if others:
+            self._offer(self._page(flight), batch, others)
         if self._cost >= _ASK:
             self._ask()
-        return flight
+        return True
 
     def _join(self, producer: Producer, cost: int) -> bool:
         """Take on a producer that is through with all before, and may get a batch of *cost* bytes."""
         link = producer.link
         stream = link.stream() if isinstance(link, Link) else None
-        if stream is None or stream.framing is not self._framing or not _is_roomy(producer, cost):
+        if stream is None or stream.framing is not self.framing or not _is_roomy(producer, cost):
             return False
         if self._members and stream.ended != self._ended:
             return False
@@ -215,23 +202,22 @@ class Convoy:
         member.joined = member.passed = self._end, self._messages
         return True
 
-    def _end_connections(self, members: Iterable[_Member], flight: Flight) -> None:
+    def _end_connections(self, members: Iterable[_Member], flight: _Flight) -> None:
         """End what an interrupt came into the middle of: nobody knows how much of *flight* was sent."""
         if flight not in self._flights:
-            flight.release(self._budget)
+            self._release([flight])
         for member in members:
             member.tell("broke", member.stream.broke, INTERRUPTED)
             member.link.fault("send", INTERRUPTED)
 
-    def _cope_with(self, odd: Iterable[tuple[_Member, int | BaseException]], flight: Flight) -> list[str]:
+    def _cope_with(self, odd: Iterable[tuple[_Member, int | BaseException]], flight: _Flight) -> list[str]:
         """Part with those who did not get all of *flight*; return the ids of those who got nothing of it."""
         nothing = []
         for member, sent in odd:
             producer, stream = member.producer, member.stream
             self._part(producer)
             if isinstance(sent, int) and sent:
-                member.tell("took", stream.took, flight.batch, sent)
-                producer.flies(flight.page(self._budget), flight.batch, flight.now)
+                self._hand_over(member, flight, sent)
                 continue
             if isinstance(sent, OSError):
                 if not isinstance(sent, (BlockingIOError, InterruptedError)):
@@ -250,7 +236,7 @@ class Convoy:
         late = self._loop.time() - _LATE
         flights = self._flights
         behind = [one for one in self._members.values() if one.done < len(flights)]
-        self._part_with([one for one in behind if flights[one.done].now < late])
+        self._part_with([one for one in behind if flights[one.done][2] < late])
         if flights:
             self._timer = self._loop.call_later(_LOOK, self._look)
 
@@ -278,10 +264,10 @@ class Convoy:
         if reached < self._end:
             done = bisect_right(flights, reached, member.done, key=_end_of)
         if done > member.done:
-            last = flights[done - 1]
-            count = last.messages - member.passed[1]
+            end, messages, _, _ = flights[done - 1]
+            count = messages - member.passed[1]
             member.done = done
-            member.passed = last.end, last.messages
+            member.passed = end, messages
             member.link.passes(count)
             member.producer.settled(Outcome.DELIVERED, count, None)
 
@@ -290,15 +276,35 @@ class Convoy:
         flights = self._flights
         done = min((member.done for member in self._members.values()), default=len(flights))
         if done:
-            for flight in flights[:done]:
-                self._cost -= flight.batch.cost
-                flight.release(self._budget)
+            self._cost -= self._release(flights[:done])
             del flights[:done]
             for member in self._members.values():
                 member.done -= done
         if not flights and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _page(self, flight: _Flight) -> Page:
+        """Return the page of a flight, for outboxes to hold it, too; the budget counts it already."""
+        end, _, _, batch = flight
+        page = self._pages.get(end)
+        if page is None:
+            self._pages[end] = page = Page(None, (), tracked=False)
+            page.open(self._budget, batch)
+            page.holders = 1
+        return page
+
+    def _release(self, flights: Iterable[_Flight]) -> int:
+        """Note that no member needs *flights* any more, and return what they cost."""
+        pages = self._pages
+        total = 0
+        for end, _, _, batch in flights:
+            total += batch.cost
+            if end in pages:
+                pages.pop(end).release()
+            else:
+                self._budget.used -= batch.cost
+        return total
 
     # -- leaving -----------------------------------------------------------------------------------
 
@@ -319,9 +325,14 @@ class Convoy:
         member.tell("watch", stream.watch, False)
         member.tell("passed", stream.passed, size, count)
         for flight in self._flights[member.done :]:
-            member.tell("took", stream.took, flight.batch, len(flight.batch.wire(self._framing)))
-            producer.flies(flight.page(self._budget), flight.batch, flight.now)
+            self._hand_over(member, flight, len(flight[3].wire(self.framing)))
         self._let_go()
+
+    def _hand_over(self, member: _Member, flight: _Flight, sent: int) -> None:
+        """Have the client and the outbox of who left know of a flight, of which *sent* bytes were sent."""
+        _, _, now, batch = flight
+        member.tell("took", member.stream.took, batch, sent)
+        member.producer.flies(self._page(flight), batch, now)
 
 
 def _longest(producer: Producer) -> int:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from producer_pool.delivery.containment import CLOSING, peers_of
-from producer_pool.delivery.convoy import LARGEST, Convoy
+from producer_pool.delivery.convoy import Convoy
 from producer_pool.delivery.lane import Lane
 from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.page import AcceptedPage, Budget, Page
@@ -51,6 +51,8 @@ class Engine:
         """Those of the producers that are not required."""
         self._ids: tuple[str, ...] = ()
         self._convoys: dict[Framing, Convoy] = {}
+        self._convoy: Convoy | None = None
+        """That of the last batch."""
         self._leaving: dict[Producer, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
         self._go_on = asyncio.Event()
@@ -190,17 +192,22 @@ class Engine:
 
     def feed(self, batch: Batch) -> None:
         """Forward *batch* to every producer, and tell nobody what becomes of it."""
-        flight = None
-        form = batch.form
-        if type(form) is tuple and batch.kept is None and batch.cost <= LARGEST and self.open_for(batch.cost):
-            convoy = self._convoys.get(form[0])
-            if convoy is None:
-                convoy = self._convoys[form[0]] = Convoy(form[0], self.budget)
-            flight = convoy.take(batch, form[1], self._producers)
-        if flight is None:
-            self.take(Page(None, self._ids, tracked=False), batch)
-        elif flight.others:
-            self._offer(flight.page(self.budget), batch, flight.others, None)
+        framing = batch.framing
+        if framing is not None and batch.kept is None and self._ahead is None:
+            convoy = self._convoy
+            if convoy is None or convoy.framing is not framing:
+                convoy = self._convoy_of(framing)
+            if convoy.take(batch, self._producers):
+                return
+        self.take(Page(None, self._ids, tracked=False), batch)
+
+    def _convoy_of(self, framing: Framing) -> Convoy:
+        """Return the convoy for *framing*, which the next batch is expected to come in, too."""
+        convoy = self._convoys.get(framing)
+        if convoy is None:
+            convoy = self._convoys[framing] = Convoy(framing, self.budget, self._offer)
+        self._convoy = convoy
+        return convoy
 
     def accept(self, batch: Batch) -> BatchReceipt:
         """Forward *batch* to every producer, and return a receipt for whoever acknowledges it upstream."""
@@ -244,9 +251,11 @@ class Engine:
         if flies:
             self._producers[page.targets[done]].flies(page, batch, now)
             done += 1
-        self._offer(page, batch, page.targets[done:], None)
+        self._offer(page, batch, page.targets[done:])
 
-    def _offer(self, page: Page, batch: Batch, targets: Sequence[str], refusing: set[str] | None) -> None:
+    def _offer(
+        self, page: Page, batch: Batch, targets: Sequence[str], refusing: set[str] | None = None
+    ) -> None:
         """Offer *page* to *targets*, of which those *refusing* have no room for it."""
         now = self._loop.time()
         for producer_id in targets:

@@ -23,7 +23,6 @@ class Batch:
     """
 
     __slots__ = (
-        "_framing",
         "_longest",
         "_messages",
         "_other",
@@ -31,6 +30,7 @@ class Batch:
         "_wire",
         "cost",
         "count",
+        "framing",
         "kept",
         "nbytes",
         "origin",
@@ -40,14 +40,15 @@ class Batch:
     _longest: int | None
     _messages: list[bytes] | None
     """The messages one by one: their only form, or made from _wire for whoever asks next."""
-    _framing: Framing | None
     _wire: bytes
-    """All messages in _framing, if there is one."""
+    """All messages in `framing`, if there is one."""
     _other: tuple[Framing, bytes, tuple[int, ...]] | None
     """The messages in one framing more, and which of them it cannot carry."""
     _pieces: tuple[Framing, int, tuple[Batch, ...]] | tuple[()] | None
     """The parts in which it last was asked for: in that framing, of so many bytes; (): none are kept."""
 
+    framing: Framing | None
+    """The framing that it is in; None: it has the messages one by one."""
     count: int
     """The messages in it: its len(), for who asks often."""
     nbytes: int
@@ -75,7 +76,7 @@ class Batch:
         batch = cls.__new__(cls)
         batch._messages = held = messages
         batch.count = len(held)
-        batch._framing = None
+        batch.framing = None
         batch._wire = b""
         batch._other = batch._pieces = None
         batch._longest = None
@@ -102,7 +103,7 @@ class Batch:
         batch = cls.__new__(cls)
         batch._messages = None
         batch.count = framing.count(wire) if count is None else count
-        batch._framing = framing
+        batch.framing = framing
         batch._wire = wire
         batch._other = batch._pieces = None
         batch._longest = None
@@ -126,8 +127,8 @@ class Batch:
     def messages(self) -> Sequence[bytes]:
         """The messages, made when first asked for, and kept for whoever asks next."""
         if self._messages is None:
-            assert self._framing is not None
-            self._messages = self._framing.split(self._wire)
+            assert self.framing is not None
+            self._messages = self.framing.split(self._wire)
         return self._messages
 
     @property
@@ -137,7 +138,7 @@ class Batch:
 
         Neither is ever changed, so another thread may read it. It is made of nothing: no copy.
         """
-        return self._messages or [] if self._framing is None else (self._framing, self._wire)
+        return self._messages or [] if self.framing is None else (self.framing, self._wire)
 
     def compact(self) -> None:
         """
@@ -147,7 +148,7 @@ class Batch:
         So this is called for a batch that may have to wait, once those are through who want it now.
         """
         self._pieces = ()
-        if self._framing is not None:
+        if self.framing is not None:
             self._messages = None
 
     @property
@@ -163,7 +164,7 @@ class Batch:
 
         Misfits must have been left out before: see misfits() and select().
         """
-        wire = self._wire if framing is self._framing else self._encoded(framing)[1]
+        wire = self._wire if framing is self.framing else self._encoded(framing)[1]
         return wire[framing.offset(wire, start) :] if start else wire
 
     def pieces(self, framing: Framing, size: int) -> Iterable[Batch]:
@@ -186,7 +187,7 @@ class Batch:
 
     def misfits(self, framing: Framing) -> tuple[int, ...]:
         """Return the indexes of messages that *framing* cannot carry unchanged; asked by many, found once."""
-        return () if framing is self._framing else self._encoded(framing)[2]
+        return () if framing is self.framing else self._encoded(framing)[2]
 
     def _encoded(self, framing: Framing) -> tuple[Framing, bytes, tuple[int, ...]]:
         """Return the messages in a framing that is not their own, and which of them it cannot carry."""
@@ -195,9 +196,9 @@ class Batch:
             messages = self.messages
             wire = framing.encode(messages)
             other = (framing, wire, framing.misfits(messages, wire))
-            if self._framing is None and not other[2]:
+            if self.framing is None and not other[2]:
                 # From now on this is its own form; there is room for another, and compact() works.
-                self._framing, self._wire = framing, wire
+                self.framing, self._wire = framing, wire
             else:
                 self._other = other
         return other
@@ -221,7 +222,7 @@ class Batch:
 
     def _like(self, messages: list[bytes]) -> Batch:
         """Return a batch of *messages*, which its own framing can carry, in the form that it has itself."""
-        framing = self._framing
+        framing = self.framing
         if framing is None:
             return Batch.of(messages, received=self.received, origin=self.origin)
         wire = framing.encode(messages)
