@@ -10,7 +10,8 @@ pip := $(python) -m pip --disable-pip-version-check --quiet
 pytest := $(python) -m pytest
 
 plugins := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
-distributions := core $(plugins)
+speedups := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/speedups/pyproject.toml))
+distributions := core $(plugins) $(speedups)
 
 run: .venv/.editable             ## The pool at work, in ten seconds; ARGS="--listen URL --to URL": the daemon with these
 ifdef ARGS
@@ -60,7 +61,8 @@ help:                            ## This list
 # A stamp is older than what it was made from, or there is nothing to do. pip refuses an editable install in hash mode:
 # so pinned packages first, then ours without looking at dependencies or an index.
 
-.venv/.editable: .venv/.run core/pyproject.toml $(addsuffix /pyproject.toml,$(plugins))
+.venv/.editable: .venv/.run core/pyproject.toml $(addsuffix /pyproject.toml,$(plugins)) \
+    $(wildcard $(addsuffix /*.*,$(speedups)))
 	$(pip) install --no-deps --no-build-isolation $(patsubst %,-e ./%,$(distributions))
 	@touch $@
 

@@ -22,6 +22,7 @@ NAMES = {
     "unix": "Producer Pool",
     "udp": "Producer Pool",
     "websocket": "Producer Pool",
+    "websocket-speedups": "Producer Pool, with speedups",
     "naive": "asyncio streams",
     "naive-udp": "asyncio datagrams",
     "naive-websocket": "websockets",
@@ -36,7 +37,7 @@ NAMES = {
 }
 """What contestants are called for readers, where that is not their name; some only in one workload."""
 
-WIDTH, NAME, VALUE, LINE, GAP = 760, 150, 190, 22, 46
+WIDTH, NAME, VALUE, LINE, GAP = 760, 190, 190, 22, 46
 OURS = "Producer Pool"
 STYLE = """
     svg { font: 13px system-ui, sans-serif; }
@@ -126,7 +127,7 @@ def _panel(panel: Panel, top: int) -> list[str]:
     lines = [f'  <text class="small" x="16" y="{top + 24}">{escape(panel.title)}</text>']
     for number, bar in enumerate(panel.bars):
         y = top + 34 + LINE * number
-        kind = "ours" if bar.name == OURS else "theirs"
+        kind = "ours" if bar.name.startswith(OURS) else "theirs"
         weight = ' class="title"' if bar.name == OURS else ""
         low, high = NAME + bar.low * scale, NAME + bar.high * scale
         lines += [

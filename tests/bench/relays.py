@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from bench import build
@@ -25,6 +26,11 @@ LISTENS = re.compile(
 START_WAIT = 20.0
 MIXED = ("ws", "udp", "unix", "tcp")
 """The wires of a relay that reaches each of its consumers by another protocol."""
+SPEEDUPS = "producer_pool_websocket_speedups"
+WITHOUT_SPEEDUPS = (
+    f"import sys; sys.modules['{SPEEDUPS}'] = None; from producer_pool.cli import main; sys.exit(main())"
+)
+"""The program of the product, to which they are not installed."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,26 @@ def _across(*wires: str) -> Callable[[Sequence[int]], list[str]]:
     return command
 
 
+def _in_python(command: Callable[[Sequence[int]], list[str]]) -> Callable[[Sequence[int]], list[str]]:
+    """Return the same relay as who installs it by default has it: without the speedups of websockets."""
+    return lambda ports: [sys.executable, "-P", "-c", WITHOUT_SPEEDUPS, *command(ports)[1:]]
+
+
+def _compiled(command: Callable[[Sequence[int]], list[str]]) -> Callable[[Sequence[int]], list[str]]:
+    """Return the same relay with the speedups of websockets."""
+
+    def checked(ports: Sequence[int]) -> list[str]:
+        try:
+            import_module(SPEEDUPS)
+        except ImportError:
+            raise UnavailableError(
+                f"{SPEEDUPS} was not compiled; install gcc and the headers of Python, then make distclean"
+            ) from None
+        return command(ports)
+
+    return checked
+
+
 def _run(listen: str, consumers: Sequence[str]) -> list[str]:
     program = Path(sys.executable).parent / "producer-pool"
     if not program.exists():
@@ -130,8 +156,10 @@ RELAYS = {
         Relay("spool-os", _stored("os")),
         Relay("max-delay", _over("tcp", listening="?max-delay=1ms")),
         Relay("tls", _encrypting, encrypts=True),
-        Relay("to-all", _across(*MIXED), reaches=MIXED),
-        *(Relay(f"to-{wire}", _across(wire), reaches=(wire,)) for wire in MIXED),
+        Relay("to-all", _in_python(_across(*MIXED)), reaches=MIXED),
+        Relay("to-all-speedups", _compiled(_across(*MIXED)), reaches=MIXED),
+        *(Relay(f"to-{wire}", _in_python(_across(wire)), reaches=(wire,)) for wire in MIXED),
+        Relay("to-ws-speedups", _compiled(_across("ws")), reaches=("ws",)),
         Relay("naive", plain_python("naive")),
         Relay("C", _reference("lines")),
         Relay("nats", nats, wire="nats"),
@@ -142,7 +170,8 @@ RELAYS = {
         Relay("unix", _over_unix, wire="unix"),
         Relay("syslog-ng-unix", syslog_ng("unix"), wire="unix"),
         Relay("C-unix", _reference("lines", "unix"), wire="unix"),
-        Relay("websocket", _over("ws"), wire="ws"),
+        Relay("websocket", _in_python(_over("ws")), wire="ws"),
+        Relay("websocket-speedups", _compiled(_over("ws")), wire="ws"),
         Relay("naive-websocket", of_python("naive_websocket", "websockets"), wire="ws"),
         Relay("picows", of_python("with_picows", "picows"), wire="ws"),
         Relay("aiohttp", of_python("with_aiohttp", "aiohttp"), wire="ws"),

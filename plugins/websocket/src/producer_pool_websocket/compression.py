@@ -22,8 +22,8 @@ from producer_pool_websocket.frames import (
     RSV1,
     TEXT,
     Frames,
-    head,
 )
+from producer_pool_websocket.runs import head, join_frames
 
 __all__ = [
     "DEFLATED",
@@ -123,7 +123,7 @@ class DeflatedFrames(Frames):
             first, payload = self._payload(message)
             heads.append(head(first, len(payload), self._mask))
             payloads.append(payload)
-        return self._join(heads, payloads)
+        return join_frames(heads, payloads, self._keys(len(messages)))
 
     def _payload(self, message: bytes) -> tuple[int, bytes]:
         """Return a first byte, and what the frame holds: the message compressed, or as it is."""

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Final
 
 from producer_pool.plugin import FramingError, MessageTooLarge
+from producer_pool_websocket import loops
 from producer_pool_websocket.closing import (
     INVALID_TEXT,
     PROTOCOL_ERROR,
@@ -15,7 +15,6 @@ from producer_pool_websocket.closing import (
     read_close,
 )
 from producer_pool_websocket.frames import (
-    ALIKE,
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -26,7 +25,6 @@ from producer_pool_websocket.frames import (
     TEXT,
     all_text,
     apply_mask,
-    equal_frames,
 )
 
 if TYPE_CHECKING:
@@ -150,41 +148,14 @@ class FrameReader:
 
     def _read_run(self, data: bytes, position: int, limit: int, messages: list[bytes]) -> int:
         """Read messages of one kind, a frame each, for as long as nothing is unusual; return their end."""
-        run: list[bytes] = []
-        add = run.append
-        key = self._key
-        mask = 0x80 if key else 0
-        size = len(data)
-        first = data[position]
-        alike = before = 0
-        # One pass of this loop is one message, and most of what a message costs: 0.3 us.
-        while position + 4 <= size and data[position] == first:
-            length = data[position + 1] ^ mask
-            start = position + 2 + key
-            if length == 126:
-                length = (data[position + 2] << 8) | data[position + 3]
-                if length < 126:
-                    break
-                start += 2
-            elif length > 126:
-                break
-            end = start + length
-            if end > size or length > limit:
-                break
-            alike = alike + 1 if length == before else 0
-            if alike >= ALIKE:
-                # As from sensors: together they take half the time.
-                position += _read_equal(data, position, start - position, length, key, run)
-                continue
-            add(apply_mask(data[start:end], data[start - 4 : start]) if key else data[start:end])
-            position = end
-            before = length
-        if first == FIN | TEXT and not all_text(run):
+        # None can be longer than what came, and so nothing is said that a compiled loop could not hold.
+        run, end = loops.read_messages(data, position, min(limit, len(data)), self._masked)
+        if data[position] == FIN | TEXT and not all_text(run):
             good = next(index for index, message in enumerate(run) if not all_text((message,)))
             del run[good:]
             self._refuse(INVALID_TEXT, FramingError(_NOT_TEXT))
         messages += run
-        return position
+        return end
 
     def _skip_run(self, data: bytes, position: int) -> int:
         """Skip short messages, a frame each, for as long as nothing is unusual; return their end."""
@@ -310,19 +281,3 @@ class FrameReader:
     def _refuse(self, code: int, error: FramingError) -> None:
         self.code = code
         self.error = error
-
-
-def _read_equal(data: bytes, position: int, head: int, length: int, key: int, run: list[bytes]) -> int:
-    """
-    Read the frame at *position* and some after it that begin with the same bytes; return their size.
-
-    Each has *head* bytes, the last *key* of which are its mask, and a message of *length*.
-    """
-    stride = head + length
-    end = position + equal_frames(data, position, head - key, stride) * stride
-    frames = struct.iter_unpack(f"{head - key}x{key}s{length}s", memoryview(data)[position:end])
-    if key:
-        run += [apply_mask(message, mask) for mask, message in frames]
-    else:
-        run += [message for _, message in frames]
-    return end - position
