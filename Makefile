@@ -37,7 +37,7 @@ docs: .venv/.dev .venv/.editable ## The documentation as HTML in docs/_build/htm
 	$(python) -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
 
 dist: .venv/.dev                 ## A wheel of every distribution in dist/
-	@rm -f dist/producer_pool*.whl
+	@rm -rf dist/producer_pool*.whl $(addsuffix /build,$(speedups))
 	$(pip) wheel --no-deps --no-build-isolation --wheel-dir dist $(addprefix ./,$(distributions))
 	@ls dist/*.whl
 
@@ -48,11 +48,11 @@ sabotage: .venv/.dev .venv/.editable ## Test the tests: each listed change to th
 	$(python) tests/contract/sabotage $(ARGS)
 
 clean:                           ## Remove what the targets made, except .venv
-	rm -rf build dist docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist $(addsuffix /build,$(speedups)) docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean                 ## Remove .venv and what the bench fetched, too
-	rm -rf .venv .bench-cache
+	rm -rf .venv .bench-cache $(addsuffix /src/*/*.so,$(speedups))
 
 help:                            ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

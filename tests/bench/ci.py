@@ -19,7 +19,7 @@ CHOSEN: Mapping[str, tuple[str, ...]] = {
     "rate-many": ("max-delay", "C"),
     "udp": ("udp", "C-udp"),
     "unix": ("unix", "C-unix"),
-    "websocket": ("websocket", "naive-websocket"),
+    "websocket": ("websocket", "websocket-speedups", "naive-websocket"),
     "stalled": ("none stalled", "one stalled"),
     "idle": ("product",),
     "consumers": ("1 consumer", "4 consumers", "16 consumers", "64 consumers"),

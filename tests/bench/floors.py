@@ -50,9 +50,7 @@ class Row:
         return ratio(value) if self.base else figure.text(value)
 
 
-def _rows(
-    workload: str, own: str, *figures: tuple[str, str, float, float], setting: str = ""
-) -> list[Row]:
+def _rows(workload: str, own: str, *figures: tuple[str, str, float, float], setting: str = "") -> list[Row]:
     """Rows of one contestant in one workload: figure, base, floor, goal."""
     return [
         Row(workload, name, (base,) if base else (), floor, goal, (own,), setting)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from producer_pool.discovery.faults import PUBLISHED
-from support.tree import CORE, ROOT, distributions, modules
+from support.tree import CORE, ROOT, distributions, modules, speedups
 
 TOP_LEVEL = {
     "CHANGELOG.md",
@@ -28,6 +28,7 @@ TOP_LEVEL = {
 MADE = {"build", "dist"}
 
 each_distribution = pytest.mark.parametrize("place", distributions(), ids=lambda place: place.name)
+each_speedup = pytest.mark.parametrize("place", speedups(), ids=lambda place: place.parent.name)
 each_plugin = pytest.mark.parametrize("place", distributions()[1:], ids=lambda place: place.name)
 each_pin_file = pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
 
@@ -83,14 +84,18 @@ def test_distribution_is_complete(place: Path) -> None:
     assert described["requires-python"] == ">=3.11"
     assert described["dynamic"] == ["version"]
     assert read(place)["tool"]["hatch"]["version"]["path"] == f"src/{package(place).name}/__init__.py"
-    assert (place / "README.md").read_text().startswith(f"# {described['name']}\n")
+    check_files(place)
+
+
+def check_files(place: Path) -> None:
+    assert (place / "README.md").read_text().startswith(f"# {project(place)['name']}\n")
     assert (place / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert (package(place) / "py.typed").is_file()
 
 
 def test_versions_are_equal() -> None:
     """All distributions are released together, under one version."""
-    assert {version(place) for place in distributions()} == {version(CORE)}
+    assert {version(place) for place in (*distributions(), *speedups())} == {version(CORE)}
 
 
 @each_plugin
@@ -108,6 +113,33 @@ def test_plugin_is_named_after_its_folder(place: Path) -> None:
 
     assert project(place)["name"] == f"producer-pool-{place.name}"
     assert {module.partition(".")[0] for module in entry_points.values()} == {package(place).name}
+
+
+@each_speedup
+def test_what_is_compiled_is_optional(place: Path) -> None:
+    """It belongs to the plugin in whose folder it lies, needs nothing, and is an extra of that plugin."""
+    plugin = place.parent
+    major, minor = map(int, version(CORE).split(".")[:2])
+    name = f"{project(plugin)['name']}-speedups"
+
+    assert project(place)["name"] == name == package(place).name.replace("_", "-")
+    assert project(place)["dependencies"] == []
+    assert project(place)["requires-python"] == project(plugin)["requires-python"]
+    assert read(place)["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": f"{package(place).name}.__version__"
+    }
+    assert project(plugin)["optional-dependencies"]["speedups"] == [
+        f"{name}>={major}.{minor},<{major}.{minor + 1}"
+    ]
+    check_files(place)
+
+
+@each_speedup
+def test_what_is_compiled_knows_nobody(place: Path) -> None:
+    """It imports itself only, so that any version of it may lie beside any other of ours."""
+    imported = {one.target.partition(".")[0] for module in modules(place / "src") for one in module.imports()}
+
+    assert imported == {package(place).name}
 
 
 def test_extras_name_only_what_exists() -> None:
@@ -211,7 +243,7 @@ def test_sources_name_no_fixed_host() -> None:
     """Neither product nor tests reach out to a host that somebody has; links to documents aside."""
     allowed = {Path(__file__)}
     found = []
-    for place in (*distributions(), ROOT / "tests"):
+    for place in (*distributions(), *speedups(), ROOT / "tests"):
         for path in {module.path for module in modules(place)} - allowed:
             text = path.read_text()
             hosts = re.findall(r"\b(?!https?:)[a-z][a-z0-9+.]*://(?:[^\s/@\"']*@)?([\w.-]+\.[a-z]+)\b", text)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from support.tree import ROOT, distributions
+from support.tree import ROOT, distributions, speedups
 
 __all__ = ["EXAMPLES", "NOT_RUN", "PAGES", "Item", "Kind", "items", "pages"]
 
@@ -97,7 +97,7 @@ def _shown(page: Path) -> Path:
 def pages() -> list[Path]:
     """Return every page that people read: the READMEs, the guide for contributors, and docs/."""
     top = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
-    readmes = [place / "README.md" for place in distributions()]
+    readmes = [place / "README.md" for place in (*distributions(), *speedups())]
     built = DOCS / "_build"
     return [*top, *readmes, *sorted(page for page in DOCS.rglob("*.md") if built not in page.parents)]
 

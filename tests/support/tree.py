@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-__all__ = ["CORE", "PLUGINS", "ROOT", "Import", "Module", "distributions", "modules"]
+__all__ = ["CORE", "PLUGINS", "ROOT", "Import", "Module", "distributions", "modules", "speedups"]
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core"
@@ -86,6 +86,11 @@ class Module:
 def distributions() -> list[Path]:
     """Return the folder of each distribution, core first."""
     return [CORE, *sorted(path.parent for path in PLUGINS.glob("*/pyproject.toml"))]
+
+
+def speedups() -> list[Path]:
+    """Return the folders of what plugins have compiled: each a distribution of its own, and optional."""
+    return sorted(path.parent for path in PLUGINS.glob("*/speedups/pyproject.toml"))
 
 
 def modules(source: Path) -> list[Module]:

@@ -17,6 +17,8 @@ from producer_pool_websocket.frames import BINARY, CONTINUATION, FIN, MASKED_BIN
 from producer_pool_websocket.reading import FrameReader
 from support.webs import frame
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 MESSAGES = [b"", b"short", b"x" * 10_000, random.Random(1).randbytes(10_000), b"y" * 3000]
 
 

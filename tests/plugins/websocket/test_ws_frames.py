@@ -23,6 +23,8 @@ from producer_pool_websocket.frames import (
     control_frame,
 )
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 MASKED = (MASKED_TEXT, MASKED_BINARY)
 FRAMES = (*MASKED, PLAIN_TEXT, PLAIN_BINARY)
 each_kind = pytest.mark.parametrize("framing", [*FRAMES, *DEFLATED.values()], ids=lambda kind: kind.name)

@@ -27,6 +27,8 @@ from producer_pool_websocket.frames import (
 from producer_pool_websocket.reading import FrameReader
 from support.webs import frame
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 LIMIT = 300
 ALL_KINDS = tuple(range(16))
 

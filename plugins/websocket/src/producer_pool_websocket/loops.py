@@ -1,6 +1,6 @@
-"""The two loops that every message goes through: compiled where producer-pool-websocket-speedups is installed."""
-# It is a distribution of its own, and may be of another version, or have been installed without a compiler. So one
-# function that is changed there gets another name: what is not found, or all of it, is done in Python.
+"""The loops that every message goes through: in C, where producer-pool-websocket-speedups is installed."""
+# That may have another version, or have found no compiler. So a function gets another name when it changes
+# there, and where one is missing, all is done in Python.
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Many frames at once, in Python: what a message costs, it costs here. RFC 6455, section 5."""
-# Rule: whatever is not a whole message in one frame is left to the caller. What read_messages() and write_messages()
-# return is, to the byte, what those of producer-pool-websocket-speedups return: see loops.py.
+# Rule: what is not a whole message in one frame is left to the caller. What read_messages() and
+# write_messages() return is, to the byte, what those of producer-pool-websocket-speedups do: see loops.py.
 
 from __future__ import annotations
 

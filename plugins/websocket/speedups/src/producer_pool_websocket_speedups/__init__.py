@@ -1,4 +1,4 @@
-"""The loops over frames of producer-pool-websocket, compiled. Where nothing was compiled, it cannot be imported."""
+"""The loops over frames of producer-pool-websocket, in C. No import works where they were not compiled."""
 
 from producer_pool_websocket_speedups._frames import read_messages, write_messages
 
