@@ -56,13 +56,15 @@ read_messages(PyObject *module, PyObject *args)
         return NULL;
 
     const char first = bytes[position];
-    while (size - position >= 4 && bytes[position] == first) {
+    while (size - position >= 2 && bytes[position] == first) {
         const unsigned char *head = (const unsigned char *)bytes + position;
         Py_ssize_t start = 2, length = head[1] & 0x7F;
 
         if (head[1] >> 7 != masked)
             break;
         if (length == 126) {
+            if (size - position < 4)
+                break;
             length = (Py_ssize_t)head[2] << 8 | head[3];
             if (length < 126)
                 break;
@@ -155,7 +157,7 @@ write_messages(PyObject *module, PyObject *args)
             key += 4;
         }
         else
-            memcpy(to, message, length);
+            memcpy(to, message, (size_t)length);
         to += length;
     }
 

@@ -38,7 +38,7 @@ streams = st.lists(st.one_of(frames, runs_of_frames, st.binary(min_size=1, max_s
 @example(stream=b"\x81\xfe\x00\x7d" + bytes(129), masked=True, limit=LIMIT, data=None)
 @example(stream=b"\x81\xff" + bytes(7) + b"\x01" + bytes(5), masked=True, limit=LIMIT, data=None)
 @example(stream=b"\x81\xfe\xff\xff" + bytes(4), masked=True, limit=LIMIT, data=None)
-@example(stream=b"\x81\x00", masked=False, limit=LIMIT, data=None)
+@example(stream=b"\x81\x00" * 12, masked=False, limit=LIMIT, data=None)
 def test_reads_as_python_does(
     compiled: ModuleType, stream: bytes, masked: bool, limit: int, data: st.DataObject | None
 ) -> None:

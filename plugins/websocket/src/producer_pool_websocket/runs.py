@@ -93,10 +93,12 @@ def read_messages(data: bytes, position: int, limit: int, masked: bool) -> tuple
     first = data[position]
     alike = before = 0
     # One pass of this loop is one message, and most of what a message costs: 0.3 us.
-    while position + 4 <= size and data[position] == first:
+    while position + 2 <= size and data[position] == first:
         length = data[position + 1] ^ mask
         start = position + 2 + key
         if length == 126:
+            if position + 4 > size:
+                break
             length = (data[position + 2] << 8) | data[position + 3]
             if length < 126:
                 break
