@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from bench.peers.launch import Launch, UnavailableError, free_port, is_bound
 from bench.peers.syslog import rsyslog_settings, syslog_ng_settings
 from bench.places import unix_socket
 from bench.process import BenchError
-from bench.relays import RELAYS, Relay
+from bench.relays import RELAYS, SPEEDUPS, WITHOUT_SPEEDUPS, Relay
 from bench.workloads import PEERS
 
 CONSUMERS = [5001, 5002]
@@ -244,3 +245,25 @@ def test_somebody_listens(wire: str, kind: socket.SocketKind) -> None:
         assert bound is (wire == "udp")
         assert is_bound(wire, port) is True
     assert is_bound(wire, port) is False
+
+
+# -- the product, with something more --------------------------------------------------------------
+
+
+def test_product_is_measured_as_it_is_by_default() -> None:
+    """Where the speedups of websockets are installed, the relay that is called after nothing does without."""
+    hidden, _, _ = WITHOUT_SPEEDUPS.partition("from ")
+    asked = f"{hidden}from producer_pool_websocket import loops; print(loops.read_messages.__module__)"
+    said = subprocess.run([sys.executable, "-P", "-c", asked], check=True, capture_output=True, text=True)
+
+    assert said.stdout == "producer_pool_websocket.runs\n"
+    for name in ("websocket", "to-all"):
+        assert WITHOUT_SPEEDUPS in Launch.of(RELAYS[name].command(CONSUMERS * 2)).command
+
+
+def test_speedups_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said why they take no part, and nothing else is measured in their place."""
+    monkeypatch.setitem(sys.modules, SPEEDUPS, None)
+
+    with pytest.raises(UnavailableError, match="was not compiled; install gcc"):
+        RELAYS["websocket-speedups"].command(CONSUMERS)
