@@ -190,10 +190,7 @@ WORKLOADS: dict[str, Workload] = {
         "lines of 128 B in over tcp; out over websocket, udp, unix and tcp, against each alone",
         # Datagrams are among them, so no more are under way than find room.
         Traffic(batch=64, consumers=1, within=DATAGRAMS_UNDER_WAY),
-        (
-            *(Case(name, name, {"consumers": 4}) for name in ("to-all", "to-all-speedups")),
-            *("to-ws", "to-ws-speedups", "to-udp", "to-unix", "to-tcp"),
-        ),
+        (Case("to-all", "to-all", {"consumers": 4}), "to-ws", "to-udp", "to-unix", "to-tcp"),
     ),
     "submit": Calls("submit() from one thread, 4 consumers", ("submit", "handlers", "zmq"), 20_000),
     "submit-2": Calls("submit() from 2 threads at once, 4 consumers", ("submit",), 20_000, threads=2),
