@@ -289,7 +289,7 @@ TABLE: Final = (
         f"{CORE}/worker.py",
         "        worker.join(max(give_up - time.monotonic(), 0.0))",
         "        pass",
-        "test_odd_places.py::test_program_forgets_to_close",
+        "test_forgotten_pools.py::test_program_forgets_to_close",
     ),
     # -- input, the daemon, secrets ----------------------------------------------------------------
     Sabotage(
