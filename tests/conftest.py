@@ -100,6 +100,14 @@ def no_log() -> Iterator[None]:
 
 
 @pytest.fixture
+def python_handles_interrupts() -> Iterator[None]:
+    """Have SIGINT handled as in a program that says nothing about it: a command of ours may have run here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 async def unhurried() -> None:
     """Have the loop of the test count only the time that it had something of; see take_time()."""
     take_time(asyncio.get_running_loop())

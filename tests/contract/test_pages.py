@@ -56,6 +56,7 @@ def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehea
             del sys.modules[name]
 
 
+@pytest.mark.usefixtures("python_handles_interrupts")
 @each_page
 def test_page_does_what_it_says(page: Path, rehearsal: Rehearsal) -> None:
     """The blocks of a page work one after the other, in one interpreter, and print what it shows."""

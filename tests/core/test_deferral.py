@@ -14,13 +14,7 @@ from producer_pool import AsyncProducerPool, StorageError, deferral
 from producer_pool.deferral import Deferral
 from support.waiting import BOUND
 
-
-@pytest.fixture(autouse=True)
-def python_handles_interrupts() -> Iterator[None]:
-    """Have SIGINT handled as in a program that says nothing about it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
 
 
 @pytest.fixture

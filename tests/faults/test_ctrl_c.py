@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +27,7 @@ APART = times(4, 1)
 """Points from one that is struck to the next."""
 
 
-@pytest.fixture(autouse=True)
-def python_handles_interrupts() -> Iterator[None]:
-    """Have SIGINT handled as in a program that says nothing about it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
 
 
 def as_before(number: int, frame: FrameType | None) -> None:
