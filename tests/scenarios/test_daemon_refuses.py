@@ -58,6 +58,7 @@ def test_one_of_two_ports_is_taken() -> None:
         ("tcp://127.0.0.1:9000?buffr=1MiB", "did you mean buffer?"),
         ("tcp://127.0.0.1:9000?buffer=many", "64MiB"),
         ("udp://127.0.0.1:9000?ack=app", "ack=app cannot be reached here"),
+        ("tcp://127.0.0.1:9000?ack=peer", "ack=peer cannot be reached here, only "),
         ("tcp://127.0.0.1:9000?timeout=5s&timeout=6s", "timeout"),
     ],
 )

@@ -27,12 +27,27 @@ def test_ladder() -> None:
 @given(st.sampled_from(Ack), levels)
 def test_level_that_is_asked_for(asked: Ack, offered: set[Ack]) -> None:
     """It is never less than asked, and no more than is needed; what cannot be had is an error."""
-    reached = {level for level in offered if level >= asked}
+    helped = asked is Ack.APP or offered == {Ack.APP}
+    reached = {level for level in offered if level >= asked and (level < Ack.APP or helped)}
     if reached:
         assert resolve_ack(asked, offered) == min(reached)
     else:
         with pytest.raises(ConfigurationError, match=f"^ack={asked.label} cannot be reached here, only "):
             resolve_ack(asked, offered)
+
+
+def test_level_between_the_kernel_and_the_application() -> None:
+    """An application that does not answer is never waited for by who asked for less: that is an error."""
+    with pytest.raises(
+        ConfigurationError, match=r"^ack=peer cannot be reached here, only written, kernel, app; use ack=best"
+    ):
+        resolve_ack(Ack.PEER, {Ack.WRITTEN, Ack.KERNEL, Ack.APP})
+
+
+@pytest.mark.parametrize("asked", [*Ack, None])
+def test_nothing_but_the_application(asked: Ack | None) -> None:
+    """A client that always waits for an answer meets whatever is asked."""
+    assert resolve_ack(asked, {Ack.APP}) is Ack.APP
 
 
 @given(levels)

@@ -43,8 +43,8 @@ def resolve_ack(asked: Ack | None, offered: Iterable[Ack]) -> Ack:
     """
     Return the level of those *offered* that meets what is *asked*: the lowest that is at least as high.
 
-    None asks for the best that comes without the application's help: the highest below APP, or APP
-    where there is nothing else.
+    None asks for the best that comes without the application's help: the highest below APP. What
+    needs that help is chosen only if it is asked for by name, or where there is nothing else.
 
     Raises:
         ConfigurationError: *asked* is more than any of them. Nothing is downgraded silently.
@@ -52,9 +52,11 @@ def resolve_ack(asked: Ack | None, offered: Iterable[Ack]) -> Ack:
     levels = sorted(offered)
     if not levels:
         raise ConfigurationError("no level of acknowledgement is offered")
+    alone = [level for level in levels if level < Ack.APP]
     if asked is None:
-        return max((level for level in levels if level < Ack.APP), default=Ack.APP)
-    for level in levels:
+        return max(alone, default=Ack.APP)
+    # A consumer that does not cooperate never answers: who asked for less would wait for ever.
+    for level in alone if alone and asked < Ack.APP else levels:
         if level >= asked:
             return level
     reached = ", ".join(level.label for level in levels)
