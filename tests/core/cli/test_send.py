@@ -176,6 +176,30 @@ def test_consumer_that_is_not_there() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"producer-pool: {url}: ".encode())
     assert done.stderr.count(b"\n") == 1
+    assert done.stdout == b""
+
+
+def test_consumer_that_is_not_there_as_json() -> None:
+    """A program is told so by the summary that it always gets."""
+    with reserved_port() as nobody:
+        url = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        done = run_command("send", f"{url}?ack=written", "x", "--json")
+
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert done.stderr == f"producer-pool: {told['error']}\n".encode()
+    assert told.pop("error").startswith(f"{url}: ")
+    assert told == {
+        "address": url,
+        "complete": False,
+        "accepted": 0,
+        "delivered": 0,
+        "failed": 0,
+        "dropped": 0,
+        "cancelled": 0,
+        "ack": "written",
+        "seconds": 0.0,
+    }
 
 
 def test_message_that_is_refused() -> None:

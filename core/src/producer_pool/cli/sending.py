@@ -162,7 +162,9 @@ class Sending:
             with self._interrupts.raised():
                 health = pool.check(wait=plan.client.timeout + 1)[_ID]
             if health.state is not State.UP:
-                complain(health.last_error or f"{health.address}: not reached")
+                error = str(health.last_error or f"{health.address}: not reached")
+                complain(error)
+                self._tell(ProducerStats(), health, 0.0, error)
                 return FAILED
             self._log_aside()
             since = time.monotonic()
@@ -227,6 +229,11 @@ class Sending:
         rate = f", {stats.delivered / seconds:,.0f}/s" if stats.delivered >= 1000 else ""
         text = f"{stats.accepted:,} sent: {', '.join(words)} in {seconds:.2f} s{rate}"
         print(text, file=sys.stderr, flush=True)
+        self._tell(stats, health, seconds, str(health.last_error) if health.last_error and not ok else None)
+        return DONE if ok else FAILED
+
+    def _tell(self, stats: ProducerStats, health: Health, seconds: float, error: str | None) -> None:
+        """Print what became of all, if it is for a program."""
         if self._json:
             counted = {name: getattr(stats, name) for name in ("accepted", "delivered", *_LOST)}
             print_json(
@@ -236,10 +243,9 @@ class Sending:
                     **counted,
                     "ack": health.ack.label,
                     "seconds": round(seconds, 6),
-                    "error": str(health.last_error) if health.last_error and not ok else None,
+                    "error": error,
                 }
             )
-        return DONE if ok else FAILED
 
 
 async def _feed(batch: Batch, engine: Engine) -> bool:
