@@ -109,6 +109,16 @@ def test_shadow_that_would_block() -> None:
     assert "overflow=block would have a shadow slow its source" in done.stderr
 
 
+def test_messages_among_json() -> None:
+    """What `run` would refuse is a fault; but --json is for this command, which sends nothing."""
+    asked = check("--to=stdout:", env={"PRODUCER_POOL_JSON": "yes"})
+    shown = check("--to=stdout:", "--json")
+
+    assert asked.exit_code == 78
+    assert "--to: stdout: is where JSON is written, too (PRODUCER_POOL_JSON)" in asked.stderr
+    assert (shown.exit_code, shown.stderr) == (0, "")
+
+
 def test_stored_nowhere(tmp_path: Path) -> None:
     """What `run` would refuse once it listens is a fault here, at the row of the listener."""
     asked = ("--to=null:", "--listen=tcp://127.0.0.1:9100?ack-after=stored")

@@ -85,6 +85,17 @@ def test_some(folder: Path) -> None:
     assert replay(folder, "--to", "audit=memory:audit").exit_code == 2
 
 
+def test_among_json(folder: Path) -> None:
+    """Messages are not mixed with JSON; a producer that nothing is replayed to may be there."""
+    env = {"PRODUCER_AUDIT": "stdout:", "PRODUCER_BILLING": "memory:billing"}
+    mixed = replay(folder, "--all", "--json", env=env)
+
+    assert (mixed.exit_code, mixed.stdout) == (78, "")
+    assert "PRODUCER_AUDIT: stdout: is where JSON is written, too (--json)" in mixed.stderr
+    assert len(messages_in(folder)) == 6
+    assert replay(folder, "--producer", "billing", "--json", env=env).exit_code == 0
+
+
 def test_refused_again(folder: Path, tmp_path: Path) -> None:
     """What is refused stays, alone, with its attempts and its new reason; no letter comes of it."""
     (tmp_path / "picky.py").write_text(PICKY)

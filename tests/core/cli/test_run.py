@@ -81,6 +81,7 @@ def test_consumer_without_its_option(command: str) -> None:
         ),
         (["--to", "null:", "--listen", "tcp://0.0.0.0:0"], "can be reached from other machines", 78),
         (["--to", "tcp://localhost:1", "--listen", "tcp://127.0.0.1:1"], "listens itself (--listen)", 78),
+        (["--to", "b=stdout:", "--json"], "--to: stdout: is where JSON is written, too (--json)", 78),
         (["--nonsense"], "No such option", 2),
     ],
 )

@@ -308,6 +308,8 @@ def test_json() -> None:
             78,
         ),
         (["udp://127.0.0.1:1?ack=app", "x"], "ack=app cannot be reached here", 78),
+        (["stdout:", "x", "--json"], "stdout: is where JSON is written, too (--json)", 78),
+        (["null:?dead-letters=stdout:", "x", "--json"], "stdout: is where JSON is written, too", 78),
     ],
 )
 def test_what_cannot_work(arguments: list[str], text: str, code: int) -> None:

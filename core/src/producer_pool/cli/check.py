@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from producer_pool.cli.exits import CONFIGURATION, DONE, UNREACHABLE, complain, explained
+from producer_pool.cli.mixtures import mixtures
 from producer_pool.cli.options import (
     NO_PRODUCERS,
     PoolCommand,
@@ -17,6 +18,7 @@ from producer_pool.cli.options import (
     read_settings,
 )
 from producer_pool.cli.run import log_to_stderr
+from producer_pool.discovery.config import SETTINGS
 
 __all__ = ["check"]
 
@@ -48,6 +50,9 @@ def check(connect: bool, **given: Any) -> None:
     with explained():
         problems = Problems()
         settings = read_settings(given, problems)
+        # The option asks for JSON from this command, which sends nothing.
+        if settings.origins.get("json") != SETTINGS["json"].flag:
+            problems.errors += mixtures(settings)
         checked = Checked(settings, factory_for(settings, problems), problems)
         if not settings.producers and not problems.errors:
             problems.errors.append(NO_PRODUCERS)

@@ -14,7 +14,7 @@ from producer_pool.model.redaction import redact
 if TYPE_CHECKING:
     from producer_pool.discovery.config import Settings
 
-__all__ = ["circles"]
+__all__ = ["circles", "of_dead_letters"]
 
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
 _OF_PRODUCERS: Final = frozenset({"timeout", *(option.name for option in DELIVERY_OPTIONS)})
@@ -31,7 +31,7 @@ def circles(settings: Settings) -> Iterator[str]:
                 "forward to another address, or listen at another one"
             )
 
-    for origin, url in _of_dead_letters(settings):
+    for origin, url in of_dead_letters(settings):
         with suppress(ConfigurationError):  # What is no URL is told of where it is used.
             if (place := _place(url)) in listeners:
                 yield (
@@ -41,7 +41,7 @@ def circles(settings: Settings) -> Iterator[str]:
                 )
 
 
-def _of_dead_letters(settings: Settings) -> Iterator[tuple[str, str]]:
+def of_dead_letters(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield where dead letters are sent to, each with where that is said."""
     if settings.dead_letters is not None and is_url(settings.dead_letters):
         yield settings.origins["dead-letters"], settings.dead_letters

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from producer_pool.aio import AsyncProducerPool
 from producer_pool.cli.exits import DONE, FAILED, complain
+from producer_pool.cli.mixtures import is_stdout, mixture
 from producer_pool.cli.output import print_json, printable
 from producer_pool.cli.signals import Stop
-from producer_pool.model.errors import DeliveryError
+from producer_pool.model.errors import ConfigurationError, DeliveryError
 from producer_pool.model.outcomes import ForwardResult
 from producer_pool.model.policies import Limits, Overflow
 from producer_pool.model.stats import Health, State
@@ -73,16 +74,20 @@ class Replaying:
 
     async def _replay(self, chosen: Counter[str]) -> None:
         stop = Stop()
-        urls = {producer.id: producer.url for producer in self._settings.producers}
+        producers = {producer.id: producer for producer in self._settings.producers}
         async with AsyncProducerPool(limits=Limits(drain=0.0)) as pool:
             longest = 0.0
             for producer_id in chosen:
-                if producer_id not in urls:
+                producer = producers.get(producer_id)
+                if producer is None:
                     self._why[producer_id] = (
                         f"there is no producer of this id; name one: --to {producer_id}=URL"
                     )
                     continue
-                plan = self._factory.plan(urls[producer_id], self._settings.policy)
+                if self._settings.json and is_stdout(producer.url):
+                    json = self._settings.origins["json"]
+                    raise ConfigurationError(f"{producer.origin}: {mixture(producer.shown, json)}")
+                plan = self._factory.plan(producer.url, self._settings.policy)
                 policy = replace(plan.policy, dead_letters=None, deadline=self._wait, overflow=Overflow.BLOCK)
                 # As an injected client: what stages made of these messages, they need not make again.
                 await pool.add_producer(producer_id, plan.client, policy=policy)

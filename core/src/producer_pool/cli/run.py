@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from producer_pool.cli.exits import CONFIGURATION, explained, leave, start_code_for
+from producer_pool.cli.mixtures import mixtures
 from producer_pool.cli.options import (
     NO_PRODUCERS,
     PoolCommand,
@@ -61,6 +62,7 @@ def run(**given: Any) -> None:
         log_to_stderr("warning")  # for what is found out while the level is not known yet
         problems = Problems()
         settings = read_settings(given, problems)
+        problems.errors += mixtures(settings)
         log_to_stderr(settings.log_level)
         factory = factory_for(settings, problems)
         if not settings.producers and not problems.errors:

@@ -14,6 +14,7 @@ from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING, Final
 
 from producer_pool.cli.exits import DONE, FAILED, complain
+from producer_pool.cli.mixtures import is_stdout, mixture
 from producer_pool.cli.output import print_json
 from producer_pool.cli.run import log_to_stderr
 from producer_pool.cli.signals import Interrupts
@@ -23,6 +24,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, FramingError
 from producer_pool.model.framing import LINES
 from producer_pool.model.policies import DeliveryPolicy, Limits, Overflow, Retry, Role
+from producer_pool.model.redaction import redact
 from producer_pool.model.stats import Health, ProducerStats, State
 from producer_pool.pool import ProducerPool
 
@@ -154,6 +156,9 @@ class Sending:
                 f"{endpoint.without(endpoint.options)}: send waits for its consumer, which role=shadow rules "
                 "out; leave out role="
             )
+        for url in (self._url, endpoint.options.get("dead-letters", "")):
+            if self._json and is_stdout(url):
+                raise ConfigurationError(mixture(redact(url), "--json"))
         plan = self._factory.plan(self._url, _POLICY)
         log_to_stderr("critical")  # Why it is not reached is said below, once.
         with self._interrupts, ProducerPool(limits=Limits(drain=0.0)) as pool:
