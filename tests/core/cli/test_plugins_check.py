@@ -221,6 +221,16 @@ def test_what_cannot_be_tried(arguments: list[str], code: int, text: str) -> Non
     assert done.stdout == ""
 
 
+def test_levels_that_are_none(plugin: Path) -> None:
+    """A declaration that cannot be read is said to be one, as the daemon does."""
+    plugin.write_text(SOURCE.replace("acks=TCP_ACKS", "acks='kernel'"))
+    done = check("zoo", "--plugin", str(plugin))
+
+    assert done.exit_code == 78
+    assert "acks are levels such as (Ack.WRITTEN, Ack.KERNEL), not 'kernel'" in done.stderr
+    assert done.stdout == ""
+
+
 def test_password_is_not_shown() -> None:
     """Whatever becomes of a URL with a password."""
     done = check("tcp://user:hunter2@127.0.0.1:0")

@@ -1,5 +1,7 @@
 """What a plugin offers."""
 
+from typing import Any
+
 import pytest
 
 from producer_pool.contract.transport import API, Transport
@@ -30,3 +32,12 @@ def test_single_scheme_instead_of_several() -> None:
     """A word is not taken for as many schemes as it has letters."""
     with pytest.raises(TypeError, match=r"write schemes=\('fifo',\)"):
         Transport(schemes="fifo", client=None)
+
+
+@pytest.mark.parametrize("acks", ["kernel", ["kernel"], (Ack.WRITTEN, 2), Ack.KERNEL, None, ([],)])
+def test_what_is_no_level(acks: Any) -> None:
+    """It is named, and the way to write levels, where the plugin makes its transport."""
+    with pytest.raises(TypeError) as caught:
+        Transport(schemes=["fifo"], client=None, acks=acks)
+
+    assert str(caught.value) == f"acks are levels such as (Ack.WRITTEN, Ack.KERNEL), not {acks!r}"

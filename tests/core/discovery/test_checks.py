@@ -56,6 +56,10 @@ WRONG = {
         "has neither a client nor a listener",
     ),
     "no level": (transports_module("bad").replace("FakeClient)", "FakeClient, acks=())"), "reaches no level"),
+    "levels that are none": (
+        transports_module("bad").replace("FakeClient)", "FakeClient, acks='kernel')"),
+        r"TypeError: acks are levels such as \(Ack.WRITTEN, Ack.KERNEL\), not 'kernel'",
+    ),
     "consumer that cannot be made": (
         transports_module("bad").replace("FakeClient)", "FakeClient, trial_consumer='bad')"),
         "has 'bad' for trial_consumer, which cannot be called with a Trial",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,4 +62,11 @@ class Transport:
         if isinstance(self.schemes, str):
             raise TypeError(f"schemes is a tuple of names; write schemes=({self.schemes!r},)")
         object.__setattr__(self, "schemes", tuple(self.schemes))
-        object.__setattr__(self, "acks", frozenset(self.acks))
+        object.__setattr__(self, "acks", _levels(self.acks))
+
+
+def _levels(acks: object) -> frozenset[Ack]:
+    levels = tuple(acks) if isinstance(acks, Iterable) else None
+    if levels is None or not all(isinstance(level, Ack) for level in levels):
+        raise TypeError(f"acks are levels such as (Ack.WRITTEN, Ack.KERNEL), not {acks!r}")
+    return frozenset(levels)
