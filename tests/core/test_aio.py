@@ -102,6 +102,31 @@ async def test_one_where_several_are_expected() -> None:
 
 
 @in_virtual_time
+async def test_several_where_one_is_expected() -> None:
+    """They are refused, and nothing is sent to any."""
+    client = FakeClient()
+    several = cast(Any, ["a"])
+    async with pool_of(a=client) as pool:
+        with pytest.raises(
+            UsageError, match=r"expected one id, got the list \['a'\]; use forward_to_many\(\)"
+        ):
+            await pool.forward_to(several, "m")
+        with pytest.raises(UnknownProducer, match="no producer None in the pool; known: a; nothing was sent"):
+            await pool.forward_to(cast(Any, None), "m")
+
+        assert await pool.drain()
+        assert client.sends == 0
+
+
+@in_virtual_time
+async def test_unknown_producer_to_remove() -> None:
+    """The error names those that there are, and speaks of no message."""
+    async with pool_of(a=FakeClient()) as pool:
+        with pytest.raises(UnknownProducer, match=r"^no producer 'nope' in the pool; known: a$"):
+            await pool.remove_producer("nope")
+
+
+@in_virtual_time
 async def test_policy_that_is_none() -> None:
     """It is refused where it is given, and not when it is first needed."""
     wrong = cast(Any, "relay")

@@ -12,6 +12,7 @@ from producer_pool import (
     Limits,
     Outcome,
     ProducerPool,
+    UnknownProducer,
     UsageError,
 )
 from producer_pool.delivery.engine import Engine
@@ -67,6 +68,18 @@ def test_drain_again_and_again(pool: ProducerPool) -> None:
         return any(producer._emptied for producer in engine._producers.values())
 
     assert not pool.worker().run(waiting)
+
+
+def test_several_ids_where_one_is_expected(pool: ProducerPool) -> None:
+    """They are no id."""
+    with pytest.raises(UsageError, match=r"got the list \['a', 'm'\]; use forward_to_many\(\) for several"):
+        pool.forward_to(cast(Any, ["a", "m"]), "x")
+
+
+def test_unknown_producer_to_remove(pool: ProducerPool) -> None:
+    """The error speaks of no message."""
+    with pytest.raises(UnknownProducer, match=r"^no producer 'nope' in the pool; known: away$"):
+        pool.remove_producer("nope")
 
 
 def test_one_message_where_several_are_expected(pool: ProducerPool) -> None:

@@ -186,6 +186,7 @@ class AsyncProducerPool:
         """
         if wait is not None:
             check_seconds("wait", wait)
+        self._roster.one(producer_id)  # submit() takes several, too.
         return (await (await self.submit(message, to=producer_id)).results(wait))[producer_id]
 
     async def forward_to_many(

@@ -52,12 +52,12 @@ def test_tree_is_drawn_as_it_is() -> None:
             "remove_producer() it first or choose another id",
         ),
         (
-            UnknownProducer(["x", "y"], ["a", "b"]),
+            UnknownProducer(["x", "y"], ["a", "b"], sending=True),
             "no producer 'x', 'y' in the pool; known: a, b; nothing was sent",
         ),
         (
             UnknownProducer(["x"], []),
-            "no producer 'x' in the pool; known: none; nothing was sent",
+            "no producer 'x' in the pool; known: none",
         ),
         (
             ForkedPool(),

@@ -71,11 +71,17 @@ class Roster:
 
         Raises:
             UnknownProducer: there is none of this id.
+            UsageError: it is a collection of ids.
         """
         try:
             return self._one[producer_id]
         except (KeyError, TypeError):
-            raise UnknownProducer((producer_id,), self.all) from None
+            if _are_several(producer_id):
+                raise UsageError(
+                    f"expected one id, got the {type(producer_id).__name__} {producer_id!r}; use "
+                    "forward_to_many() for several"
+                ) from None
+            raise UnknownProducer((producer_id,), self.all, sending=True) from None
 
     def many(self, producer_ids: Iterable[str]) -> tuple[str, ...]:
         """
@@ -90,5 +96,9 @@ class Roster:
         targets = tuple(dict.fromkeys(producer_ids))
         unknown = [name for name in targets if name not in self._one]
         if unknown:
-            raise UnknownProducer(unknown, self.all)
+            raise UnknownProducer(unknown, self.all, sending=True)
         return targets
+
+
+def _are_several(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, str | bytes)

@@ -135,12 +135,13 @@ class DuplicateProducer(UsageError, ValueError):
 
 
 class UnknownProducer(UsageError, LookupError):
-    """No producer of this id is in the pool. Nothing was sent to anyone."""
+    """No producer of this id is in the pool. If a message was for it, that was sent to nobody."""
 
-    def __init__(self, producer_ids: Iterable[str], known: Iterable[str]) -> None:
+    def __init__(self, producer_ids: Iterable[str], known: Iterable[str], *, sending: bool = False) -> None:
         self.producer_ids = tuple(producer_ids)
         names = _listed(map(repr, self.producer_ids))
-        super().__init__(f"no producer {names} in the pool; known: {_listed(known)}; nothing was sent")
+        unsent = "; nothing was sent" if sending else ""
+        super().__init__(f"no producer {names} in the pool; known: {_listed(known)}{unsent}")
 
 
 class PoolClosed(UsageError):
