@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import stat
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -201,6 +202,22 @@ def test_conformance_test_names_no_rule() -> None:
     text = render(Names.of("fifo"), "0.1.0")["tests/test_conformance.py"]
 
     assert not any(name in text for name in RULES)
+
+
+@pytest.mark.parametrize("others", [(), ("-p", "no:asyncio")], ids=["with pytest-asyncio", "without it"])
+def test_its_tests_beside_plugins_of_pytest(here: Path, others: tuple[str, ...]) -> None:
+    """They pass with pytest-asyncio, which warns unless it is configured, and where it is unknown."""
+    new("fifo")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *others, "tests/test_fifo.py"],
+        cwd=here / "producer-pool-fifo",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
 
 
 # -- what is refused -----------------------------------------------------------------------------------
