@@ -244,7 +244,7 @@ def test_first_broken_rule_is_the_last(plugin: Path) -> None:
     """With --fail-fast, the others are not asked, and the sum says how many."""
     with plugin.open("a") as file:
         file.write("ZooClient.address = property(lambda client: '', lambda client, address: None)\n")
-    rules = ("closes-twice", "has-an-address", "hooks-are-marked", "never-blocks-the-loop")
+    rules = ("closes-twice", "has-an-address", "refuses-odd-urls", "hooks-are-marked")
     done = check("zoo", "--plugin", str(plugin), "--fail-fast", rules=rules)
     told = json.loads(check("zoo", "--plugin", str(plugin), "--fail-fast", "--json", rules=rules).stdout)
 
@@ -254,6 +254,28 @@ def test_first_broken_rule_is_the_last(plugin: Path) -> None:
     )
     assert [rule["name"] for rule in told["rules"]] == ["closes-twice", "has-an-address"]
     assert (told["counts"]["broken"], told["not_asked"]) == (1, 2)
+
+
+DOZES = """
+import time
+
+async def doze(client):
+    time.sleep(0.001)
+    await StreamClient.connect(client)
+
+ZooClient.connect = doze
+"""
+
+
+def test_client_that_blocks_the_loop(plugin: Path) -> None:
+    """That is the first thing that is found out, before all that comes of it."""
+    with plugin.open("a") as file:
+        file.write(DOZES)
+    done = check("zoo", "--plugin", str(plugin), "--fail-fast")
+
+    assert done.exit_code == 1
+    assert re.search(r"^never-blocks-the-loop +broken .* time\.sleep\(\) .* in doze\(", done.stdout, re.M)
+    assert f"\n1 rules: 0 kept, 1 broken, 0 skipped; {len(RULES) - 1} more were not asked" in done.stdout
 
 
 def test_failing_fast_where_nothing_fails() -> None:
@@ -293,7 +315,7 @@ def verdict(rule: str, result: Ended) -> Verdict:
 
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line that says where it is, and how many are broken; it is gone in the end."""
+    """One line that says where it is, how many are broken, and the first of them; it is gone in the end."""
     screen = screen_in(monkeypatch, terminal=True)
     progress = Progress(2, every=0)
     progress.next("closes-twice")
@@ -301,7 +323,9 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     progress.next("reconnects")
     progress.finish()
 
-    assert screen.getvalue() == "\r\x1b[K[1/2] closes-twice\r\x1b[K[2/2] reconnects, 1 broken\r\x1b[K"
+    assert screen.getvalue() == (
+        "\r\x1b[K[1/2] closes-twice\r\x1b[K[2/2] reconnects, 1 broken (closes-twice)\r\x1b[K"
+    )
 
 
 def test_progress_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,8 +341,19 @@ def test_progress_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert screen.getvalue().splitlines() == [
         "[1/3] closes-twice; 0 broken so far",
         "[1/3] closes-twice: broken, after 20.0 s",
-        "[2/3] reconnects; 1 broken so far",
+        "[2/3] reconnects; 1 broken (closes-twice) so far",
     ]
+
+
+def test_progress_past_several_that_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is named: the others may be so because of it."""
+    screen = screen_in(monkeypatch)
+    progress = Progress(3, every=0)
+    for name in ("never-blocks-the-loop", "closes-twice"):
+        progress.ended(verdict(name, Ended.BROKEN), 0.1)
+    progress.next("reconnects")
+
+    assert screen.getvalue() == "[1/3] reconnects; 2 broken (never-blocks-the-loop, ...) so far\n"
 
 
 def test_progress_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,8 +144,9 @@ class Progress:
         self._total = total
         self._every = every
         self._terminal = sys.stderr.isatty()
-        self._number = self._broken = 0
+        self._number = 0
         self._name = ""
+        self._broken: list[str] = []
         self._said = time.monotonic()
 
     def next(self, name: str) -> None:
@@ -153,14 +154,14 @@ class Progress:
         self._number += 1
         self._name = name
         if self._terminal:
-            self._draw(self._line(f", {self._broken} broken" if self._broken else ""))
+            self._draw(self._line(f", {self._count()}" if self._broken else ""))
         elif time.monotonic() - self._said >= self._every:
-            self._say(self._line(f"; {self._broken} broken so far"))
+            self._say(self._line(f"; {self._count()} so far"))
 
     def ended(self, verdict: Verdict, seconds: float) -> None:
         """Say how it went with that rule."""
         if verdict.result is Result.BROKEN:
-            self._broken += 1
+            self._broken.append(verdict.rule.name)
             if seconds >= _LONG and not self._terminal:
                 self._say(self._line(f": broken, after {seconds:.1f} s"))
 
@@ -171,6 +172,11 @@ class Progress:
 
     def _line(self, more: str) -> str:
         return f"[{self._number}/{self._total}] {self._name}{more}"
+
+    def _count(self) -> str:
+        """Say how many are broken, and which was the first: others may be so because of it."""
+        first = f" ({self._broken[0]}{', ...' if len(self._broken) > 1 else ''})" if self._broken else ""
+        return f"{len(self._broken)} broken{first}"
 
     def _draw(self, text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

@@ -10,6 +10,8 @@ from producer_pool.testing.rule import Rule
 __all__ = ["FAMILIES", "RULES"]
 
 FAMILIES: Final = (
+    # A client that blocks the loop breaks or delays most others: the cause is named before its effects.
+    "loop",
     "lifecycle",
     "listening",
     "boundaries",
@@ -23,7 +25,6 @@ FAMILIES: Final = (
     "secrets",
     "urls",
     "metadata",
-    "loop",
     "daemon",
 )
 """The modules that hold the rules, in the order in which they are tried."""

@@ -25,7 +25,7 @@ from producer_pool.testing.rule import CONSUMER, require, rule
 from producer_pool.testing.trial import Trial
 from producer_pool.testing.watchdog import Watchdog
 
-__all__ = ["keeps_exceptions_to_itself", "leaves_the_program_alone", "never_blocks_the_loop"]
+__all__ = ["never_blocks_the_loop", "keeps_exceptions_to_itself", "leaves_the_program_alone"]
 
 _TIMEOUT: Final = 0.3
 """Seconds that a call may wait, in an orderly way."""
