@@ -76,10 +76,11 @@ def test_results() -> None:
 
 
 def test_no_results() -> None:
-    """Without producers nothing failed."""
+    """Without producers nothing failed; that there were none is seen as well."""
     results = Results({})
 
     assert results.ok
+    assert not (results and results.ok)
     assert results.check() is results
     assert repr(results) == "<Results empty>"
 

@@ -154,7 +154,11 @@ class Results(Mapping[str, ForwardResult]):
 
     @property
     def ok(self) -> bool:
-        """Whether every required producer delivered it. True if there are none."""
+        """
+        Whether every required producer delivered it. True if there are none.
+
+        A pool without producers gives empty ones; ``if results and results.ok`` asks for one at least.
+        """
         # Asked after each call that waits, so it makes nothing.
         for name, result in self._by_id.items():
             if result.outcome is not Outcome.DELIVERED and name not in self._optional:
