@@ -4,6 +4,8 @@ import ast
 import subprocess
 import sys
 
+import pytest
+
 from support.processes import run_command
 
 LOADED = """
@@ -15,6 +17,22 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 print(sorted(sys.modules))
+"""
+
+
+INTERRUPTED = """
+import signal
+import sys
+from producer_pool.cli import main
+
+class Interrupts:
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            signal.raise_signal(signal.SIGINT)
+
+_, module, *sys.argv[1:] = sys.argv
+sys.meta_path.insert(0, Interrupts())
+main()
 """
 
 
@@ -61,6 +79,17 @@ def test_without_the_extra_the_command_names_it() -> None:
         "producer-pool: the command line needs click, which is not installed; "
         'try: pip install "producer-pool[cli]"\n'
     )
+
+
+@pytest.mark.parametrize("module", ["click", "producer_pool.cli.run", "producer_pool.cli.options"])
+def test_interrupted_while_it_begins(module: str) -> None:
+    """Ctrl-C in the middle of an import is told as it is later: in one line, and not by click."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, "run"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "producer-pool: interrupted\n"
 
 
 def test_module_is_the_command() -> None:

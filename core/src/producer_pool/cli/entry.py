@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from producer_pool.cli.exits import CONFIGURATION
+from producer_pool.cli.exits import CONFIGURATION, explained, leave
 from producer_pool.cli.latecomers import let_come_late
 
 __all__ = ["main"]
@@ -14,15 +12,12 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
     let_come_late()
-    try:
-        from producer_pool.cli.group import cli
-    except ModuleNotFoundError as error:
-        if error.name != "click":
-            raise
-        print(
-            "producer-pool: the command line needs click, which is not installed; "
-            'try: pip install "producer-pool[cli]"',
-            file=sys.stderr,
-        )
-        sys.exit(CONFIGURATION)
-    cli(prog_name="producer-pool")
+    with explained():
+        try:
+            from producer_pool.cli.group import cli
+        except ModuleNotFoundError as error:
+            if error.name != "click":
+                raise
+            why = "the command line needs click, which is not installed"
+            leave(CONFIGURATION, [f'{why}; try: pip install "producer-pool[cli]"'])
+        cli(prog_name="producer-pool")

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from producer_pool import __version__
-from producer_pool.cli.exits import complain
+from producer_pool.cli.exits import complain, explained
 
 __all__ = ["Commands", "Group", "cli"]
 
@@ -37,6 +37,15 @@ class Commands(Group):
     """The commands of core, one module each, and behind them those that plugins add."""
 
     _asked = False
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        # Here and below: outside, click says "Aborted!" of an interrupt before a command takes over.
+        with explained():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with explained():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         self._ask_plugins()
