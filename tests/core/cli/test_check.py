@@ -70,6 +70,19 @@ def test_nothing_to_forward_to() -> None:
     assert "no producers are configured" in done.stderr
 
 
+def test_nothing_but_misspelled_variables() -> None:
+    """Who has misspelled a name is told so, and the URL, which may hold a password, is not shown."""
+    done = check(env={"PRODUCERS_BILLING": "tcp://user:hunter2@127.0.0.1:9000"})
+    besides = check(env={"PRODUCERS_BILLING": "tcp://127.0.0.1:9000", "PRODUCER_AUDIT": "null:"})
+
+    assert done.exit_code == 78
+    assert done.stderr.splitlines()[1:] == [
+        "producer-pool: PRODUCERS_BILLING is not read; did you mean PRODUCER_BILLING?"
+    ]
+    assert "hunter2" not in done.output
+    assert (besides.exit_code, besides.stderr) == (0, "")
+
+
 def test_connect() -> None:
     """Each consumer is tried, and one that cannot be reached is an exit code of its own."""
     with socket.create_server(("127.0.0.1", 0)) as there, reserved_port() as nobody:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer_pool.discovery.environment import link_variables, natural, read_environment, separated
+from producer_pool.discovery.environment import link_variables, misnamed, natural, read_environment, separated
 from producer_pool.discovery.layer import SETTINGS
 from producer_pool.model.errors import ConfigurationError
 
@@ -74,6 +74,24 @@ def test_natural_order(names: list[str]) -> None:
 
     assert sorted(ordered, key=natural) == ordered
     assert all(natural(f"x{number}") < natural(f"x{number + 1}") for number in range(20))
+
+
+@pytest.mark.parametrize("name", ["PRODUCERS_BILLING", "producer_billing", "Producer_Billing", "PRODUCR_B"])
+def test_name_that_is_nearly_one(name: str) -> None:
+    """Of a variable that holds a URL, it is said which name may be meant, and not what it holds."""
+    environ = {name: "tcp://user:hunter2@127.0.0.1:9000"}
+
+    assert ids(environ) == []
+    assert misnamed(environ) == [
+        f"{name} is not read; did you mean PRODUCER_{name.partition('_')[2].upper()}?"
+    ]
+
+
+def test_names_that_are_not_meant() -> None:
+    """Not what is read, what others are called, what holds no URL, or what Kubernetes sets."""
+    assert misnamed(dict.fromkeys(("PRODUCER_A", "PRODUCT_URL", "PROVIDER_URL"), "null:")) == []
+    assert misnamed({"PRODUCERS_BILLING": "127.0.0.1:9000", "PRODUCERS": "null:", "producer_": "null:"}) == []
+    assert misnamed(renamed("PRODUCERS") | renamed("PRODUCERS_EU")) == []
 
 
 @pytest.mark.parametrize("value", ["127.0.0.1:9000", "localhost:1"])

@@ -10,10 +10,10 @@ import click
 from producer_pool.cli.exits import CONFIGURATION, DONE, UNREACHABLE, complain, explained
 from producer_pool.cli.mixtures import mixtures
 from producer_pool.cli.options import (
-    NO_PRODUCERS,
     PoolCommand,
     Problems,
     factory_for,
+    no_producers,
     pool_options,
     read_settings,
 )
@@ -55,7 +55,7 @@ def check(connect: bool, **given: Any) -> None:
             problems.errors += mixtures(settings)
         checked = Checked(settings, factory_for(settings, problems), problems)
         if not settings.producers and not problems.errors:
-            problems.errors.append(NO_PRODUCERS)
+            problems.errors += no_producers()
         unreachable = connected(checked.consumers) if connect else 0
         show(checked, as_json=settings.json)
     complain(*problems.errors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ __all__ = [
     "PoolCommand",
     "Problems",
     "factory_for",
+    "no_producers",
     "pool_options",
     "read_settings",
     "settings_of",
@@ -38,6 +40,13 @@ NO_PRODUCERS: Final = (
     "--to tcp://127.0.0.1:9000, or PRODUCER_CONSUMER1=tcp://127.0.0.1:9000 in the environment, "
     "or [producers.consumer1] in a file for --config"
 )
+
+
+def no_producers() -> list[str]:
+    """Return what to say where none are configured, also of variables that may be meant as some."""
+    from producer_pool.discovery.environment import misnamed
+
+    return [NO_PRODUCERS, *misnamed(os.environ)]
 
 
 class PoolCommand(click.Command):

@@ -11,10 +11,10 @@ import click
 from producer_pool.cli.exits import CONFIGURATION, explained, leave, start_code_for
 from producer_pool.cli.mixtures import mixtures
 from producer_pool.cli.options import (
-    NO_PRODUCERS,
     PoolCommand,
     Problems,
     factory_for,
+    no_producers,
     pool_options,
     read_settings,
     without_bad_letters,
@@ -66,7 +66,7 @@ def run(**given: Any) -> None:
         log_to_stderr(settings.log_level)
         factory = factory_for(settings, problems)
         if not settings.producers and not problems.errors:
-            leave(CONFIGURATION, [NO_PRODUCERS])
+            leave(CONFIGURATION, no_producers())
         settings = without_bad_letters(settings, factory, problems)
         import asyncio
 

@@ -19,10 +19,11 @@ from producer_pool.discovery.layer import (
     url_from_file,
 )
 from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY, REQUIRE, PluginSelection
+from producer_pool.model.endpoint import is_url
 from producer_pool.model.errors import ConfigurationError
 from producer_pool.model.text import suggestion
 
-__all__ = ["link_variables", "natural", "read_environment", "separated"]
+__all__ = ["link_variables", "misnamed", "natural", "read_environment", "separated"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ _FOREIGN: Final = ("PRODUCER_POOL_REQUIRE_SYSTEM",)
 _LINK: Final = re.compile(
     r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
 )
+_LINK_OF_ANY: Final = re.compile(rf"(\w+_)?({_LINK.pattern})")
+_NEARLY: Final = re.compile(r"([A-Za-z]+)_([A-Za-z0-9]\w*)", re.ASCII)
+_NEAR: Final = 0.85
+"""PRODUCERS_ and PRODUCR_ are so near to PRODUCER_, and PRODUCT_ is not."""
 _CONTAINER: Final = re.compile(r"NAME|ENV_\w+")
 _SEPARATOR: Final = re.compile(r",?\s+|,(?=[A-Za-z][A-Za-z0-9+-]*://)")
 
@@ -69,6 +74,20 @@ def read_environment(environ: Mapping[str, str], faults: Faults | None = None) -
             else:
                 layer.add(_producer(name, ours))
     return layer
+
+
+def misnamed(environ: Mapping[str, str]) -> list[str]:
+    """Return, for each variable with a URL that is nearly called as a producer's is, what may be meant."""
+    import difflib  # As in suggestion(); that is content with less: PROVIDER_URL is none of ours.
+
+    found = []
+    for name in sorted(environ, key=natural):
+        match = None if name.startswith(_PREFIX) else _NEARLY.fullmatch(name)
+        if match is None or _LINK_OF_ANY.fullmatch(match[2]) or not is_url(environ[name].strip()):
+            continue
+        if difflib.get_close_matches(f"{match[1].upper()}_", [_PREFIX], cutoff=_NEAR):
+            found.append(f"{name} is not read; did you mean {_PREFIX}{match[2].upper()}?")
+    return found
 
 
 def _producer(name: str, ours: Mapping[str, str]) -> ProducerSetting:
