@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,6 +100,39 @@ def test_connect() -> None:
     assert (told["consumer1"]["state"], told["consumer2"]["state"]) == ("connected", "unreachable")
     assert "connection refused" in told["consumer2"]["detail"]
     assert both.exit_code == 78
+
+
+def test_what_is_not_connected_to(tmp_path: Path) -> None:
+    """Neither a listener, which may well be in use, nor a URL for dead letters is said to be all right."""
+    settings = ("--to", "null:", "--spool", str(tmp_path / "spool"), "--dead-letters", "tcp://127.0.0.1:1")
+    shown = check("--connect", *settings)
+    tried, looked_at = (
+        {row["id"]: row["state"] for row in json.loads(check("--json", *more, *settings).stdout)["rows"]}
+        for more in (["--connect"], [])
+    )
+
+    assert shown.exit_code == 0
+    assert re.search("^listen .* default +not tried$", shown.stdout, re.MULTILINE)
+    assert (tried["listen"], tried["dead-letters"]) == ("not tried", "not tried")
+    assert (tried["consumer1"], tried["spool"]) == ("connected", "ok")
+    assert {*looked_at.values()} == {"ok"}
+
+
+@pytest.mark.parametrize("arguments", [("--config", "none.toml"), ("--listen", "tcp:x y")])
+def test_listener_that_is_not_known(arguments: tuple[str, ...]) -> None:
+    """The daemon would not start; so where it would listen by default is not shown."""
+    done = check("--to", "null:", *arguments)
+
+    assert done.exit_code == 78
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ID", "consumer1"]
+
+
+def test_nothing_that_is_known() -> None:
+    """There is no table without a row."""
+    done = check("--config", "none.toml")
+
+    assert done.exit_code == 78
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
 
 
 @pytest.mark.parametrize("role,code", [("shadow", 0), ("best-effort", 69), ("required", 69)])

@@ -56,7 +56,7 @@ def check(connect: bool, **given: Any) -> None:
         checked = Checked(settings, factory_for(settings, problems), problems)
         if not settings.producers and not problems.errors:
             problems.errors += no_producers()
-        unreachable = connected(checked.consumers) if connect else 0
+        unreachable = connected(checked) if connect else 0
         show(checked, as_json=settings.json)
     complain(*problems.errors)
     if problems.errors:

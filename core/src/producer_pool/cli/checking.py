@@ -40,7 +40,7 @@ class Row:
     role: str = ""
     """Of a consumer."""
     state: str = "ok"
-    """``ok``, ``error``, ``connected`` or ``unreachable``."""
+    """``ok``, ``error``, ``connected``, ``unreachable``, or ``not tried``."""
     detail: str = ""
     client: Client | None = None
 
@@ -140,12 +140,16 @@ class _marked:
             self._row.state, self._row.detail = "error", str(error)
 
 
-def connected(rows: list[Row]) -> int:
+def connected(checked: Checked) -> int:
     """
     Try to reach each consumer, all at once; note how that went, and return how many were not reached.
 
-    Shadows are tried like the others, and do not count.
+    Shadows are tried like the others, and do not count. Of other URLs it is noted that they are not tried.
     """
+    rows = checked.consumers
+    for row in (*checked.listeners, *checked.places):
+        if row.state == "ok" and is_url(row.url):
+            row.state = "not tried"
 
     async def all_of_them() -> None:
         await asyncio.gather(*(_connect(row, row.client) for row in rows if row.client is not None))
@@ -176,6 +180,8 @@ def show(checked: Checked, *, as_json: bool) -> None:
     rows = [*checked.listeners, *checked.consumers, *checked.places]
     if as_json:
         print_json({"rows": [row.as_json() for row in rows], "errors": checked.errors})
+        return
+    if not rows:
         return
     print_table(
         ("id", "url", "plugin", "ack", "from", "result"),

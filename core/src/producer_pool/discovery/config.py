@@ -80,6 +80,8 @@ class Settings:
     json: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting was found, by its name; those not in it have their defaults."""
+    unread: bool = False
+    """Whether there is a file that could not be read: what it says is unknown."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -116,14 +118,17 @@ class Settings:
         command_line = _command_line(flags or {})
         environment = read_environment(os.environ if environ is None else environ, noted)
         layers = [command_line, environment]
+        unread = False
         if found := _first(layers, "config"):
             from producer_pool.discovery.tomlfile import read_file
 
+            unread = True
             with noted.noted():
                 layers.append(read_file(Path(found[0].text), noted))
+                unread = False
         taken = {name for layer in layers for name in layer.producers}
         _add_consumers(command_line, to, taken, noted)
-        return _merged(layers, noted)
+        return replace(_merged(layers, noted), unread=unread)
 
     @property
     def delivery(self) -> DeliveryPolicy | None:
@@ -133,10 +138,17 @@ class Settings:
         return replace(self.policy or DeliveryPolicy.direct(), dead_letters=self.dead_letters)
 
     def for_daemon(self) -> Settings:
-        """Return these settings with a listener and the relay policy, where nobody chose others."""
+        """
+        Return these settings with a listener and the relay policy, where nobody chose others.
+
+        One that was chosen and cannot be used has no stand-in, nor has what an unread file may choose.
+        """
         default = ListenerSetting(SETTINGS["listen"].default, "default")
+        chosen = "listen" in self.origins or self.unread
         return replace(
-            self, listeners=self.listeners or (default,), policy=self.policy or DeliveryPolicy.relay()
+            self,
+            listeners=self.listeners or (() if chosen else (default,)),
+            policy=self.policy or DeliveryPolicy.relay(),
         )
 
 
