@@ -38,7 +38,7 @@ def test_end_with_a_consumer_that_is_down(tmp_path: Path) -> None:
             running.settled("down", 1010)
 
             assert running.terminate() == 0
-            assert "down: 1000 messages lie in the spool, and go out first" in running.said
+            assert "down: 1,000 messages lie in the spool, and go out first" in running.said
             assert "down: 1,010 accepted, 1,010 delivered (kernel); nothing remained" in running.lines
             assert "well: 10 accepted, 10 delivered (kernel); nothing remained" in running.lines
         assert ledger.judge(down.wait_for(1010)).exact

@@ -54,7 +54,7 @@ def test_status(folder: Path) -> None:
 
     assert done.exit_code == 0
     assert lines[:3] == [f"folder {folder}", "in use no", "messages 4"]
-    assert lines[3].endswith("of 4,096.0 MiB")
+    assert lines[3].endswith("of 4GiB")
     assert lines[4] == "sync interval:50ms"
     assert lines[6] == "PRODUCER MESSAGES BYTES OLDEST NOTE"
     assert lines[7].startswith("audit 5 221 ")

@@ -268,14 +268,14 @@ async def test_flapping_consumer_in_the_log(log: pytest.LogCaptureFixture) -> No
 async def test_many_messages_that_are_cancelled(log: pytest.LogCaptureFixture) -> None:
     """The lines at the end count all of them, whatever the number of batches."""
     producer = Producer("audit", dead(), RELAY)
-    for count in (1, 2, 300):
+    for count in (1, 2, 1000):
         offer(producer, *[b"x"] * count)
     await producer.aclose()
     lines = [record.message for record in log.records if "cancelled" in record.message]
 
     assert lines == [
         "audit: 1 message cancelled: audit: closed before it was delivered; it was not sent",
-        "audit: 302 messages cancelled: audit: closed before it was delivered; it was not sent",
+        "audit: 1,002 messages cancelled: audit: closed before it was delivered; it was not sent",
     ]
 
 
@@ -285,15 +285,15 @@ async def test_lines_that_are_left_out(log: pytest.LogCaptureFixture) -> None:
     standing = Standing("audit", lambda: None)
     standing.begin(asyncio.get_running_loop())
     for seconds in (0, 0.1, 0.2, 1):
-        standing.lost(Outcome.DROPPED, 10, Full("audit: full"))
+        standing.lost(Outcome.DROPPED, 1000, Full("audit: full"))
         await asyncio.sleep(seconds)
     standing.lost(Outcome.DROPPED, 2, Full("audit: full"))
     standing.lost(Outcome.CANCELLED, 3, Cancelled("audit: closed"))
     standing.close()
 
     assert [record.message for record in log.records] == [
-        "audit: 10 messages dropped: audit: full",
-        "audit: 2 messages dropped: audit: full (30 such messages left out)",
+        "audit: 1,000 messages dropped: audit: full",
+        "audit: 2 messages dropped: audit: full (3,000 such messages left out)",
         "audit: 3 messages cancelled: audit: closed",
     ]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from producer_pool.cli.output import printable
-from producer_pool.model.text import format_count
+from producer_pool.model.text import format_count, format_size
 from producer_pool.storage.dead_letters_document import iso_time, written
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def facts(found: Mapping[str, Any]) -> Iterator[str]:
         yield "in use    no"
     if found["messages"] is not None:
         yield f"messages  {found['messages']:,}"
-        yield f"size      {_mib(found['bytes'])} of {_mib(found['size'])}"
+        yield f"size      {_mib(found['bytes'])} of {_limit(found['size'])}"
         yield f"sync      {sync_in_words(found['sync']) or '?'}"
     if found["trouble"]:
         yield f"trouble   {printable(found['trouble'])}"
@@ -40,6 +40,11 @@ def facts(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _mib(nbytes: int | None) -> str:
     return "?" if nbytes is None else f"{nbytes / 1024 / 1024:,.1f} MiB"
+
+
+def _limit(nbytes: int | None) -> str:
+    """Return a size as its setting is written."""
+    return "?" if nbytes is None else format_size(nbytes)
 
 
 def sync_in_words(sync: object) -> str | None:

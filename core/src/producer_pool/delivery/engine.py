@@ -139,10 +139,9 @@ class Engine:
                         log.info("%s: %s kept in the spool", producer.id, format_count(stored, "message"))
                 if left > 0:
                     log.warning(
-                        "%s: %d message was not delivered before it was closed"
-                        if left == 1
-                        else "%s: %d messages were not delivered before it was closed",
-                        *(producer.id, left),
+                        "%s: %s not delivered before it was closed",
+                        producer.id,
+                        format_count(left, "message was", "messages were"),
                     )
 
     def _way(self, producer: Producer) -> Producer | Lane:

@@ -271,7 +271,7 @@ class Outbox:
             IndexError: the client was given no such message.
         """
         if number < 0 or count < 1 or number + count > self.handed:
-            which = f"message {number}" if count == 1 else f"{count} messages from {number} on"
+            which = f"message {number}" if count == 1 else f"{count:,} messages from {number} on"
             raise IndexError(f"{which} were not given to the client")
         first = max(number - self.passed, 0)
         stop = number - self.passed + count

@@ -149,6 +149,6 @@ class Standing:
         more = and_more(left_out, "messages")
         log.log(
             level,
-            "%s: %d message %s: %s%s" if count == 1 else "%s: %d messages %s: %s%s",
-            *(self._producer_id, count, outcome.value, error, more),
+            "%s: %s message %s: %s%s" if count == 1 else "%s: %s messages %s: %s%s",
+            *(self._producer_id, f"{count:,}", outcome.value, error, more),
         )

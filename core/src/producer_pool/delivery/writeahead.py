@@ -88,10 +88,11 @@ class WriteAhead:
             )
         if lane.behind:
             log.info(
-                "%s: %d message lies in the spool, and goes out first"
-                if lane.messages == 1
-                else "%s: %d messages lie in the spool, and go out first",
-                *(producer.id, lane.messages),
+                "%s: %s out first",
+                producer.id,
+                format_count(
+                    lane.messages, "message lies in the spool, and goes", "messages lie in the spool, and go"
+                ),
             )
 
     def lane_of(self, producer: Producer) -> Lane:
@@ -226,10 +227,10 @@ class WriteAhead:
         self._strangers_at = None
         for name, backlog in self._store.strangers().items():
             log.warning(
-                "%s, %d bytes, lie in the spool for %s, which is no producer here; add it, or drop "
+                "%s, %s, lie in the spool for %s, which is no producer here; add it, or drop "
                 "them: producer-pool spool forget %s %s",
                 format_count(backlog.messages, "message"),
-                backlog.nbytes,
+                format_count(backlog.nbytes, "byte"),
                 name,
                 self._store.place,
                 name,

@@ -12,7 +12,7 @@ _MOST_CAUSES = 1000
 
 def and_more(left_out: int, what: str = "lines") -> str:
     """Say how much was left out, for the end of the line that stands for it; of nothing, nothing."""
-    return f" ({left_out} such {what} left out)" if left_out else ""
+    return f" ({left_out:,} such {what} left out)" if left_out else ""
 
 
 class LogLimit:

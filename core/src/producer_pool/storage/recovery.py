@@ -61,9 +61,9 @@ def open_database(folder: Folder, sync: float, state: State, *, again: bool = Fa
             return replace_database(folder, sync, state, "spool.db is missing or empty")
         if state.shown.get("messages"):
             _log.error(
-                "spool %s: the database is gone, and with it %s messages; an empty one takes its place",
+                "spool %s: the database is gone, and with it %s; an empty one takes its place",
                 folder,
-                state.shown["messages"],
+                format_count(state.shown["messages"], "message"),
             )
         recovered, aside = _new(folder, sync, state, state.positions)
         if size:

@@ -295,8 +295,8 @@ class Acknowledging(Silence):
                 if not first.receipt.done or first.receipt.delivered or self._is_open(first):
                     break
                 return (
-                    f"of {first.end - debt.answered} messages, some were not delivered to a producer that is "
-                    "required; their sender keeps them; see dead-letters= and role= of that producer"
+                    f"of {first.end - debt.answered:,} messages, some were not delivered to a producer that "
+                    "is required; their sender keeps them; see dead-letters= and role= of that producer"
                 )
             batches.popleft()
             debt.cost -= first.cost

@@ -52,8 +52,8 @@ class AnswerReader:
             count = int(digits)
             if count < self.count:
                 raise FramingError(
-                    f"the consumer acknowledged {self.count} messages, and then {count}; it has to count all "
-                    "since the connection began"
+                    f"the consumer acknowledged {self.count:,} messages, and then {count:,}; it has to count "
+                    "all since the connection began"
                 )
             self.count = count
         return self.count

@@ -223,7 +223,7 @@ class DatagramListener(Listener):
         origin = self._binding.admit(sock, peer)
         if origin is None:
             self.stats.refused += len(messages)
-            self._say("refused", f"{len(messages)} datagrams refused: their sender is not allowed")
+            self._say("refused", f"{len(messages):,} datagrams refused: their sender is not allowed")
         elif messages:
             self._intake.feed(Batch.owning(messages, received=self._loop.time(), origin=origin))
             self.stats.messages += len(messages)
@@ -241,7 +241,7 @@ class DatagramListener(Listener):
 
     def _drop(self, count: int, cause: str, why_not: str, fault: Exception | None = None) -> None:
         self.stats.dropped += count
-        self._say(cause, f"{count} datagrams dropped: {why_not}", fault)
+        self._say(cause, f"{count:,} datagrams dropped: {why_not}", fault)
 
     def _wait(self, port: _Port, error: OSError) -> None:
         """Leave a socket alone for a while: it stays ready, so asking again at once would spin."""
@@ -253,5 +253,5 @@ class DatagramListener(Listener):
     def _say(self, cause: str, text: str, fault: Exception | None = None) -> None:
         left_out = self._limit.allow(cause, self._loop.time())
         if left_out is not None:
-            more = f" (and {left_out} more like this)" if left_out else ""
+            more = f" (and {left_out:,} more like this)" if left_out else ""
             _log.warning("%s: %s%s", self._name, text, more, exc_info=fault)

@@ -14,7 +14,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.framing import Framing
 from producer_pool.model.loglimit import LogLimit
 from producer_pool.model.outcomes import Ack
-from producer_pool.model.text import format_duration
+from producer_pool.model.text import format_count, format_duration
 from producer_pool.toolkit.serving.backlog import Range
 from producer_pool.toolkit.serving.coverage import Coverage
 from producer_pool.toolkit.serving.options import ServingOptions, ServingStats
@@ -336,7 +336,7 @@ class Audience:
         peer.parting = self._time
         self.stats.evicted += fault
         missed = self._leave(peer) if peer.ready else 0
-        lost = f"; it does not get {missed} messages" if missed else ""
+        lost = f"; it does not get {format_count(missed, 'message')}" if missed else ""
         if fault:
             self._warn("evicted", f"{peer.origin}: cut off: {reason}{lost}")
         else:
@@ -361,7 +361,7 @@ class Audience:
     def lost(self, peer: Peer, dropped: Range) -> None:
         count = dropped[1] - dropped[0]
         self.stats.missed += count
-        self._warn("missed", f"{peer.origin}: reads too slowly; {count} messages dropped (peer-overflow=)")
+        self._warn("missed", f"{peer.origin}: reads too slowly; {count:,} messages dropped (peer-overflow=)")
         for messages in self._coverage.lose(peer, dropped):
             self._events.lost(messages)
 
