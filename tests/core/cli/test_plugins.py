@@ -1,10 +1,12 @@
 """``producer-pool plugins``."""
 
 import json
+from pathlib import Path
 
 from click.testing import CliRunner, Result
 
 from producer_pool.cli.group import cli
+from support.zoo.daemon import SOURCE
 
 
 def plugins(*arguments: str) -> Result:
@@ -72,6 +74,15 @@ def test_show_what_only_sends() -> None:
 
     assert told["guarantees"]["listens"] is False
     assert "listener_options" not in told
+
+
+def test_show_what_is_in_a_file(tmp_path: Path) -> None:
+    """A plugin that is not installed yet can be looked at, too."""
+    (tmp_path / "zoo.py").write_text(SOURCE)
+    told = json.loads(plugins("show", "zoo", "--json", "--plugin", str(tmp_path / "zoo.py")).stdout)
+
+    assert told["guarantees"]["loopback"] == "zoo://127.0.0.1:0"
+    assert plugins("show", "zoo", "--plugin", str(tmp_path / "none.py")).exit_code == 78
 
 
 def test_show_unknown_scheme() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from producer_pool.cli.exits import explained
 from producer_pool.cli.group import Group
 from producer_pool.cli.new import new
 from producer_pool.cli.output import print_json, print_table
+from producer_pool.cli.plugin_files import plugin_files, registry_with
 
 if TYPE_CHECKING:
     from producer_pool.contract.options import Option
@@ -92,22 +94,22 @@ def list_(as_json: bool) -> None:
 Examples:
   producer-pool plugins show tcp
   producer-pool plugins show tcp+tls --json
+  producer-pool plugins show queue --plugin ./queue.py
 
 \b
 Exit codes: 0 done, 2 usage, 78 no plugin for SCHEME can be had."""
 )
 @click.argument("scheme")
+@plugin_files
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
-def show(scheme: str, as_json: bool) -> None:
+def show(scheme: str, files: tuple[Path, ...], as_json: bool) -> None:
     """Show what the URLs of SCHEME may say, and what its transport guarantees."""
-    from producer_pool.discovery.registry import default_registry
-
     # Of a whole URL the scheme is enough, and the rest may hold a password.
     scheme = scheme.partition(":")[0].lower()
     if not re.fullmatch("[a-z][a-z0-9+-]*", scheme):
         raise click.BadParameter("write a scheme, such as tcp", param_hint="SCHEME")
     with explained():
-        loaded = default_registry().load(scheme)
+        loaded = registry_with(files).load(scheme)
     described = _described(scheme, loaded)
     if as_json:
         print_json(described)
