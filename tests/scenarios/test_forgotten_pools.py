@@ -81,12 +81,23 @@ def test_pool_is_forgotten_while_the_program_goes_on(consumer: RecordingConsumer
     assert consumer.streams[0].ending == "clean"
 
 
-@pytest.mark.parametrize("meanwhile", ["", "asyncio.run(collect())"])
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        "",
+        "asyncio.run(collect())",
+        # As who collects them does, in whatever order.
+        "[task.get_coro().close() for task in asyncio.all_tasks(loop)]",
+    ],
+    ids=["at the end", "beside another loop", "one by one"],
+)
 def test_pool_is_forgotten_with_its_loop(consumer: RecordingConsumer, meanwhile: str) -> None:
     """The loop is closed, and the pool not: asyncio says so, and we nothing. The program ends."""
     program = """
         import asyncio, gc, sys
         from producer_pool import AsyncProducerPool, DeliveryPolicy
+
+        gc.disable()
 
         async def forget():
             pool = AsyncProducerPool(policy=DeliveryPolicy.relay())

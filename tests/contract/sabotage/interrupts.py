@@ -42,7 +42,7 @@ INTERRUPTS: Final = (
         f"{CORE}/delivery/containment.py",
         "return asyncio.current_task(loop) is task",
         "return True",
-        "test_forgotten_pools.py::test_pool_is_forgotten_with_its_loop",
+        "test_forgotten_pools.py::test_pool_is_forgotten_with_its_loop[one by one]",
     ),
     Sabotage(
         "a wake-up that was interrupted is not made again",
