@@ -11,7 +11,14 @@ from types import FrameType
 import pytest
 
 import producer_pool
-from producer_pool import AsyncProducerPool, DeliveryPolicy, Outcome, Retry, bind_transport_async
+from producer_pool import (
+    AsyncProducerPool,
+    DeliveryPolicy,
+    Outcome,
+    Retry,
+    bind_transport_async,
+    deferral,
+)
 from support.consumers import RecordingConsumer
 from support.faults import report, times
 from support.interrupts import interrupted_at
@@ -28,6 +35,12 @@ APART = times(4, 1)
 
 
 pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
+
+
+@pytest.fixture(autouse=True)
+def unreminded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody reminded of an interrupt in this process: it might be the test itself that bears it."""
+    monkeypatch.setattr(deferral, "_AGAIN", 2 * BOUND)
 
 
 def as_before(number: int, frame: FrameType | None) -> None:
