@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from support import faults
 from support.unhurried import take_time
+from support.waiting import BOUND
 
 # No absolute time in a test: a machine that is busy with others makes any example slow.
 settings.register_profile("unhurried", deadline=None)
@@ -105,6 +106,12 @@ def python_handles_interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def unreminded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody reminded of an interrupt before a test is over: it might be the test that bears it."""
+    monkeypatch.setattr("producer_pool.deferral._AGAIN", 2 * BOUND)
 
 
 @pytest.fixture

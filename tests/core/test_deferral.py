@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -12,18 +11,11 @@ import pytest
 
 from producer_pool import AsyncProducerPool, StorageError, deferral
 from producer_pool.deferral import Deferral
-from support.waiting import BOUND
+from support.waiting import BOUND, eventually
 
-pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
-
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts", "unreminded")
 
 SOON = deferral._AGAIN
-
-
-@pytest.fixture(autouse=True)
-def unreminded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have nobody reminded before a test is over that does not ask for it: this machine may stand still."""
-    monkeypatch.setattr(deferral, "_AGAIN", 2 * BOUND)
 
 
 @pytest.fixture
@@ -189,29 +181,47 @@ def test_program_that_does_not_wait(loop: asyncio.AbstractEventLoop) -> None:
 
 
 @pytest.mark.usefixtures("reminded")
-def test_reminder_in_the_middle_of_our_work(loop: asyncio.AbstractEventLoop) -> None:
+def test_reminder_in_the_middle_of_our_work(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It does not insist: that goes on, and only then the program is interrupted, or the loop."""
     worked: list[str] = []
+    signals: list[bool] = []
+    is_reminder = deferral._PENDING.is_reminder
+
+    def noted() -> bool:
+        signals.append(is_reminder())
+        return signals[-1]
 
     def work() -> None:
         press_ctrl_c()
-        reminded = time.monotonic() + 5 * SOON
-        while time.monotonic() < reminded:
-            time.sleep(SOON / 10)
+        eventually(lambda: sum(signals) >= 3, "three reminders")
+
+    monkeypatch.setattr(deferral._PENDING, "is_reminder", noted)
 
     assert outcome(loop, lambda: of_module("producer_pool")(work, worked)).endswith("interrupted")
     assert worked
 
 
 @pytest.mark.usefixtures("reminded")
-def test_reminder_is_for_nobody_else(loop: asyncio.AbstractEventLoop) -> None:
+def test_reminder_is_for_nobody_else(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A handler that the program puts in place meanwhile is called for what comes then, and nothing else."""
     called: list[int] = []
+    over = threading.Event()
+    remind = deferral._PENDING._remind
+
+    def noted(coming: asyncio.Handle) -> None:
+        remind(coming)
+        over.set()
 
     def work() -> None:
         press_ctrl_c()
         signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
-        time.sleep(5 * SOON)
+        assert over.wait(BOUND)
+
+    monkeypatch.setattr(deferral._PENDING, "_remind", noted)
 
     assert outcome(loop, lambda: of_module("producer_pool")(work, [])) == "through, interrupted"
     assert not called

@@ -17,7 +17,6 @@ from producer_pool import (
     Outcome,
     Retry,
     bind_transport_async,
-    deferral,
 )
 from support.consumers import RecordingConsumer
 from support.faults import report, times
@@ -34,13 +33,7 @@ APART = times(4, 1)
 """Points from one that is struck to the next."""
 
 
-pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
-
-
-@pytest.fixture(autouse=True)
-def unreminded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have nobody reminded of an interrupt in this process: it might be the test itself that bears it."""
-    monkeypatch.setattr(deferral, "_AGAIN", 2 * BOUND)
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts", "unreminded")
 
 
 def as_before(number: int, frame: FrameType | None) -> None:

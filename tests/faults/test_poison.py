@@ -21,8 +21,13 @@ from support.waiting import BOUND, eventually
 POISONS = times(2, 20)
 AMONG = 300
 """Good messages before each, and behind the last."""
-BEHIND = 50
-"""Messages that are written behind a poison before its consumer sees it, where nobody looks."""
+SIZE = 400
+"""Bytes of a message."""
+BEHIND = 200
+"""
+Messages that are written behind a poison before its consumer sees it, where nobody looks: more than it takes
+out of its kernel at once, which is in its record.
+"""
 ATTEMPTS = 3
 POLICY = f"{QUICK}&ack=app&deadline=1h"
 
@@ -37,9 +42,9 @@ def messages(ledger: Ledger) -> tuple[list[bytes], list[bytes]]:
     """Return all messages in their order, and those among them that are poison."""
     poisons = []
     for _ in range(POISONS):
-        ledger.write_many(AMONG, size=200)
+        ledger.write_many(AMONG, size=SIZE)
         poisons.append(ledger.write(filling=b"POISON"))
-    ledger.write_many(AMONG, size=200)
+    ledger.write_many(AMONG, size=SIZE)
     return ledger.sent, poisons
 
 

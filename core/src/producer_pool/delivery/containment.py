@@ -61,7 +61,7 @@ def let_closing_pass(error: BaseException, task: asyncio.Task[Any] | None = None
             current = asyncio.current_task()
         except RuntimeError:
             current = None
-        if current is None or current is not (task or current):
+        if current is None or task not in (None, current):
             raise error
 
 
