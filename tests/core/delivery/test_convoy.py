@@ -246,7 +246,7 @@ async def test_all_get_it_past_their_outboxes() -> None:
 async def test_settled_without_being_asked() -> None:
     """What was acknowledged is let go of soon, and nothing is left."""
     async with sailing() as (it, _):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
 
         assert it.budget.used == 0
         assert [counters(it, name) for name in ALL] == [(1, 1, 0)] * 3
@@ -286,7 +286,7 @@ async def test_part_of_a_batch_taken() -> None:
 async def test_late_consumer_leaves() -> None:
     """What it does not acknowledge is kept for it alone, and may expire there; it comes back later."""
     async with sailing() as (it, clients):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         clients[1].prompt = False
         it.feed(lines(b"1"))
         await asyncio.sleep(0.3)
@@ -307,7 +307,7 @@ async def test_late_consumer_leaves() -> None:
 async def test_deadline_of_what_is_in_flight() -> None:
     """It counts from when the message came, and not from when its producer left."""
     async with sailing(*[replace(RELAY, deadline=1.0)] * 3) as (it, clients):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         clients[1].prompt = False
         it.feed(lines(b"1"))
         await asyncio.sleep(0.99)
@@ -321,7 +321,7 @@ async def test_deadline_of_what_is_in_flight() -> None:
 async def test_resent_after_a_break() -> None:
     """What was in flight when a connection broke is sent again on the next one."""
     async with sailing() as (it, clients):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         clients[1].prompt = False
         it.feed(lines(b"1"))
         it.feed(lines(b"2"))
@@ -340,7 +340,7 @@ async def test_others_beside_it() -> None:
         plain = FakePipelinedClient(confirms_after=1.0)
         add(it, "d", plain, replace(RELAY, overflow=Overflow.BLOCK))
         await it.check(1.0)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         it.feed(lines(b"1"))
 
         assert plain.messages == [b"1"]
@@ -366,7 +366,7 @@ async def test_batch_of_another_kind() -> None:
 async def test_batch_of_nothing() -> None:
     """It goes nowhere, and takes no room."""
     async with sailing() as (it, clients):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         it.feed(Batch.from_wire(b"", LINES))
 
         assert [client.streamed for client in clients] == [1, 1, 1]

@@ -38,8 +38,11 @@ _BUFFER: Final = 4 * LARGEST
 """Bytes of the smallest buffer of a member: all that is in flight has room there."""
 _ASK: Final = 768 * 1024
 """Bytes in flight at which it is asked at once what was acknowledged: their memory is then used again."""
-_LOOK: Final = 0.004
-"""Seconds between two looks at what was acknowledged. Nobody waits to know."""
+_LOOK: Final = 0.05
+"""
+Seconds between two looks at what was acknowledged. Nobody waits to know, and a short wait of the loop costs
+the kernel more than a long one: it has to set a timer each time that something is waited for.
+"""
 _LATE: Final = 0.2
 """Seconds after which a member leaves whose consumer has not acknowledged a batch."""
 _TIME: Final = 1.0

@@ -305,19 +305,17 @@ class StreamListener(Listener):
         if connection is None:
             return 0
         try:
-            return self._read(connection)
+            return self._read(fd, connection)
         except Exception as error:
             self._evict(connection, f"{type(error).__name__} while reading it", error)
             return COST
 
-    def _read(self, connection: Connection) -> int:
+    def _read(self, fd: int, connection: Connection) -> int:
         """Read what there is, up to a buffer full, and pass on what is whole. Return what it cost."""
         if connection.parting or connection.deaf:
             (self._throw_away if connection.parting else self._answers.look_after)(connection)
             return COST
-        newcomer = False
-        if self._newcomers:
-            newcomer = connection.socket.fileno() in self._newcomers
+        newcomer = fd in self._newcomers
         try:
             if connection.unsent and not self._answers.flush(connection):
                 self._answer(connection, b"")
@@ -338,7 +336,7 @@ class StreamListener(Listener):
             self._buffer.fit(size, self._intake)
         if newcomer:
             if connection.established:
-                self._newcomers.pop(connection.socket.fileno(), None)
+                self._newcomers.pop(fd, None)
             return max(size, HANDSHAKE_COST)
         cost = size * BITE_COST // connection.bite if connection.bite else size
         return cost if cost > COST else COST
