@@ -116,6 +116,16 @@ def test_several_for_one(roster: Roster, names: Any) -> None:
     text = f"{type(names).__name__} {names!r}; use forward_to_many() for several"
     assert str(caught.value) == f"expected one id, got the {text}"
 
+    with pytest.raises(UsageError, match=r"got the .*; remove_producer\(\) takes one at a time"):
+        roster.discard(names)
+
+
+@pytest.mark.parametrize("names", [5, None, [["a"]]])
+def test_what_is_no_collection_of_ids(roster: Roster, names: Any) -> None:
+    """The error says what is one."""
+    with pytest.raises(UsageError, match="expected several ids, such as a list of texts, not "):
+        roster.many(names)
+
 
 def test_two_threads_reserve_one_id(roster: Roster) -> None:
     """One of them gets it."""

@@ -54,7 +54,9 @@ class Roster:
 
         Raises:
             UnknownProducer: it is none.
+            UsageError: it is a collection of ids.
         """
+        _check_one(producer_id, "remove_producer() takes one at a time")
         with self._lock:
             if self._one.pop(producer_id, None) is None:
                 raise UnknownProducer((producer_id,), self._one)
@@ -76,11 +78,7 @@ class Roster:
         try:
             return self._one[producer_id]
         except (KeyError, TypeError):
-            if _are_several(producer_id):
-                raise UsageError(
-                    f"expected one id, got the {type(producer_id).__name__} {producer_id!r}; use "
-                    "forward_to_many() for several"
-                ) from None
+            _check_one(producer_id, "use forward_to_many() for several")
             raise UnknownProducer((producer_id,), self.all, sending=True) from None
 
     def many(self, producer_ids: Iterable[str]) -> tuple[str, ...]:
@@ -89,16 +87,21 @@ class Roster:
 
         Raises:
             UnknownProducer: some do not exist; it names them all, and nothing was sent to the others.
-            UsageError: it is one id and no collection of them.
+            UsageError: it is no collection of ids.
         """
         if isinstance(producer_ids, str):
             raise UsageError(f"expected several ids, got the text {producer_ids!r}; use forward_to() for one")
-        targets = tuple(dict.fromkeys(producer_ids))
+        try:
+            targets = tuple(dict.fromkeys(producer_ids))
+        except TypeError:
+            raise UsageError(f"expected several ids, such as a list of texts, not {producer_ids!r}") from None
         unknown = [name for name in targets if name not in self._one]
         if unknown:
             raise UnknownProducer(unknown, self.all, sending=True)
         return targets
 
 
-def _are_several(given: object) -> bool:
-    return isinstance(given, Iterable) and not isinstance(given, str | bytes)
+def _check_one(given: object, advice: str) -> None:
+    """Refuse several ids where one is asked for."""
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        raise UsageError(f"expected one id, got the {type(given).__name__} {given!r}; {advice}") from None
