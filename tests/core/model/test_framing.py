@@ -37,6 +37,16 @@ def test_what_fits_comes_back(framing: Framing, messages: list[bytes]) -> None:
 
 @each_framing
 @given(messages=payloads)
+def test_one_message(framing: Framing, messages: list[bytes]) -> None:
+    """It is framed as several are, and None if it does not fit."""
+    fitting = carried(framing, messages)
+    frames = [frame for message in messages if (frame := framing.frame(message)) is not None]
+
+    assert frames == [framing.encode([message]) for message in fitting]
+
+
+@each_framing
+@given(messages=payloads)
 def test_misfits_are_those_that_do_not_come_back(framing: Framing, messages: list[bytes]) -> None:
     """A message is a misfit if a decoder would not return it, alone, as it was. No other one is."""
     expected = []

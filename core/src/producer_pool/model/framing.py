@@ -52,6 +52,11 @@ class Framing(ABC):
         *wire* is ``encode(messages)``.
         """
 
+    def frame(self, message: bytes) -> bytes | None:
+        """Return the wire form of one message; None: this framing cannot carry it unchanged."""
+        wire = self.encode((message,))
+        return None if self.misfits((message,), wire) else wire
+
     @abstractmethod
     def why_misfit(self) -> str:
         """Say, for the error of a misfit, what this framing cannot carry and which one can."""
@@ -100,6 +105,9 @@ class _Delimited(Framing):
 
     def encode(self, messages: Sequence[bytes]) -> bytes:
         return self._delimiter.join((*messages, b"")) if messages else b""
+
+    def frame(self, message: bytes) -> bytes | None:
+        return None if self._delimiter in message else message + self._delimiter
 
     def misfits(self, messages: Sequence[bytes], wire: bytes) -> tuple[int, ...]:
         if self.count(wire) == len(messages):

@@ -127,12 +127,14 @@ class Results(Mapping[str, ForwardResult]):
     message that a best-effort producer or a shadow did not deliver has not failed.
     """
 
-    __slots__ = ("_by_id", "_optional")
+    __slots__ = ("_by_id", "_ok", "_optional")
 
     def __init__(self, by_id: Mapping[str, ForwardResult], optional: Collection[str] = ()) -> None:
         """*optional* names the producers that are not required."""
         self._by_id: Final = by_id
         self._optional: Final = optional
+        self._ok: bool | None = None
+        """What `ok` found, when it was first asked for: many messages may share these."""
 
     def __getitem__(self, producer_id: str) -> ForwardResult:
         """Return the result of this producer; KeyError names the producers that the message went to."""
@@ -159,7 +161,12 @@ class Results(Mapping[str, ForwardResult]):
 
         A pool without producers gives empty ones; ``if results and results.ok`` asks for one at least.
         """
-        # Asked after each call that waits, so it makes nothing.
+        ok = self._ok
+        if ok is None:
+            self._ok = ok = self._is_ok()
+        return ok
+
+    def _is_ok(self) -> bool:
         for name, result in self._by_id.items():
             if result.outcome is not Outcome.DELIVERED and name not in self._optional:
                 return False
