@@ -33,9 +33,14 @@ class Lender:
         finally:
             self.turn.lock.release()
 
-    def borrow(self, step: Callable[[], None]) -> None:
+    def borrow(self, step: Callable[[], object]) -> None:
         """Do *step* as soon as the loop sleeps."""
-        eventually(lambda: self.turn.borrow(step), "the loop sleeps")
+
+        def done() -> bool:
+            step()
+            return True
+
+        eventually(lambda: self.turn.borrow(done), "the loop sleeps")
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -100,12 +105,16 @@ def test_borrow_while_the_loop_works(lender: Lender) -> None:
     """It is refused at once, and the step is not done; later it works again."""
     done: list[int] = []
 
+    def step() -> bool:
+        done.append(1)
+        return True
+
     with lender.busy():
-        assert not lender.turn.borrow(lambda: done.append(1))
+        assert lender.turn.borrow(step) is None
 
     assert not done
-    lender.borrow(lambda: done.append(2))
-    assert done == [2]
+    lender.borrow(step)
+    assert done == [1]
 
 
 def test_two_threads_borrow(lender: Lender) -> None:
@@ -115,7 +124,7 @@ def test_two_threads_borrow(lender: Lender) -> None:
 
     def step() -> None:
         lender.loop.call_soon_threadsafe(ran.set)
-        elsewhere(lambda: refused.append(not lender.turn.borrow(nothing)))
+        elsewhere(lambda: refused.append(lender.turn.borrow(lambda: 1) is None))
         assert not ran.is_set()
 
     lender.borrow(step)

@@ -13,11 +13,13 @@ import threading
 from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from producer_pool.sturdy import SturdyLoop
 
 __all__ = ["LendingLoop", "Turn"]
+
+T = TypeVar("T")
 
 _RAISERS: Final = tuple(
     int(signum)
@@ -52,21 +54,21 @@ class Turn:
         self.loop: asyncio.AbstractEventLoop | None = None
         """The loop whose turn it is."""
 
-    def borrow(self, step: Callable[[], None]) -> bool:
+    def borrow(self, step: Callable[[], T]) -> T | None:
         """
-        Do *step* on this thread if the loop sleeps; say whether that was so. Never waits.
+        Do *step* on this thread if the loop sleeps, and return its answer; None: it does not. Never waits.
 
         On the main thread, a signal that comes in the middle is handled after the step: an exception out
         of its handler would leave things half done.
         """
         ident = threading.get_ident()
         if ident == threading.main_thread().ident:
-            return _before_signals(self._borrow, step, ident)
+            return _before_signals(self, step, ident)
         return self._borrow(step, ident)
 
-    def _borrow(self, step: Callable[[], None], ident: int) -> bool:
-        if not self.lock.acquire(blocking=False):
-            return False
+    def _borrow(self, step: Callable[[], T], ident: int) -> T | None:
+        if not self.lock.acquire(False):
+            return None
         outer = asyncio._get_running_loop()
         self._insiders.add(ident)
         self.touched = False
@@ -74,12 +76,11 @@ class Turn:
         try:
             # The loop's callbacks may ask for the running loop. The thread may have one of its own.
             asyncio._set_running_loop(self.loop)
-            self.context.run(step)
+            return self.context.run(step)
         finally:
             asyncio._set_running_loop(outer)
             self._insiders.discard(ident)
             self.lock.release()
-        return True
 
 
 class LendingLoop(SturdyLoop):
@@ -124,10 +125,8 @@ def _lending(turn: Turn) -> selectors.BaseSelector:
     return Lending()
 
 
-def _before_signals(
-    work: Callable[[Callable[[], None], int], bool], step: Callable[[], None], ident: int
-) -> bool:
-    """Return work(...), and handle the signals that come meanwhile after it. On the main thread only."""
+def _before_signals(turn: Turn, step: Callable[[], T], ident: int) -> T | None:
+    """Do *step* as borrow(), and handle the signals that come meanwhile after it. On the main thread only."""
     came: list[tuple[int, FrameType | None]] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -146,7 +145,7 @@ def _before_signals(
             # Python handles signals on another thread than the one that threading takes for the main one:
             # the one that imported it first, where a program in C has begun another.
             handlers = []
-        return work(step, ident)
+        return turn._borrow(step, ident)
     finally:
         raised = None
         while True:

@@ -181,29 +181,29 @@ class Worker:
         submits = self.entrance.log
         if type(message) is not bytes:
             message = payload(message)
-        answers: list[Results | Receipt] = []
+        answer = None
         if self._lends and targets:
             try:
-                self._turn.borrow(partial(self._step, targets, message, answers))
+                answer = self._turn.borrow(partial(self._step, targets, message))
             finally:
                 # An interrupt came, and nobody waits, but the message is there.
                 if not submits.empty:
                     submits.rouse()
-        return answers[0] if answers else self.entrance.append(targets, message)
+        return self.entrance.append(targets, message) if answer is None else answer
 
-    def _step(self, targets: Sequence[str], message: bytes, answers: list[Results | Receipt]) -> None:
+    def _step(self, targets: Sequence[str], message: bytes) -> Results | Receipt:
         """Forward a message in the loop's place; leave the loop what only it can do."""
         submits = self.entrance.log
         try:
             lane, engine = self._lane, self.engine
-            results = None
+            answer: Results | Receipt | None = None
             if lane is not None and submits.empty and submits.refusal is None:
-                results = lane.forward(targets, message)
-            if results is None:
-                results = self.entrance.append(targets, message, wake=False)
+                answer = lane.forward(targets, message)
+            if answer is None:
+                answer = self.entrance.append(targets, message, wake=False)
                 if engine is not None:
                     self.entrance.process(engine, pages_only=True)
-            answers.append(results)
+            return answer
         finally:
             if self._turn.touched or not submits.empty:
                 self._wake()
