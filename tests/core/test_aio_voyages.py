@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from producer_pool.contract.stream import Stream
-from producer_pool.delivery.convoy import Convoy
+from producer_pool.delivery.convoy import Convoy, Odd
 from producer_pool.delivery.link import Link
+from producer_pool.delivery.page import Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.model.batch import Batch
 from producer_pool.testing import run_in_virtual_time
@@ -112,12 +113,13 @@ def overtakes(patch: pytest.MonkeyPatch) -> None:
 
 def sends_again_what_was_taken_in_part(patch: pytest.MonkeyPatch) -> None:
     """What a kernel took of a batch is forgotten: it goes the long way, whole."""
-    cope_with = Convoy._cope_with
+    hand_on = Convoy.hand_on
 
-    def whole(self: Convoy, odd: Sequence[tuple[Any, int | OSError]], flight: Any) -> list[str]:
-        return cope_with(self, [(one, 0 if isinstance(sent, int) else sent) for one, sent in odd], flight)
+    def whole(self: Convoy, odd: Sequence[Odd], page: Page, batch: Batch, now: float) -> list[str]:
+        nothing = [(one, 0 if isinstance(sent, int) else sent) for one, sent in odd]
+        return hand_on(self, nothing, page, batch, now)
 
-    patch.setattr(Convoy, "_cope_with", whole)
+    patch.setattr(Convoy, "hand_on", whole)
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,8 @@ class FakeStream(Stream):
         return self._client.ended
 
     def unconfirmed(self) -> int:
+        if self._client._signals.ack is Ack.WRITTEN:
+            return 0
         return len(self._connection.taken) - self._connection.acknowledged
 
     def passed(self, size: int, count: int) -> None:

@@ -47,8 +47,9 @@ CONVOYS: Final = (
     Sabotage(
         "a convoy goes on in the middle of what an interrupt left",
         CONVOY,
-        "            self._end_connections([*members.values(), *(member for member, _ in odd)], flight)\n",
-        "            pass\n",
+        "            self._end_connections([*members.values(), *(member for member, _ in odd)])\n"
+        "            raise\n        if others:\n",
+        "            raise\n        if others:\n",
         "test_interrupted_loops.py::test_interrupt_at_every_point_of_a_send",
     ),
     Sabotage(
@@ -78,5 +79,19 @@ CONVOYS: Final = (
         "            self._part_with([one for one in members.values() if one.longest < cost])\n",
         "            pass\n",
         "test_convoy_bounds.py::test_batch_in_which_a_message_may_be_too_long",
+    ),
+    Sabotage(
+        "a message that somebody waits for is sent on a connection that ended",
+        CONVOY,
+        "            if not wire or self._ended():\n",
+        "            if not wire:\n",
+        "test_expresslane_convoy.py::test_connection_that_has_ended",
+    ),
+    Sabotage(
+        "an interrupt in the middle of a message that somebody waits for ends no connection",
+        CONVOY,
+        "*(member for member, _ in odd)])\n            raise\n        return odd\n",
+        "*()][:0])\n            raise\n        return odd\n",
+        "test_expresslane_convoy.py::test_interrupt_in_the_middle",
     ),
 )

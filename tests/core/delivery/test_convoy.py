@@ -215,14 +215,14 @@ def test_convoy_that_believes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_convoy_that_counts_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: who gets nothing of a batch must not be asked how far it is as if it had got it."""
-    cope_with = Convoy._cope_with
+    send = Convoy._send
 
-    def hasty(self: Convoy, odd: Any, flight: Any) -> Any:
-        self._end = flight[0]
-        return cope_with(self, odd, flight)
+    def hasty(self: Convoy, wire: bytes, odd: Any) -> None:
+        send(self, wire, odd)
+        self._end += len(wire)
 
     story: list[Step] = [("prompt", "b", False), ("feed", [5]), ("room", "b", 0), ("feed", [5])]
-    told_wrong(monkeypatch, "_cope_with", hasty, *story)
+    told_wrong(monkeypatch, "_send", hasty, *story)
 
 
 # -- single situations ---------------------------------------------------------------------------------------

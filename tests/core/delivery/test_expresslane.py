@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from producer_pool.contract.ports import Settled
 from producer_pool.delivery.engine import Engine
-from producer_pool.delivery.expresslane import ExpressLane
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import Handle
-from producer_pool.delivery.submitlog import OpenPage, SubmitLog
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Rejected
 from producer_pool.model.outcomes import Ack, Outcome, Results
@@ -23,6 +21,7 @@ from producer_pool.model.stats import Health
 from producer_pool.testing import in_virtual_time, run_in_virtual_time
 from support.engines import add, check_books, dead, engine
 from support.fake_clients import FakeClient, FakePipelinedClient
+from support.ways import Express, Way
 
 pytestmark = pytest.mark.usefixtures("no_log")
 
@@ -104,36 +103,6 @@ class Told:
 
     def settled(self, producer_id: str, outcome: Outcome, count: int) -> None:
         self.observed.append((producer_id, outcome, count))
-
-
-class Way:
-    """How messages get to the producers of an engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.log: SubmitLog[Handle] = SubmitLog(lambda: None, Handle)
-
-    def forward(self, targets: Sequence[str], message: bytes) -> Callable[[], Results]:
-        """Forward *message*, and return what tells its results now."""
-        page = OpenPage(self.log, targets)
-        self.engine.take(page, Batch.owning([message]))
-        return lambda: page.results(0)
-
-
-class Express(Way):
-    """Through the lane, if it is open."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
-        self.lane = ExpressLane(engine, self.log)
-        self.at_once = 0
-
-    def forward(self, targets: Sequence[str], message: bytes) -> Callable[[], Results]:
-        answer = self.lane.forward(targets, message)
-        if isinstance(answer, Results):
-            self.at_once += 1
-            return lambda: answer
-        return super().forward(targets, message) if answer is None else lambda: answer._page.results(0)
 
 
 async def tell(

@@ -19,11 +19,12 @@ from producer_pool.delivery.page import Budget, Page
 from producer_pool.model.batch import Batch
 from producer_pool.model.framing import Framing
 from producer_pool.model.outcomes import Outcome
+from producer_pool.model.policies import BATCH_OVERHEAD
 
 if TYPE_CHECKING:
     from producer_pool.delivery.producer import Producer
 
-__all__ = ["Convoy"]
+__all__ = ["Convoy", "Odd"]
 
 P = ParamSpec("P")
 
@@ -90,6 +91,10 @@ class _Member:
             self.link.fault(name, error)
 
 
+Odd = tuple[_Member, int | BaseException]
+"""One who did not get all that was sent: how many bytes of it, or what was raised."""
+
+
 class Convoy:
     """
     Sends batches of one framing to those producers that are through with all before, and keeps up with them.
@@ -114,6 +119,8 @@ class Convoy:
         """All that were sent."""
         self._cost = 0
         """Bytes in flight, as outboxes count them."""
+        self._delivered = (0, 0, 0.0)
+        """Bytes and messages sent up to the end of the last message of express(), and when that was."""
         self._ended: Callable[[], bool] = bool
         self._timer: asyncio.TimerHandle | None = None
 
@@ -153,22 +160,16 @@ class Convoy:
             ended = True
         if ended:
             others = [*others, *self._part_with([one for one in members.values() if one.has_ended()])]
-        odd: list[tuple[_Member, int | BaseException]] = []
+        odd: list[Odd] = []
         end = self._end + size
         messages = self._messages + batch.count
         flight = (end, messages, self._loop.time(), batch)
         budget.used += cost
         try:
-            for member in members.values():
-                try:
-                    sent = member.send(wire)
-                    if sent != size:
-                        odd.append((member, sent))
-                except BaseException as error:
-                    let_interrupts_pass(error)
-                    odd.append((member, error))
+            self._send(wire, odd)
             if odd:  # They part as if it had not been: so it is not counted yet.
-                others = [*others, *self._cope_with(odd, flight)]
+                self._part_with([member for member, _ in odd])
+                others = [*others, *self.hand_on(odd, self._page(flight), batch, flight[2])]
             self._end = end
             self._messages = messages
             self._cost += cost
@@ -176,23 +177,79 @@ class Convoy:
             if self._timer is None:
                 self._timer = self._loop.call_later(_LOOK, self._look)
         except BaseException:
-            self._end_connections([*members.values(), *(member for member, _ in odd)], flight)
+            if flight not in self._flights:
+                self._release([flight])
+            self._end_connections([*members.values(), *(member for member, _ in odd)])
             raise
         if others:
             self._offer(self._page(flight), batch, others)
         if self._cost >= _ASK:
-            self._ask()
+            self.settle()
         return True
+
+    def express(self, message: bytes, count: int) -> list[Odd] | None:
+        """
+        Send *message* to *count* members, for each of whom what is sent is delivered: nothing of it is kept.
+
+        Returns those who did not get it whole, and who are none any more: see hand_on(). Nobody is told of
+        the others before they part or settle() is called. None: there are not so many, or it is unusual, and
+        nothing has happened.
+        """
+        members = self._members
+        budget = self._budget
+        cost = len(message) + BATCH_OVERHEAD
+        if len(members) != count or budget.used + cost > budget.limit:
+            return None
+        if cost > _SMALL and (cost > LARGEST or any(one.longest < cost for one in members.values())):
+            return None
+        if self._flights:
+            self.settle()
+            if self._flights:
+                return None
+        try:
+            wire = self.framing.frame(message)
+            if not wire or self._ended():
+                return None
+        except BaseException as error:
+            let_interrupts_pass(error)
+            return None
+        odd: list[Odd] = []
+        try:
+            self._send(wire, odd)
+            if odd:  # As in take().
+                self._part_with([member for member, _ in odd])
+            self._end += len(wire)
+            self._messages += 1
+            self._delivered = self._end, self._messages, self._loop.time()
+        except BaseException:
+            self._end_connections([*members.values(), *(member for member, _ in odd)])
+            raise
+        return odd
+
+    def _send(self, wire: bytes, odd: list[Odd]) -> None:
+        """Send *wire* to all members, and put into *odd* those who did not get all of it."""
+        size = len(wire)
+        for member in self._members.values():
+            try:
+                sent = member.send(wire)
+                if sent != size:
+                    odd.append((member, sent))
+            except BaseException as error:
+                let_interrupts_pass(error)
+                odd.append((member, error))
+
+    def gather(self, producers: Mapping[str, Producer]) -> bool:
+        """Take on all of *producers* who are no members yet, if each can be one; say whether all are."""
+        new = [one for one in producers.values() if one not in self._members]
+        if any(self._stream_of(one, _SMALL) is None for one in new):
+            return False
+        return all(self._join(one, _SMALL) for one in new)
 
     def _join(self, producer: Producer, cost: int) -> bool:
         """Take on a producer that is through with all before, and may get a batch of *cost* bytes."""
-        link = producer.link
-        stream = link.stream() if isinstance(link, Link) else None
-        if stream is None or stream.framing is not self.framing or not _is_roomy(producer, cost):
+        stream, link = self._stream_of(producer, cost), producer.link
+        if stream is None or not isinstance(link, Link):
             return False
-        if self._members and stream.ended != self._ended:
-            return False
-        assert isinstance(link, Link)
         try:
             stream.watch(True)
         except BaseException as error:
@@ -205,29 +262,33 @@ class Convoy:
         member.joined = member.passed = self._end, self._messages
         return True
 
-    def _end_connections(self, members: Iterable[_Member], flight: _Flight) -> None:
-        """End what an interrupt came into the middle of: nobody knows how much of *flight* was sent."""
-        if flight not in self._flights:
-            self._release([flight])
+    def _stream_of(self, producer: Producer, cost: int) -> Stream | None:
+        """Return the stream of a producer that can be a member, and get a batch of *cost* bytes."""
+        link = producer.link
+        stream = link.stream() if isinstance(link, Link) else None
+        if stream is None or stream.framing is not self.framing or not _is_roomy(producer, cost):
+            return None
+        return None if self._members and stream.ended != self._ended else stream
+
+    def _end_connections(self, members: Iterable[_Member]) -> None:
+        """End what an interrupt came into the middle of: nobody knows how much was sent."""
         for member in members:
             member.tell("broke", member.stream.broke, INTERRUPTED)
             member.link.fault("send", INTERRUPTED)
 
-    def _cope_with(self, odd: Iterable[tuple[_Member, int | BaseException]], flight: _Flight) -> list[str]:
-        """Part with those who did not get all of *flight*; return the ids of those who got nothing of it."""
+    def hand_on(self, odd: Iterable[Odd], page: Page, batch: Batch, now: float) -> list[str]:
+        """Have those who left go on with what they got of *batch*; return the ids of who got nothing."""
         nothing = []
         for member, sent in odd:
-            producer, stream = member.producer, member.stream
-            self._part(producer)
             if isinstance(sent, int) and sent:
-                self._hand_over(member, flight, sent)
+                self._hand_over(member, page, batch, now, sent)
                 continue
             if isinstance(sent, OSError):
                 if not isinstance(sent, (BlockingIOError, InterruptedError)):
-                    member.tell("broke", stream.broke, sent)
+                    member.tell("broke", member.stream.broke, sent)
             elif isinstance(sent, BaseException):
                 member.link.fault("send", sent)
-            nothing.append(producer.id)
+            nothing.append(member.producer.id)
         return nothing
 
     # -- keeping up --------------------------------------------------------------------------------
@@ -235,7 +296,7 @@ class Convoy:
     def _look(self) -> None:
         """See how far the consumers are, and part with those that are late."""
         self._timer = None
-        self._ask()
+        self.settle()
         late = self._loop.time() - _LATE
         flights = self._flights
         behind = [one for one in self._members.values() if one.done < len(flights)]
@@ -243,7 +304,7 @@ class Convoy:
         if flights:
             self._timer = self._loop.call_later(_LOOK, self._look)
 
-    def _ask(self) -> None:
+    def settle(self) -> None:
         """See how far the consumers are, and let go of what all of them have."""
         for member in self._members.values():
             self._settle(member)
@@ -251,13 +312,14 @@ class Convoy:
 
     def _make_room(self, cost: int) -> None:
         """Have room for *cost* bytes more in flight: part with those that are furthest behind."""
-        self._ask()
+        self.settle()
         while self._cost + cost > LARGEST:
             self._part_with([one for one in self._members.values() if not one.done])
 
     def _settle(self, member: _Member) -> None:
         """Ask how far a member's consumer is, and settle that."""
         flights = self._flights
+        self._pass(member, *self._delivered)
         try:
             reached = self._end - member.stream.unconfirmed()
         except BaseException as error:
@@ -268,11 +330,16 @@ class Convoy:
             done = bisect_right(flights, reached, member.done, key=_end_of)
         if done > member.done:
             end, messages, _, _ = flights[done - 1]
-            count = messages - member.passed[1]
             member.done = done
+            self._pass(member, end, messages, self._loop.time())
+
+    def _pass(self, member: _Member, end: int, messages: int, when: float) -> None:
+        """Settle what was sent to a member before *end*: of all *messages* those that are not settled yet."""
+        count = messages - member.passed[1]
+        if count > 0:
             member.passed = end, messages
             member.link.passes(count)
-            member.producer.settled(Outcome.DELIVERED, count, None)
+            member.producer.settled(Outcome.DELIVERED, count, None, when)
 
     def _let_go(self) -> None:
         """Forget the flights that no member needs."""
@@ -328,14 +395,14 @@ class Convoy:
         member.tell("watch", stream.watch, False)
         member.tell("passed", stream.passed, size, count)
         for flight in self._flights[member.done :]:
-            self._hand_over(member, flight, len(flight[3].wire(self.framing)))
+            _, _, now, batch = flight
+            self._hand_over(member, self._page(flight), batch, now, len(batch.wire(self.framing)))
         self._let_go()
 
-    def _hand_over(self, member: _Member, flight: _Flight, sent: int) -> None:
-        """Have the client and the outbox of who left know of a flight, of which *sent* bytes were sent."""
-        _, _, now, batch = flight
+    def _hand_over(self, member: _Member, page: Page, batch: Batch, now: float, sent: int) -> None:
+        """Have the client and the outbox of who left know of a batch, of which *sent* bytes were sent."""
         member.tell("took", member.stream.took, batch, sent)
-        member.producer.flies(self._page(flight), batch, now)
+        member.producer.flies(page, batch, now)
 
 
 def _longest(producer: Producer) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from producer_pool.delivery.containment import CLOSING, peers_of
 from producer_pool.delivery.convoy import Convoy
 from producer_pool.delivery.lane import Lane
+from producer_pool.delivery.link import Link
 from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.page import AcceptedPage, Budget, Page
 from producer_pool.delivery.producer import Producer
@@ -21,7 +22,7 @@ from producer_pool.delivery.writeahead import WriteAhead
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled
 from producer_pool.model.framing import Framing
-from producer_pool.model.outcomes import ForwardResult, Outcome
+from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
 from producer_pool.model.policies import Limits, Overflow, Role
 from producer_pool.model.stats import Health, PoolStats, ProducerStats
 from producer_pool.model.text import format_count, format_size
@@ -204,7 +205,7 @@ class Engine:
         """Return the convoy for *framing*, which the next batch is expected to come in, too."""
         convoy = self._convoys.get(framing)
         if convoy is None:
-            convoy = self._convoys[framing] = Convoy(framing, self.budget, self._offer)
+            convoy = self._convoys[framing] = Convoy(framing, self.budget, self.offer)
         self._convoy = convoy
         return convoy
 
@@ -227,32 +228,39 @@ class Engine:
         refusing: set[str] | None = None
         if self.budget.used + page.cost > self.budget.limit:
             refusing = self.relieve(page.cost)
-        self._offer(page, batch, page.targets, refusing)
+        self.offer(page, batch, page.targets, refusing)
 
     def open_for(self, cost: int) -> Mapping[str, Producer] | None:
         """Return the producers by their ids, if a batch of *cost* bytes may go to them at once."""
         clear = self._ahead is None and self.budget.used + cost <= self.budget.limit
         return self._producers if clear else None
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The producers, in the order of adding."""
+        return self._ids
+
+    def gather(self) -> Convoy | None:
+        """Have all producers in one convoy, and return it; None: they cannot be, or to send is not enough."""
+        producers = self._producers
+        first = next(iter(producers.values()), None)
+        stream = first.link.stream() if first is not None and isinstance(first.link, Link) else None
+        if stream is None or any(one.ack is not Ack.WRITTEN for one in producers.values()):
+            return None
+        convoy = self._convoy_of(stream.framing)
+        return convoy if convoy.gather(producers) else None
+
     def now(self) -> float:
         """Return the time by the clock of its loop."""
         return self._loop.time()
 
-    def take_rest(self, page: Page, batch: Batch, done: int, *, flies: bool, now: float) -> None:
-        """
-        Forward *batch* as take() does, when the first *done* targets have settled it already.
-
-        *flies* says whether the next one has it, too, and has not settled it.
-        """
+    def begin(self, page: Page, batch: Batch, settled: Iterable[str]) -> None:
+        """Open *page*, the *batch* of which some of its targets have *settled* already; offer() follows."""
         page.open(self.budget, batch, self._roles)
-        for producer_id in page.targets[:done]:
+        for producer_id in settled:
             page.passed(producer_id, len(batch), self._producers[producer_id].outbox.accounts.first_try)
-        if flies:
-            self._producers[page.targets[done]].flies(page, batch, now)
-            done += 1
-        self._offer(page, batch, page.targets[done:])
 
-    def _offer(
+    def offer(
         self, page: Page, batch: Batch, targets: Sequence[str], refusing: set[str] | None = None
     ) -> None:
         """Offer *page* to *targets*, of which those *refusing* have no room for it."""
@@ -384,7 +392,12 @@ class Engine:
 
     def health(self) -> dict[str, Health]:
         """Return how each consumer does."""
-        return {producer.id: producer.health() for producer in self._producers.values()}
+        return self._health_of(self._producers.values())
+
+    def _health_of(self, producers: Iterable[Producer]) -> dict[str, Health]:
+        for convoy in self._convoys.values():
+            convoy.settle()
+        return {producer.id: producer.health() for producer in producers}
 
     def warn_of_strangers(self) -> None:
         """Say for whom something lies in the store that no producer asks for: all are there that will be."""
@@ -395,7 +408,7 @@ class Engine:
         """Try to reach every consumer now, all at once, and return how that went within *wait* seconds."""
         producers = list(self._producers.values())
         await self._together([producer.check() for producer in producers], wait)
-        return {producer.id: producer.health() for producer in producers}
+        return self._health_of(producers)
 
     async def _together(self, works: Iterable[Coroutine[Any, Any, object]], wait: float | None) -> None:
         """Do *works* all at once, for at most *wait* seconds, and leave none behind."""

@@ -176,9 +176,7 @@ class Producer:
         settled = link.express(batch)
         if settled:
             self.outbox.pass_through(settled)
-            self._last_delivery = now
-            if self.observers.watching:
-                self.settled(Outcome.DELIVERED, settled, None)
+            self.settled(Outcome.DELIVERED, settled, None, now)
         return settled
 
     def part(self) -> Outbox:
@@ -224,10 +222,12 @@ class Producer:
 
     # -- the outbox's events -----------------------------------------------------------------------
 
-    def settled(self, outcome: Outcome, count: int, error: DeliveryError | None) -> None:
-        """Note and tell what came to an outcome."""
+    def settled(
+        self, outcome: Outcome, count: int, error: DeliveryError | None, when: float | None = None
+    ) -> None:
+        """Note and tell what came to an outcome, *when* if that was not just now."""
         if outcome is Outcome.DELIVERED:
-            self._last_delivery = self._now()
+            self._last_delivery = self._now() if when is None else when
         else:
             self._standing.lost(outcome, count, error)
         if self._loop is not None:
