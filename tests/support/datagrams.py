@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from producer_pool.toolkit.datagrams.udp import UdpBinding, UdpDialer, UdpListen
 from producer_pool.toolkit.sockets.tcp import why
 from support.streams import FakeIntake, FakeSignals
 
+TAKEN_BY_ALL = 64
+"""Datagrams that every kernel takes by one call, if it takes several."""
 HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
@@ -149,7 +152,7 @@ class SpyDialer(UdpDialer):
     """
     Notes the calls that sent several datagrams, and fails them with an error of the system's, if told to.
 
-    *shared* is a second descriptor of the last socket: what it sends comes back to the client.
+    It takes *most* by one call, whatever the kernel here does. *shared* is a second descriptor of the last socket: what it sends comes back to the client.
     """
 
     def __init__(self, endpoint: Endpoint, fault: int = 0) -> None:
@@ -157,6 +160,7 @@ class SpyDialer(UdpDialer):
         self.calls: list[tuple[int, int]] = []
         """(bytes, size) of each."""
         self.fault = fault
+        self.most = 128
         self.shared: socket.socket | None = None
 
     async def dial(self, timeout: float) -> socket.socket:
@@ -173,7 +177,10 @@ class SpyDialer(UdpDialer):
             self.calls.append((len(joined), size))
             if self.fault:
                 raise OSError(self.fault, os.strerror(self.fault))
-            send(joined, size)
+            if len(joined) > self.most * size:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            for start in range(0, len(joined), TAKEN_BY_ALL * size):
+                send(joined[start : start + TAKEN_BY_ALL * size], size)
 
         return spy
 

@@ -72,7 +72,7 @@ class ListenerStats:
     """
     Datagrams that were not passed on: they came while the intake was paused and nobody could be made to
     wait, they were too long, or the kernel had no room for them. Of the last it may be more: Linux counts
-    as one what it joined, up to 64 datagrams that one sender sent together.
+    as one what it joined, up to 128 datagrams that one sender sent together.
     """
 
 

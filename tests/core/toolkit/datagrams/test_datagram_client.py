@@ -81,14 +81,27 @@ async def test_batch_that_came_as_lines(sending: Sending, mailbox: Mailbox) -> N
 
 
 async def test_equal_messages_go_out_together(spy: SpyDialer, mailbox: Mailbox) -> None:
-    """64 by one call at the most, from several batches, too; they arrive as 200 messages."""
+    """128 by one call at the most, from several batches, too; they arrive as 200 messages."""
     messages = [b"%06d" % number for number in range(200)]
     async with Sending(spy) as sending:
         sending.start([Batch.of(messages[:50]), Batch.of(messages[50:])])
         await until(lambda: len(mailbox.read()) == 200)
 
         assert mailbox.letters == messages
-        assert spy.calls == [(384, 6), (384, 6), (384, 6), (48, 6)]
+        assert spy.calls == [(768, 6), (432, 6)]
+
+
+async def test_older_kernel_takes_fewer_by_one_call(spy: SpyDialer, mailbox: Mailbox) -> None:
+    """That is found out once, and those of that call go one by one."""
+    spy.most = 64
+    messages = [b"%06d" % number for number in range(400)]
+    async with Sending(spy) as sending:
+        sending.start([Batch.of(messages[:200])])
+        sending.start([Batch.of(messages[200:])])
+        await until(lambda: len(mailbox.read()) == 400)
+
+        assert mailbox.letters == messages
+        assert spy.calls == [(768, 6), (432, 6), (384, 6), (384, 6), (384, 6), (48, 6)]
 
 
 async def test_large_messages_go_out_together(spy: SpyDialer, mailbox: Mailbox) -> None:

@@ -17,7 +17,7 @@ from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import InvalidOption, ListenError
 from producer_pool.toolkit.datagrams import listener
 from producer_pool.toolkit.datagrams.listener import DatagramListener, DatagramListenerOptions
-from producer_pool.toolkit.datagrams.receiving import OneByOne
+from producer_pool.toolkit.datagrams.receiving import READS, OneByOne
 from producer_pool.toolkit.datagrams.sockets import Ancillary
 from producer_pool.toolkit.datagrams.udp import UdpBinding, UdpListenerOptions
 from support.datagrams import Receiving, UnixBinding
@@ -56,16 +56,17 @@ async def test_datagram_is_a_message(receiving: Receiving) -> None:
 
 
 async def test_what_came_together_is_a_batch(receiving: Receiving) -> None:
-    """64 datagrams a turn at the most, with time and origin."""
+    """No more datagrams than a turn has, with time and origin."""
     sender = receiving.sender()
     began = asyncio.get_running_loop().time()
-    for number in range(100):
+    count = READS + 20
+    for number in range(count):
         sender.send(b"%d" % number)
-    await until(lambda: len(receiving.intake.messages) == 100)
+    await until(lambda: len(receiving.intake.messages) == count)
     first, *_ = receiving.intake.batches
 
-    assert receiving.intake.messages == [b"%d" % number for number in range(100)]
-    assert max(map(len, receiving.intake.batches)) <= 64
+    assert receiving.intake.messages == [b"%d" % number for number in range(count)]
+    assert max(map(len, receiving.intake.batches)) <= READS
     assert len(first) > 1
     assert first.origin == f"udp://127.0.0.1:{sender.getsockname()[1]}"
     assert began <= first.received <= asyncio.get_running_loop().time()

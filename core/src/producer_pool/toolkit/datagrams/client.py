@@ -25,9 +25,12 @@ __all__ = ["DatagramClient", "DatagramClientOptions", "came_back"]
 
 _TURN: Final = 1024
 """Datagrams sent in one turn of the loop, before others have theirs."""
-_SEGMENTS: Final = 64
+_SEGMENTS: Final = 128
+"""Datagrams that one call sends as segments,"""
+_FIRST_SEGMENTS: Final = 64
+"""those that the first kernels take that can do it, before Linux 6.9, and"""
 _SEGMENTED: Final = 65_000
-"""Datagrams, and bytes, that one call sends as segments: what the first kernels take that can do it."""
+"""the bytes of them, for all kernels."""
 _WATCHED: Final = 0.1
 """Seconds in which the first datagram would have come back, after others did."""
 _NO_ROOM: Final = 0.005
@@ -85,6 +88,8 @@ class DatagramClient(PipelinedClient):
         self._dialer = dialer
         self._signals: ClientSignals | None = None
         self._socket: socket.socket | None = None
+        self._segments = _SEGMENTS
+        """Datagrams that the kernel takes by one call, as far as it is known."""
         self._doubtful = False
         """Whether the last connection ended because datagrams came back."""
         self._last_settled = Settled(0, 0)
@@ -215,7 +220,7 @@ class DatagramClient(PipelinedClient):
                 return 0
             for size, run in groupby(burst, len):
                 equal = list(run)
-                most = max(1, min(_SEGMENTS, _SEGMENTED // max(1, size)))
+                most = max(1, min(self._segments, _SEGMENTED // max(1, size)))
                 for start in range(0, len(equal), most):
                     part = equal[start : start + most]
                     if len(part) < 2 or not self._send_joined(part, size):
@@ -239,7 +244,11 @@ class DatagramClient(PipelinedClient):
         except OSError as error:
             if error.errno not in _NO_SEGMENTS:
                 raise
-            self._longest_segment = 0 if error.errno == errno.EIO else size - 1
+            if error.errno == errno.EINVAL and len(messages) > _FIRST_SEGMENTS:
+                # Too many, or too long: with fewer, the next call tells.
+                self._segments = _FIRST_SEGMENTS
+            else:
+                self._longest_segment = 0 if error.errno == errno.EIO else size - 1
             return False
         self._at += len(messages)
         return True

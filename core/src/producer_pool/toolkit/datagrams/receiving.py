@@ -10,7 +10,7 @@ from producer_pool.toolkit.datagrams.sockets import DatagramBinding
 
 __all__ = ["READS", "TURN", "Arrivals", "OneByOne", "Receiver"]
 
-READS: Final = 64
+READS: Final = 256
 """Datagrams read in one turn of the loop, before others have theirs, and"""
 TURN: Final = 1024 * 1024
 """bytes, where the kernel joins datagrams."""

@@ -20,7 +20,7 @@ from producer_pool.toolkit.datagrams.sockets import Ancillary, DatagramBinding
 
 __all__ = ["ManyAtOnce"]
 
-_MEMORY: Final = 8 * 1024 * 1024
+_MEMORY: Final = 20 * 1024 * 1024
 """Bytes, at the most, of address space for datagrams; pages of it are taken where they come to lie."""
 _APART: Final = 192
 """Bytes between the rooms for two. Without them, all would share one place of the processor's cache."""
