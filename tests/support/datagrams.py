@@ -152,7 +152,8 @@ class SpyDialer(UdpDialer):
     """
     Notes the calls that sent several datagrams, and fails them with an error of the system's, if told to.
 
-    It takes *most* by one call, whatever the kernel here does. *shared* is a second descriptor of the last socket: what it sends comes back to the client.
+    It takes *most* by one call, whatever the kernel here does. *shared* is a second descriptor of the last
+    socket: what it sends comes back to the client.
     """
 
     def __init__(self, endpoint: Endpoint, fault: int = 0) -> None:

@@ -389,6 +389,43 @@ def test_pieces(framing: Framing) -> None:
     assert len(list(batch.pieces(framing, 100))) < len(pieces)
 
 
+def test_runs() -> None:
+    """They are its messages, in their order, as many equally long ones as are allowed; made once."""
+    messages = [b"", b"", b"a", b"bc", b"de", b"fg", b"hi", b"long enough", b"j"]
+    batch = Batch.of(messages)
+    runs = batch.runs(3, 8)
+
+    assert runs == (
+        (b"", 0, 2),
+        (b"a", 1, 1),
+        (b"bcdefg", 2, 3),
+        (b"hi", 2, 1),
+        (b"long enough", 11, 1),
+        (b"j", 1, 1),
+    )
+    assert batch.runs(3, 8) is runs
+    assert [count for _, _, count in batch.runs(2, 8)] == [2, 1, 2, 2, 1, 1]
+    assert [count for _, _, count in batch.runs(3, 5)] == [2, 1, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_runs_are_let_go_of(when: str) -> None:
+    """As pieces are."""
+    batch = Batch.of([b"x" * 1000] * 1000)
+    tracemalloc.start()
+    try:
+        if when == "before":
+            assert len(list(batch.runs(10, 10_000))) == 100
+        batch.compact()
+        if when == "after":
+            assert sum(1 for _ in batch.runs(10, 10_000)) == 100
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert taken < batch.nbytes // 2
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_pieces_are_let_go_of(when: str) -> None:
     """They take as much room again, so a batch that has to wait keeps none, also if they are made later."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from operator import ge
 from typing import Final
 
@@ -27,6 +28,7 @@ class Batch:
         "_messages",
         "_other",
         "_pieces",
+        "_runs",
         "_wire",
         "cost",
         "count",
@@ -46,6 +48,8 @@ class Batch:
     """The messages in one framing more, and which of them it cannot carry."""
     _pieces: tuple[Framing, int, tuple[Batch, ...]] | tuple[()] | None
     """The parts in which it last was asked for: in that framing, of so many bytes; (): none are kept."""
+    _runs: tuple[tuple[int, int], Sequence[tuple[bytes, int, int]]] | None
+    """Its runs, of so many messages and bytes at the most; none are kept where no pieces are."""
 
     framing: Framing | None
     """The framing that it is in; None: it has the messages one by one."""
@@ -78,7 +82,7 @@ class Batch:
         batch.count = len(held)
         batch.framing = None
         batch._wire = b""
-        batch._other = batch._pieces = None
+        batch._other = batch._pieces = batch._runs = None
         batch._longest = None
         batch.nbytes = size = sum(map(len, held))
         batch.cost = size + BATCH_OVERHEAD
@@ -105,7 +109,7 @@ class Batch:
         batch.count = framing.count(wire) if count is None else count
         batch.framing = framing
         batch._wire = wire
-        batch._other = batch._pieces = None
+        batch._other = batch._pieces = batch._runs = None
         batch._longest = None
         batch.nbytes = size = len(wire)
         batch.cost = size + BATCH_OVERHEAD
@@ -142,12 +146,13 @@ class Batch:
 
     def compact(self) -> None:
         """
-        Let go of `messages` if they can be made again, and of its pieces, which are not kept from now on.
+        Let go of `messages` if they can be made again, and of its pieces and runs: none are kept from now on.
 
-        Small messages, one by one, take many times the room that `cost` counts, and pieces as much again.
+        Small messages, one by one, take many times the room that `cost` counts, and the others as much again.
         So this is called for a batch that may have to wait, once those are through who want it now.
         """
         self._pieces = ()
+        self._runs = None
         if self.framing is not None:
             self._messages = None
 
@@ -184,6 +189,22 @@ class Batch:
             return made
         self._pieces = pieces = (framing, size, tuple(made))
         return pieces[2]
+
+    def runs(self, most: int, size: int) -> Iterable[tuple[bytes, int, int]]:
+        """
+        Return runs of messages that are equally long: joined, with their length and their number.
+
+        Each has at most *most* messages, and *size* bytes, or is one message. Asked by many, made once, as
+        pieces() are.
+        """
+        runs = self._runs
+        if runs is not None and runs[0] == (most, size):
+            return runs[1]
+        made = _runs(self.messages, most, size)
+        if self._pieces == ():
+            return made
+        self._runs = runs = ((most, size), tuple(made))
+        return runs[1]
 
     def misfits(self, framing: Framing) -> tuple[int, ...]:
         """Return the indexes of messages that *framing* cannot carry unchanged; asked by many, found once."""
@@ -242,6 +263,15 @@ class Batch:
             )
         batch.kept = self.kept
         return batch
+
+
+def _runs(messages: Iterable[bytes], most: int, size: int) -> Iterator[tuple[bytes, int, int]]:
+    for length, equal in groupby(messages, len):
+        run = list(equal)
+        count = max(1, min(most, size // max(1, length)))
+        for start in range(0, len(run), count):
+            part = run[start : start + count]
+            yield b"".join(part), length, len(part)
 
 
 def payload(message: bytes | str) -> bytes:

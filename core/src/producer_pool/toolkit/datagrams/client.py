@@ -10,7 +10,6 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Final
 
 from producer_pool.contract.options import Size, option
@@ -145,13 +144,13 @@ class DatagramClient(PipelinedClient):
     def start(self, batches: Sequence[Batch], offset: int = 0) -> int:
         if self._socket is None or not self._open:
             return 0
-        if len(batches) == 1:
-            self._tail = batches[0].messages
-        else:
-            self._tail = [message for batch in batches for message in batch.messages]
+        whole = batches[0]
+        if len(batches) > 1:
+            whole = Batch.owning([message for batch in batches for message in batch.messages])
+        self._tail = whole.messages
         self._at = offset
         self._before -= offset
-        self._push(self._socket)
+        self._push(self._socket, whole)
         return self._take(batches, offset)
 
     def _take(self, batches: Sequence[Batch], offset: int) -> int:
@@ -176,11 +175,15 @@ class DatagramClient(PipelinedClient):
             self._before += self._at
             self._tail, self._at = (), 0
 
-    def _push(self, sock: socket.socket) -> None:
-        """Send the tail from its place on, as far as it goes. What stops it sees to it that it goes on."""
+    def _push(self, sock: socket.socket, whole: Batch | None = None) -> None:
+        """
+        Send the tail from its place on, as far as it goes. What stops it sees to it that it goes on.
+
+        *whole* is a batch of the whole tail, which may go to other consumers, too.
+        """
         first = self._at
         while True:
-            stop = self._send_up_to(min(len(self._tail), first + (1 if self._watched else _TURN)))
+            stop = self._send_up_to(min(len(self._tail), first + (1 if self._watched else _TURN)), whole)
             error, returned = self._error_of(sock, stop)
             if not error:
                 break
@@ -211,20 +214,17 @@ class DatagramClient(PipelinedClient):
         elif self._at < len(self._tail):
             self._later(0)
 
-    def _send_up_to(self, end: int) -> int:
+    def _send_up_to(self, end: int, whole: Batch | None) -> int:
         """Send the tail up to *end*, and return the error that it stopped with, or 0."""
-        burst = self._tail[self._at : end]
         try:
-            if self._send_segments is None or len(burst) < 2:
-                self._send_each(burst)
+            if self._send_segments is None or end - self._at < 2:
+                self._send_each(self._tail[self._at : end])
                 return 0
-            for size, run in groupby(burst, len):
-                equal = list(run)
-                most = max(1, min(self._segments, _SEGMENTED // max(1, size)))
-                for start in range(0, len(equal), most):
-                    part = equal[start : start + most]
-                    if len(part) < 2 or not self._send_joined(part, size):
-                        self._send_each(part)
+            if whole is None or self._at or end < len(whole):
+                whole = Batch.owning([*self._tail[self._at : end]])
+            for joined, size, count in whole.runs(self._segments, _SEGMENTED):
+                if count < 2 or not self._send_joined(joined, size, count):
+                    self._send_each(self._tail[self._at : self._at + count])
         except OSError as error:
             return error.errno or errno.EIO
         return 0
@@ -235,22 +235,22 @@ class DatagramClient(PipelinedClient):
             send(message)
             self._at += 1
 
-    def _send_joined(self, messages: Sequence[bytes], size: int) -> bool:
-        """Send messages of one size by one call; False: nothing was sent, because that does not go."""
+    def _send_joined(self, joined: bytes, size: int, count: int) -> bool:
+        """Send *count* messages of one size by one call; False: nothing was sent: that does not go."""
         if not 0 < size <= self._longest_segment or self._send_segments is None:
             return False
         try:
-            self._send_segments(b"".join(messages), size)
+            self._send_segments(joined, size)
         except OSError as error:
             if error.errno not in _NO_SEGMENTS:
                 raise
-            if error.errno == errno.EINVAL and len(messages) > _FIRST_SEGMENTS:
+            if error.errno == errno.EINVAL and count > _FIRST_SEGMENTS:
                 # Too many, or too long: with fewer, the next call tells.
                 self._segments = _FIRST_SEGMENTS
             else:
                 self._longest_segment = 0 if error.errno == errno.EIO else size - 1
             return False
-        self._at += len(messages)
+        self._at += count
         return True
 
     def _later(self, seconds: float) -> None:
