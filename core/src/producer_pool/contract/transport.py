@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from producer_pool.contract.ports import Client, Listener
 from producer_pool.model.endpoint import Endpoint
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.outcomes import Ack
 
 __all__ = ["API", "Transport"]
@@ -16,8 +17,8 @@ API: Final = 1
 """The version of the plugin contract that this core speaks."""
 
 
-@dataclass(frozen=True)
-class Transport:
+@dataclass(frozen=True, eq=False, repr=False)
+class Transport(Fieldwise):
     """
     The ends of one protocol and what it guarantees.
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from producer_pool.discovery.installed import Provided, normalized
 from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.fieldwise import Fieldwise
 
 __all__ = ["ALLOW", "CHOOSE", "DENY", "REQUIRE", "PluginSelection", "choice_name"]
 
@@ -27,8 +28,8 @@ def choice_name(scheme: str) -> str:
     return re.sub(r"\W", "_", scheme).upper()
 
 
-@dataclass(frozen=True)
-class PluginSelection:
+@dataclass(frozen=True, eq=False, repr=False)
+class PluginSelection(Fieldwise):
     """What the operator wants. Distributions are compared by their normalized names."""
 
     allow: frozenset[str] | None = None

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from producer_pool.model.errors import InvalidEndpoint, InvalidOption
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.redaction import OPTION_NAME, is_secret_option, redact
 
 __all__ = ["Endpoint", "is_secret_option", "is_url", "redact"]
@@ -65,8 +66,8 @@ class _Options(dict[str, str]):
         return f"<options {', '.join(self) or 'none'}>"
 
 
-@dataclass(frozen=True, repr=False)
-class Endpoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class Endpoint(Fieldwise):
     """
     A parsed URL: where something is, how it is reached, and with which options.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from producer_pool.model.errors import ConfigurationError, DeliveryError
+from producer_pool.model.fieldwise import Fieldwise
 
 __all__ = ["Ack", "ForwardResult", "Outcome", "Results", "resolve_ack"]
 
@@ -80,8 +81,8 @@ class Outcome(enum.Enum):
     """The producer was removed, or the pool closed, before it was delivered."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardResult:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ForwardResult(Fieldwise):
     """What happened to one message at one producer."""
 
     producer_id: str

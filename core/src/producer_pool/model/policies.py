@@ -11,6 +11,7 @@ from typing import Final
 
 from producer_pool.model.amounts import check_numbers
 from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.outcomes import Ack
 
 __all__ = [
@@ -68,8 +69,8 @@ class Role(enum.Enum):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Retry(Fieldwise):
     """How often, and how soon, a consumer that failed is tried again."""
 
     attempts: int | None = None
@@ -119,8 +120,8 @@ class Retry:
         return self.ceiling(failures) * draw
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryPolicy:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DeliveryPolicy(Fieldwise):
     """How one producer treats its messages. Start from ``direct()`` or ``relay()``."""
 
     buffer: int = 64 * MiB
@@ -190,8 +191,8 @@ class DeliveryPolicy:
         return cls(overflow=Overflow.DROP_OLDEST, ack=None, deadline=24 * 3600.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Limits(Fieldwise):
     """The bounds of a whole pool."""
 
     buffer: int = 256 * MiB
@@ -212,8 +213,8 @@ class Limits:
             raise ConfigurationError("watchdog must be above 0 seconds")
 
 
-@dataclass(frozen=True, slots=True)
-class Spool:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Spool(Fieldwise):
     """Where and how a pool stores messages before it forwards them, so that they outlive the process."""
 
     path: str | os.PathLike[str]

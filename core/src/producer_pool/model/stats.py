@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from producer_pool.model.errors import DeliveryError
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import Role
 
@@ -76,8 +77,8 @@ class ListenerStats:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStats:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PoolStats(Fieldwise):
     """A snapshot of a whole pool."""
 
     producers: Mapping[str, ProducerStats] = field(default_factory=dict)
@@ -116,8 +117,8 @@ class State(enum.Enum):
     """It was removed, or the pool closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Health(Fieldwise):
     """How one consumer does, and since when. Times are in seconds of the pool's monotonic clock."""
 
     producer_id: str

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from producer_pool.model.batch import Batch
+from producer_pool.model.fieldwise import Fieldwise
 
 __all__ = ["ROW_OVERHEAD", "Backlog", "StoredBatch", "stored_size"]
 
@@ -18,8 +19,8 @@ def stored_size(batch: Batch) -> int:
     return batch.nbytes + ROW_OVERHEAD
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class StoredBatch(Fieldwise):
     """A batch as it was read back from a spool."""
 
     number: int

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from producer_pool.contract.options import Duration, option
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConnectError
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.sockets.resolver import Address, resolve
 from producer_pool.toolkit.streams.progress import TCP_ACKS, Progress, TcpProgress
@@ -49,8 +50,8 @@ _SCRATCH: Final = bytearray(64 * 1024)
 """What is read only to be thrown away goes here, whoever reads it."""
 
 
-@dataclass(frozen=True)
-class TcpOptions:
+@dataclass(frozen=True, eq=False, repr=False)
+class TcpOptions(Fieldwise):
     """The options of a TCP connection that we make."""
 
     nodelay: bool = option(True, "send at once instead of collecting small segments (TCP_NODELAY)")

@@ -15,6 +15,7 @@ from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
 from producer_pool.contract.stream import INTERRUPTED, Stream
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import ConnectError, DeliveryError, InvalidOption, Rejected, SendError
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.framing import LINES, Framing
 from producer_pool.model.outcomes import Ack
 from producer_pool.toolkit.sockets.forks import keep_from_children
@@ -45,8 +46,8 @@ _OF_TIMEOUT: Final = 0.95
 """Of the time for an attempt: so that this client says what took too long, before its Producer does."""
 
 
-@dataclass(frozen=True)
-class StreamClientOptions:
+@dataclass(frozen=True, eq=False, repr=False)
+class StreamClientOptions(Fieldwise):
     """The options of every client that writes framed messages into a stream."""
 
     framing: Framing = option(LINES, "how messages are marked off")

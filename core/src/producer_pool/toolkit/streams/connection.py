@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from producer_pool.contract.options import Duration, Size, option
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import FramingError, InvalidOption
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.framing import LINES, Decoder, Framing
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class AckAfter(enum.Enum):
     DELIVERED = "delivered"
 
 
-@dataclass(frozen=True)
-class StreamListenerOptions:
+@dataclass(frozen=True, eq=False, repr=False)
+class StreamListenerOptions(Fieldwise):
     """The options of every listener that reads framed messages from streams."""
 
     framing: Framing = option(LINES, "how messages are marked off")
