@@ -14,7 +14,6 @@ from producer_pool.contract.ports import Client, Intake
 from producer_pool.deferral import Deferral
 from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.receipts import AsyncReceipt
-from producer_pool.delivery.store import Store
 from producer_pool.delivery.submitlog import LoopLog
 from producer_pool.entrance import Entrance, opened
 from producer_pool.loopwatch import LoopWatch
@@ -26,6 +25,7 @@ from producer_pool.model.stats import Health, PoolStats
 from producer_pool.toolkit.sockets.forks import keep_from_children
 
 if TYPE_CHECKING:
+    from producer_pool.delivery.store import Store
     from producer_pool.discovery.factory import ClientFactory
 
 __all__ = ["AsyncProducerPool"]

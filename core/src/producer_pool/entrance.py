@@ -13,7 +13,6 @@ from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import Handle
 from producer_pool.delivery.roster import Roster
-from producer_pool.delivery.store import Store
 from producer_pool.delivery.submitlog import OpenPage, SubmitLog
 from producer_pool.model.batch import Batch, payload
 from producer_pool.model.errors import UsageError
@@ -21,6 +20,7 @@ from producer_pool.model.policies import DeliveryPolicy, Spool, checked_policy
 
 if TYPE_CHECKING:
     from producer_pool.dead_letter_office import DeadLetterOffice
+    from producer_pool.delivery.store import Store
     from producer_pool.discovery.factory import ClientFactory
 
 __all__ = ["Entrance", "opened"]

@@ -17,7 +17,6 @@ from producer_pool.delivery.engine import Engine
 from producer_pool.delivery.expresslane import ExpressLane
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import Receipt
-from producer_pool.delivery.store import Store
 from producer_pool.delivery.submitlog import SubmitLog
 from producer_pool.entrance import Entrance, opened
 from producer_pool.lending import LendingLoop, Turn
@@ -28,6 +27,7 @@ from producer_pool.model.outcomes import Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
 
 if TYPE_CHECKING:
+    from producer_pool.delivery.store import Store
     from producer_pool.discovery.factory import ClientFactory
     from producer_pool.pool import ProducerPool
 

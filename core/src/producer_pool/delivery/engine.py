@@ -7,18 +7,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from producer_pool.delivery.containment import CLOSING, peers_of
 from producer_pool.delivery.convoy import Convoy
-from producer_pool.delivery.lane import Lane
 from producer_pool.delivery.link import Link
 from producer_pool.delivery.observers import Observers
 from producer_pool.delivery.page import AcceptedPage, Budget, Page
 from producer_pool.delivery.producer import Producer
 from producer_pool.delivery.receipts import BatchReceipt
-from producer_pool.delivery.store import Store
-from producer_pool.delivery.writeahead import WriteAhead
 from producer_pool.model.batch import Batch
 from producer_pool.model.errors import Cancelled
 from producer_pool.model.framing import Framing
@@ -26,6 +23,11 @@ from producer_pool.model.outcomes import Ack, ForwardResult, Outcome
 from producer_pool.model.policies import Limits, Overflow, Role
 from producer_pool.model.stats import Health, PoolStats, ProducerStats
 from producer_pool.model.text import format_count, format_size
+
+if TYPE_CHECKING:
+    from producer_pool.delivery.lane import Lane
+    from producer_pool.delivery.store import Store
+    from producer_pool.delivery.writeahead import WriteAhead
 
 __all__ = ["Engine"]
 
@@ -66,9 +68,14 @@ class Engine:
         """Called when `blocked` changes."""
         self.sources: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What closes the servers that pour into this: before the producers, that all has arrived by then."""
-        self._ahead = WriteAhead(store, self) if store is not None else None
-        self._held: set[Page] | None = set() if store is not None else None
+        self._ahead: WriteAhead | None = None
+        self._held: set[Page] | None = None
         """Pages that somebody is to be told of, and whose batches may lie in the store only."""
+        if store is not None:
+            from producer_pool.delivery.writeahead import WriteAhead  # and all about lanes with it
+
+            self._ahead = WriteAhead(store, self)
+            self._held = set()
 
     # -- producers ---------------------------------------------------------------------------------
 
@@ -127,12 +134,12 @@ class Engine:
         finally:
             enough.cancel()
             left = self._counters(producer).pending
-            if isinstance(way, Lane):
+            if not isinstance(way, Producer):
                 way.stop(keep=keep)
             try:
                 await producer.aclose()
             finally:
-                if isinstance(way, Lane) and self._ahead is not None:
+                if not isinstance(way, Producer) and self._ahead is not None:
                     await self._ahead.end(way, keep=keep)
                     stored = way.left_stored
                     left -= stored
@@ -433,7 +440,7 @@ class Engine:
         producers = [producer for producer in there if producer.policy.role is not Role.SHADOW]
         ways = [self._way(producer) for producer in producers]
         await self._together([way.drain() for way in ways], wait)
-        idle = all(way.idle for way in ways if isinstance(way, Lane))
+        idle = all(way.idle for way in ways if not isinstance(way, Producer))
         return idle and all(producer.part().empty for producer in producers)
 
     async def aclose(self, drain: float) -> None:
