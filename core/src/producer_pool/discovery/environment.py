@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 from producer_pool.discovery.layer import (
@@ -32,15 +31,14 @@ _RESERVED: Final = "PRODUCER_POOL"
 _FOREIGN: Final = ("PRODUCER_POOL_REQUIRE_SYSTEM",)
 """Settings of the test suite, which may well stand in the environment of a daemon under test."""
 
-_LINK: Final = re.compile(
-    r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
-)
-_LINK_OF_ANY: Final = re.compile(rf"(\w+_)?({_LINK.pattern})")
-_NEARLY: Final = re.compile(r"([A-Za-z]+)_([A-Za-z0-9]\w*)", re.ASCII)
+# Patterns are compiled at their first use, which most processes never see.
+_LINK: Final = r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
+_LINK_OF_ANY: Final = rf"(\w+_)?({_LINK})"
+_NEARLY: Final = r"(?a)([A-Za-z]+)_([A-Za-z0-9]\w*)"
 _NEAR: Final = 0.85
 """PRODUCERS_ and PRODUCR_ are so near to PRODUCER_, and PRODUCT_ is not."""
-_CONTAINER: Final = re.compile(r"NAME|ENV_\w+")
-_SEPARATOR: Final = re.compile(r",?\s+|,(?=[A-Za-z][A-Za-z0-9+-]*://)")
+_CONTAINER: Final = r"NAME|ENV_\w+"
+_SEPARATOR: Final = r",?\s+|,(?=[A-Za-z][A-Za-z0-9+-]*://)"
 
 
 def read_environment(environ: Mapping[str, str], faults: Faults | None = None) -> Layer:
@@ -82,8 +80,8 @@ def misnamed(environ: Mapping[str, str]) -> list[str]:
 
     found = []
     for name in sorted(environ, key=natural):
-        match = None if name.startswith(_PREFIX) else _NEARLY.fullmatch(name)
-        if match is None or _LINK_OF_ANY.fullmatch(match[2]) or not is_url(environ[name].strip()):
+        match = None if name.startswith(_PREFIX) else re.fullmatch(_NEARLY, name)
+        if match is None or re.fullmatch(_LINK_OF_ANY, match[2]) or not is_url(environ[name].strip()):
             continue
         if difflib.get_close_matches(f"{match[1].upper()}_", [_PREFIX], cutoff=_NEAR):
             found.append(f"{name} is not read; did you mean {_PREFIX}{match[2].upper()}?")
@@ -100,7 +98,7 @@ def _producer(name: str, ours: Mapping[str, str]) -> ProducerSetting:
     producer_id = checked_id(stem[:-5], shown)
     if f"{_PREFIX}{stem[:-5]}" in ours:
         raise ConfigurationError(f"{_PREFIX}{stem[:-5]} and {shown} are both set; unset one")
-    return ProducerSetting(producer_id, url_from_file(Path(ours[name].strip()), shown), shown)
+    return ProducerSetting(producer_id, url_from_file(ours[name].strip(), shown), shown)
 
 
 def _shown(name: str) -> str:
@@ -129,7 +127,7 @@ def _setting(layer: Layer, name: str, text: str) -> None:
 
 def separated(text: str) -> Iterator[str]:
     """Yield the values in *text*: separated by white space, or by a comma before ``scheme://``."""
-    return filter(None, _SEPARATOR.split(text.strip()))
+    return filter(None, re.split(_SEPARATOR, text.strip()))
 
 
 def natural(text: str) -> list[tuple[int, str]]:
@@ -163,5 +161,5 @@ def link_variables(environ: Mapping[str, str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _belongs(name: str, service: str, suffix: re.Pattern[str]) -> bool:
-    return name.startswith(f"{service}_") and suffix.fullmatch(name, len(service) + 1) is not None
+def _belongs(name: str, service: str, suffix: str) -> bool:
+    return name.startswith(f"{service}_") and re.fullmatch(suffix, name[len(service) + 1 :]) is not None

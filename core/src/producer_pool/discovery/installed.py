@@ -25,9 +25,7 @@ TRANSPORTS: Final = "producer_pool.transports"
 PLUGINS: Final = "producer_pool.plugins"
 """The entry-point group of wiring plugins; their names say nothing."""
 
-_ON_CORE: Final = re.compile(
-    r"^Requires-Dist:\s*producer[-_.]pool\s*(?:\[.*?\])?\s*\(?\s*([<>=!~][^;)\n]*)", re.M | re.I
-)
+_ON_CORE: Final = r"(?mi)^Requires-Dist:\s*producer[-_.]pool\s*(?:\[.*?\])?\s*\(?\s*([<>=!~][^;)\n]*)"
 _PIECE: Final = 1 << 16
 """Bytes that are read at once: nearly always all."""
 _VALUE: Final = re.compile(r"([\w.]+(?:\s*:\s*[\w.]+)?)\s*(?:\[.*\])?\s*\Z")
@@ -165,7 +163,7 @@ def bounds_on_core(provided: Provided) -> str:
             if normalized(stem.partition("-")[0]) == normalized(provided.distribution):
                 metadata = os.path.join(provided.location, name)
                 headers = _read(metadata, "METADATA") or _read(metadata, "PKG-INFO")
-                if match := _ON_CORE.search(headers.partition("\n\n")[0]):
+                if match := re.search(_ON_CORE, headers.partition("\n\n")[0]):
                     return match[1].strip()
     return ""
 

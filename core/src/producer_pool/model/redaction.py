@@ -16,6 +16,7 @@ _SECRET_WORDS: Final = (
 )  # fmt: skip
 _SECRET_NAMES: Final = ("key", "sig")
 
+# Patterns are compiled at their first use, which for most of them never comes.
 _SCHEME: Final = r"(?P<scheme>[A-Za-z][A-Za-z0-9+-]*)"
 _HOST: Final = r"(?:\[[0-9A-Fa-f:.]*(?:%[\w.~-]*)?\]|[\w.~%-]*)"
 _ADDRESS: Final = rf"{_HOST}(?::[0-9]*)?"
@@ -26,14 +27,12 @@ _QUERY: Final = r"(?:\?(?P<query>[^@#]*))?\Z"
 _PATH: Final = r"/[^?#@:/]*(?:/[^?#@]*)?"
 _FILE: Final = r"/(?:[^?#:]*|[^?#@:/]+(?:/[^?#@]*)?)"
 
-_WITH_HOST: Final = re.compile(
-    rf"{_SCHEME}://(?P<user>[^/?#@]*@)?(?P<place>(?!/){_HOSTS}(?:/[^?#@]*)?){_QUERY}"
-)
-_WITHOUT_HOST: Final = re.compile(rf"{_SCHEME}:(?P<place>//{_FILE}|(?!//){_PATH}|(?!/)@?[^?#@:]*){_QUERY}")
+_WITH_HOST: Final = rf"{_SCHEME}://(?P<user>[^/?#@]*@)?(?P<place>(?!/){_HOSTS}(?:/[^?#@]*)?){_QUERY}"
+_WITHOUT_HOST: Final = rf"{_SCHEME}:(?P<place>//{_FILE}|(?!//){_PATH}|(?!/)@?[^?#@:]*){_QUERY}"
 
-_WITHOUT_SCHEME: Final = re.compile(rf"{_HOST}:[0-9]+(?:/[^?#@:]*)?\Z")
-_AFTER_LAST_AT: Final = re.compile(rf"(?P<scheme>[A-Za-z][A-Za-z0-9+-]*://)?[^?#]*@(?P<place>{_HOSTS})\Z")
-_START: Final = re.compile(rf"{_SCHEME}://")
+_WITHOUT_SCHEME: Final = rf"{_HOST}:[0-9]+(?:/[^?#@:]*)?\Z"
+_AFTER_LAST_AT: Final = rf"(?P<scheme>[A-Za-z][A-Za-z0-9+-]*://)?[^?#]*@(?P<place>{_HOSTS})\Z"
+_START: Final = rf"{_SCHEME}://"
 
 OPTION_NAME: Final = re.compile(r"[A-Za-z][\w.-]*\Z")
 
@@ -57,11 +56,11 @@ def redact(text: str, hidden: Collection[str] = ()) -> str:
 
 def _redact(text: str, hidden: Collection[str], *, outermost: bool) -> str:
     if not text.isprintable():
-        match = _START.match(text)
+        match = re.match(_START, text)
         return f"{match[0] if match else ''}***"
-    if match := _WITH_HOST.match(text):
+    if match := re.match(_WITH_HOST, text):
         start = f"{match['scheme']}://{'***@' if match['user'] else ''}"
-    elif match := _WITHOUT_HOST.match(text):
+    elif match := re.match(_WITHOUT_HOST, text):
         start = f"{match['scheme']}:"
     else:
         return _redact_malformed(text)
@@ -74,11 +73,11 @@ def _redact(text: str, hidden: Collection[str], *, outermost: bool) -> str:
 
 def _redact_malformed(text: str) -> str:
     """Return what is harmless wherever in *text* a password may stand."""
-    if _WITHOUT_SCHEME.match(text):
+    if re.match(_WITHOUT_SCHEME, text):
         return text
-    if match := _AFTER_LAST_AT.match(text):
+    if match := re.match(_AFTER_LAST_AT, text):
         return f"{match['scheme'] or ''}***@{match['place']}"
-    match = _START.match(text)
+    match = re.match(_START, text)
     return f"{match[0] if match else ''}***"
 
 
@@ -98,6 +97,6 @@ def _is_secret_url(value: str, outermost: bool) -> bool:
     Of a URL inside of that, it is not asked: it would be one inside of the next, and so on.
     """
     inner = unquote(value)
-    if _START.match(inner) is None:
+    if re.match(_START, inner) is None:
         return False
     return not outermost or _redact(inner, (), outermost=False) != inner
