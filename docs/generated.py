@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import producer_pool
 from producer_pool import plugin
 from producer_pool.cli.daemon import STILL
-from producer_pool.contract.options import DELIVERY_OPTIONS, delivery_defaults, describe
+from producer_pool.contract.options import delivery_defaults, describe
+from producer_pool.contract.options import delivery_options as of_delivery
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.config import SETTINGS
 from producer_pool.discovery.registry import default_registry
@@ -133,7 +134,8 @@ def guarantees() -> str:
 def delivery_options() -> str:
     """Return the options that every consumer's URL may have, whatever its scheme."""
     return _table(
-        ("option", "value", "meaning"), [(_code(one.name), one.type, one.help) for one in DELIVERY_OPTIONS]
+        ("option", "value", "meaning"),
+        [(_code(one.name), one.type, one.help) for one in of_delivery()],
     )
 
 

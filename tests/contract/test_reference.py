@@ -20,7 +20,7 @@ from producer_pool.cli import exits
 from producer_pool.cli.group import cli
 from producer_pool.cli.report import Snapshot, in_json
 from producer_pool.contract import hookspecs
-from producer_pool.contract.options import DELIVERY_OPTIONS, describe
+from producer_pool.contract.options import DELIVERY_NAMES, describe
 from producer_pool.discovery.config import SETTINGS
 from producer_pool.discovery.registry import Registry, default_registry
 from producer_pool.discovery.selection import ALLOW, CHOOSE, DENY, REQUIRE
@@ -89,7 +89,7 @@ def test_options_have_rows(generated: ModuleType, reference: dict[str, str]) -> 
         for kind in (transport.options, transport.listener_options)
         if kind is not None
     ]
-    wanted = {one.name for kind in kinds for one in describe(kind)} | {one.name for one in DELIVERY_OPTIONS}
+    wanted = {one.name for kind in kinds for one in describe(kind)} | DELIVERY_NAMES
 
     assert {name for name in wanted if f"| `{name}` |" not in page} == set()
     assert {scheme for scheme in schemes if f"| `{scheme}` |" not in page} == set()
@@ -119,7 +119,7 @@ def test_keys_of_the_file_are_shown(reference: dict[str, str]) -> None:
     """The page of the configuration file has every key."""
     page = reference["configuration-file"]
     pool = {name for name in SETTINGS if name != "config"}
-    producer = {"url", "url-file", "timeout", *(one.name for one in DELIVERY_OPTIONS)}
+    producer = {"url", "url-file", "timeout", *DELIVERY_NAMES}
 
     missing = {key for key in pool | producer if not re.search(rf"^{key} = ", page, re.MULTILINE)}
     assert missing == set()

@@ -81,11 +81,20 @@ def test_without_the_extra_the_command_names_it() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["click", "producer_pool.cli.run", "producer_pool.cli.options"])
-def test_interrupted_while_it_begins(module: str) -> None:
+@pytest.mark.parametrize(
+    "module,command",
+    [
+        ("producer_pool.cli.words", "run"),
+        ("producer_pool.cli.configuration", "run"),
+        ("click", "check"),
+        ("producer_pool.cli.check", "check"),
+        ("producer_pool.cli.options", "check"),
+    ],
+)
+def test_interrupted_while_it_begins(module: str, command: str) -> None:
     """Ctrl-C in the middle of an import is told as it is later: in one line, and not by click."""
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, module, "run"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", INTERRUPTED, module, command], capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 1

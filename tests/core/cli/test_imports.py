@@ -29,22 +29,37 @@ print(sorted(name for name, module in sys.modules.items() if not is_late(module)
 
 OF_OTHERS = (
     "_ssl",
+    "click",
     "concurrent.futures.thread",
+    "datetime",
     "encodings.idna",
+    "gettext",
     "importlib_metadata",
     "json",
+    "locale",
     "logging.handlers",
+    "pathlib",
     "pickle",
+    "platform",
+    "random",
     "rich",
     "sqlite3",
     "textwrap",
     "tokenize",
     "tomllib",
+    "uuid",
 )
 OF_OURS = (
+    "cli.group",
+    "cli.options",
+    "cli.run",
     "cli.send",
     "cli.sink",
+    "delivery.lane",
+    "delivery.writeahead",
+    "discovery.plugin_file",
     "discovery.tomlfile",
+    "model.stored",
     "pool",
     "storage.database",
     "storage.dead_letters",
@@ -56,6 +71,15 @@ OF_OURS = (
 )
 UNWANTED = {*OF_OTHERS, *(f"producer_pool.{name}" for name in OF_OURS)}
 """What a daemon has no use for that takes tcp in and sends tcp out."""
+
+
+PLUGIN = """
+from producer_pool.plugin import hookimpl
+
+@hookimpl
+def producer_pool_started(pool):
+    pass
+"""
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -87,7 +111,7 @@ def loaded_by(*arguments: str) -> set[str]:
 
 
 def test_tcp_to_tcp() -> None:
-    """It loads nothing of TLS, disks, datagrams, files of settings, or JSON."""
+    """It loads nothing of TLS, disks, datagrams, files of settings, JSON, or what reads a command line."""
     assert loaded_by("--listen", "tcp://127.0.0.1:0") & UNWANTED == set()
 
 
@@ -98,8 +122,12 @@ def test_tcp_to_tcp() -> None:
         (["--to", "tcp+serve://127.0.0.1:0"], {"producer_pool.toolkit.serving.client"}),
         (["--listen", "udp://127.0.0.1:0"], {"producer_pool.toolkit.datagrams.listener"}),
         (["--to", "udp://127.0.0.1:9"], {"producer_pool.toolkit.datagrams.client"}),
-        (["--config", "{tmp}/pool.toml"], {"tomllib", "producer_pool.discovery.tomlfile"}),
-        (["--spool", "{tmp}/spool"], {"sqlite3", "producer_pool.storage.database"}),
+        (["--config", "{tmp}/pool.toml"], {"tomllib", "pathlib", "producer_pool.discovery.tomlfile"}),
+        (["--plugin", "{tmp}/plugin.py"], {"pathlib", "producer_pool.discovery.plugin_file"}),
+        (
+            ["--spool", "{tmp}/spool"],
+            {"sqlite3", "producer_pool.storage.database", "producer_pool.delivery.lane"},
+        ),
         (["--dead-letters", "{tmp}/letters"], {"producer_pool.storage.dead_letters"}),
         (["--json"], {"json"}),
         (["--to", "tcp://localhost:9"], {"encodings.idna"}),
@@ -109,6 +137,7 @@ def test_tcp_to_tcp() -> None:
 def test_control_what_is_asked_for_is_loaded(arguments: list[str], wanted: set[str], tmp_path: Path) -> None:
     """Each of these options loads what the test above says is not there without it, and little else of it."""
     (tmp_path / "pool.toml").write_text("[pool]\ndrain = '30s'\n")
+    (tmp_path / "plugin.py").write_text(PLUGIN)
     here = Authority(tmp_path).issue() if "{tls}" in arguments[-1] else None
     words = [word.format(tmp=tmp_path, tls=here and here.query) for word in arguments]
     listen = [] if "--listen" in words else ["--listen", "tcp://127.0.0.1:0"]

@@ -2,10 +2,14 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from support.processes import clean_environment, run_program
+from support.waiting import BOUND
 
 COMES_AND_GOES = """
 import resource, sys
@@ -53,3 +57,63 @@ def test_batches_that_come_and_go() -> None:
 def test_the_same_by_environment(alone: dict[str, str]) -> None:
     """A program that embeds a pool gets the same with two variables, and not with one of them."""
     assert faults("given back", **MAPPED, **TRIMMED) * 10 < faults("given back", **alone)
+
+
+def test_start_is_not_gone_through_for_garbage() -> None:
+    """What was there when the work began is left alone; what comes later is collected."""
+    run_program("""
+        import gc
+        from producer_pool.cli.memory import begin_without_collecting, collect_from_now_on
+
+        begin_without_collecting()
+        assert not gc.isenabled()
+        early = []
+        collect_from_now_on()
+        assert gc.isenabled() and gc.get_freeze_count() > 1000
+        assert not any(one is early for one in gc.get_objects())
+        late = []
+        assert any(one is late for one in gc.get_objects())
+    """)
+
+
+def test_program_that_collects_is_left_alone() -> None:
+    """Who uses a command inside of a program of its own keeps the collector as it is."""
+    run_program("""
+        import gc
+        from producer_pool.cli.memory import collect_from_now_on
+
+        collect_from_now_on()
+        assert gc.isenabled() and gc.get_freeze_count() == 0
+    """)
+
+
+COMMAND = """
+import atexit, gc
+from producer_pool.cli import main
+
+atexit.register(lambda: print("collects:", gc.isenabled(), gc.get_freeze_count() > 1000))
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["check", "--to", "null:"], ["plugins", "list"]], ids=" ".join)
+def test_commands_collect(arguments: list[str]) -> None:
+    """Garbage is looked for when a command begins its work."""
+    assert run_program(COMMAND, *arguments).stdout.endswith("collects: True True\n")
+
+
+def test_daemon_collects() -> None:
+    """A daemon looks for garbage when it has begun to listen, and until its end."""
+    arguments = [sys.executable, "-c", COMMAND, "run", "--listen", "tcp://127.0.0.1:0", "--to", "null:"]
+    with subprocess.Popen(
+        arguments, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            assert any(line.startswith("listen") for line in process.stderr)
+            process.send_signal(signal.SIGTERM)
+            printed, said = process.communicate(timeout=BOUND)
+        finally:
+            process.kill()
+
+    assert printed == "collects: True True\n", said

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from producer_pool.cli.options import NO_PRODUCERS
+from producer_pool.cli.configuration import NO_PRODUCERS
 from producer_pool.storage.database import FORMAT, Database
 from producer_pool.storage.folder import Folder
 from support.consumers import RecordingConsumer

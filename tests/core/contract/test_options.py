@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from producer_pool.contract.options import (
-    DELIVERY_OPTIONS,
     Duration,
     Option,
     Size,
     coerce,
     delivery_defaults,
+    delivery_options,
     delivery_policy,
     describe,
+    names,
     option,
+    secret_names,
 )
 from producer_pool.model.errors import InvalidOption
 from producer_pool.model.framing import LINES, NUL, Framing
@@ -78,6 +80,14 @@ def refused(kind: type, **query: str) -> str:
         assert MARK not in f"{error} {error!r}"
         error = error.__context__
     return str(raised.value)
+
+
+def test_names() -> None:
+    """They are those that are described, without a look at what the values are."""
+    described = describe(Sample)
+
+    assert names(Sample) == [one.name for one in described]
+    assert secret_names(Sample) == [one.name for one in described if one.secret] == ["note", "api-token"]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +296,7 @@ def test_all_delivery_options() -> None:
         dead_letters="letters",
         role=Role.BEST_EFFORT,
     )
-    assert len(DELIVERY_OPTIONS) == 11
+    assert len(delivery_options()) == 11
 
 
 def test_no_deadline() -> None:
@@ -302,7 +312,7 @@ def test_defaults_in_words(named: DeliveryPolicy) -> None:
     """There are words for each option, and read as a URL they make the same policy."""
     words = delivery_defaults(named)
 
-    assert list(words) == [option.name for option in DELIVERY_OPTIONS]
+    assert list(words) == [option.name for option in delivery_options()]
     given = {name: text for name, text in words.items() if text not in ("", "timeout")}
     other = DeliveryPolicy.direct() if named.retry.holds else DeliveryPolicy.relay()
     if named.deadline is None:
@@ -337,7 +347,7 @@ def test_level_of_acknowledgement(word: str, ack: Ack | None) -> None:
 
 def test_every_level_has_a_word() -> None:
     """The words of the option are those of the ladder."""
-    (described,) = [found for found in DELIVERY_OPTIONS if found.name == "ack"]
+    (described,) = [found for found in delivery_options() if found.name == "ack"]
 
     assert described.type == "|".join(["best", *[level.label for level in Ack]])
 

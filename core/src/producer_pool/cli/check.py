@@ -7,17 +7,11 @@ from typing import Any
 
 import click
 
+from producer_pool.cli.configuration import Problems, factory_for, no_producers, read_settings
 from producer_pool.cli.exits import CONFIGURATION, DONE, UNREACHABLE, complain, explained
 from producer_pool.cli.mixtures import mixtures
-from producer_pool.cli.options import (
-    PoolCommand,
-    Problems,
-    factory_for,
-    no_producers,
-    pool_options,
-    read_settings,
-)
-from producer_pool.cli.run import log_to_stderr
+from producer_pool.cli.options import PoolCommand, pool_options
+from producer_pool.cli.running import log_to_stderr
 from producer_pool.discovery.config import SETTINGS
 
 __all__ = ["check"]

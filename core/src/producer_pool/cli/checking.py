@@ -19,7 +19,7 @@ from producer_pool.model.text import format_duration
 from producer_pool.storage.looking import look_at_letters, look_at_spool
 
 if TYPE_CHECKING:
-    from producer_pool.cli.options import Problems
+    from producer_pool.cli.configuration import Problems
     from producer_pool.contract.ports import Client
     from producer_pool.discovery.config import Settings
     from producer_pool.discovery.factory import ClientFactory

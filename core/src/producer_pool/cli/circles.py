@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from producer_pool.contract.options import DELIVERY_OPTIONS
+from producer_pool.contract.options import DELIVERY_NAMES
 from producer_pool.model.endpoint import Endpoint, is_url
 from producer_pool.model.errors import ConfigurationError, InvalidEndpoint
 from producer_pool.model.redaction import redact
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["circles", "of_dead_letters"]
 
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
-_OF_PRODUCERS: Final = frozenset({"timeout", *(option.name for option in DELIVERY_OPTIONS)})
+_OF_PRODUCERS: Final = DELIVERY_NAMES | {"timeout"}
 
 
 def circles(settings: Settings) -> Iterator[str]:

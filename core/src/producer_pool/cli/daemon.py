@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from producer_pool import __version__
 from producer_pool.aio import AsyncProducerPool
+from producer_pool.cli.configuration import Problems
 from producer_pool.cli.exits import DONE, FAILED
-from producer_pool.cli.memory import keep_freed_memory
-from producer_pool.cli.options import Problems
+from producer_pool.cli.memory import collect_from_now_on, keep_freed_memory
 from producer_pool.cli.output import JsonPrinter, LinePrinter, log_through
 from producer_pool.cli.report import Snapshot, banner, ended_well, final_lines, in_json, status_line
 from producer_pool.cli.signals import Stop
@@ -122,6 +122,7 @@ class Daemon:
         for listener in listeners:
             endpoint = await listener.start(self._pool.intake)
             self._open.append((str(endpoint), listener))
+        collect_from_now_on()
         await self._pool.check(wait=_FIRST_LOOK)
         self._before = now = await self._snapshot()
         policy = "relay" if self._settings.policy == DeliveryPolicy.relay() else "direct"

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from producer_pool.cli.configuration import Problems, factory_for, settings_of
 from producer_pool.cli.dead_letters_choice import FOLDER, NUMBERS, check_known, choice_options, chosen, opened
 from producer_pool.cli.exits import explained
 from producer_pool.cli.kinds import DURATION
-from producer_pool.cli.options import Problems, factory_for, pool_options, settings_of
-from producer_pool.cli.run import log_to_stderr
+from producer_pool.cli.options import pool_options
+from producer_pool.cli.running import log_to_stderr
 
 __all__ = ["replay"]
 

@@ -10,6 +10,7 @@ import click
 
 from producer_pool import __version__
 from producer_pool.cli.exits import complain, explained
+from producer_pool.cli.memory import collect_from_now_on
 
 __all__ = ["Commands", "Group", "cli"]
 
@@ -46,6 +47,13 @@ class Commands(Group):
     def invoke(self, ctx: click.Context) -> Any:
         with explained():
             return super().invoke(ctx)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        found = super().resolve_command(ctx, args)
+        collect_from_now_on()
+        return found
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         self._ask_plugins()

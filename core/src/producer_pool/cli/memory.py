@@ -1,10 +1,11 @@
-"""How the daemon's process deals with memory that was freed."""
+"""How a process of ours deals with memory: what it made when it began, and what was freed."""
 
 from __future__ import annotations
 
+import gc
 from typing import Final
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["begin_without_collecting", "collect_from_now_on", "keep_freed_memory"]
 
 _MAPPED: Final = 4 * 1024 * 1024
 
@@ -24,3 +25,24 @@ def keep_freed_memory() -> None:
     It is mapped, never touched, and costs nothing. Other C libraries have no such rule, and nothing changes.
     """
     bytes(_MAPPED)
+
+
+def begin_without_collecting() -> None:
+    """
+    Have nobody look for garbage until collect_from_now_on().
+
+    What a start makes is there to stay: classes, functions, what they know of each other. To go through all
+    of it each time that a few hundred more are made takes 7 % of the start of a daemon.
+    """
+    gc.disable()
+
+
+def collect_from_now_on() -> None:
+    """
+    Have garbage looked for, but not in what is there: it is not gone through again, while the work waits.
+
+    Nothing happens in a program that has not called begin_without_collecting(): it is not ours to tune.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -1,52 +1,18 @@
-"""The options that say what a pool consists of: one for each setting, and how they are read."""
+"""The options that say what a pool consists of: one for each setting."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from producer_pool.cli.circles import circles
-from producer_pool.cli.exits import CONFIGURATION, leave
-from producer_pool.cli.quotas import quotas
-from producer_pool.discovery.config import SETTINGS, Settings
-from producer_pool.model.endpoint import is_url
-from producer_pool.model.errors import ConfigurationError, PluginError
+from producer_pool.discovery.layer import SETTINGS
 
-if TYPE_CHECKING:
-    from producer_pool.discovery.factory import ClientFactory
-
-__all__ = [
-    "NO_PRODUCERS",
-    "PoolCommand",
-    "Problems",
-    "factory_for",
-    "no_producers",
-    "pool_options",
-    "read_settings",
-    "settings_of",
-    "without_bad_letters",
-]
+__all__ = ["PoolCommand", "pool_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-NO_PRODUCERS: Final = (
-    "no producers are configured, so there is nowhere to forward to; name one: "
-    "--to tcp://127.0.0.1:9000, or PRODUCER_CONSUMER1=tcp://127.0.0.1:9000 in the environment, "
-    "or [producers.consumer1] in a file for --config"
-)
-
-
-def no_producers() -> list[str]:
-    """Return what to say where none are configured, also of variables that may be meant as some."""
-    from producer_pool.discovery.environment import misnamed
-
-    return [NO_PRODUCERS, *misnamed(os.environ)]
 
 
 class PoolCommand(click.Command):
@@ -77,7 +43,7 @@ def pool_options(*, without: Sequence[str] = ()) -> Callable[[F], F]:
         if setting.name in without:
             continue
         kind: dict[str, Any] = {"multiple": setting.several, "metavar": setting.value}
-        if setting.value == "yes|no":
+        if setting.is_switch:
             kind = {"is_flag": True, "flag_value": "yes", "default": None}
         repeated = " May be repeated." if setting.several else ""
         text = f"{setting.help[:1].upper()}{setting.help[1:]}.{repeated}"
@@ -85,85 +51,10 @@ def pool_options(*, without: Sequence[str] = ()) -> Callable[[F], F]:
         options.append(
             click.option(
                 setting.flag,
-                _key(setting.name),
+                setting.key,
                 type=None if "is_flag" in kind else str,
                 help=f"{text}  [env: {setting.variable}{default}]",
                 **kind,
             )
         )
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
-
-
-def _key(name: str) -> str:
-    """Return the name of a setting as click passes it."""
-    return name.replace("-", "_")
-
-
-@dataclass
-class Problems:
-    """What is wrong with a configuration: all of it, so that nobody has to come back for each."""
-
-    errors: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def collected(self, origin: str = "") -> Iterator[None]:
-        """Note an error about what somebody wrote, at *origin*, and go on. One of all is noted once."""
-        try:
-            yield
-        except (ConfigurationError, PluginError) as error:
-            if str(error) not in self.errors:
-                self.errors.append(f"{origin}: {error}" if origin else str(error))
-
-    def leave_if_any(self) -> None:
-        """End the process with a line for each problem, if there are some."""
-        if self.errors:
-            leave(CONFIGURATION, self.errors)
-
-
-def read_settings(given: Mapping[str, Any], problems: Problems) -> Settings:
-    """Return the settings that the options in *given*, the environment and a file come to."""
-    settings = settings_of(given, problems)
-    problems.errors += circles(settings)
-    problems.errors += quotas(settings)
-    return settings
-
-
-def settings_of(given: Mapping[str, Any], problems: Problems) -> Settings:
-    """The same for a command that does not listen: it may well send to where a daemon does."""
-    flags = {name: given[_key(name)] for name in SETTINGS if _key(name) in given}
-    faults: list[ConfigurationError] = []
-    settings = Settings.read(to=given["to"], flags=flags, faults=faults)
-    problems.errors += map(str, faults)
-    return settings.for_daemon()
-
-
-def factory_for(settings: Settings, problems: Problems) -> ClientFactory:
-    """Return the factory with the plugins that *settings* choose and name."""
-    from producer_pool.discovery.factory import ClientFactory
-    from producer_pool.discovery.registry import Registry
-
-    registry = Registry(settings.plugins)
-    for path in settings.plugin_files:
-        with problems.collected():
-            registry.register_file(path)
-    with problems.collected():
-        registry.check_required()
-    return ClientFactory(registry, settings.delivery)
-
-
-def without_bad_letters(settings: Settings, factory: ClientFactory, problems: Problems) -> Settings:
-    """
-    Return *settings*; if their URL for dead letters cannot be used, that is noted, and they lack it.
-
-    Each producer would name it otherwise, as if it stood in its own URL.
-    """
-    place = settings.dead_letters
-    if place is not None and is_url(place):
-        from producer_pool.dead_letter_office import plan_for_letters
-
-        known = len(problems.errors)
-        with problems.collected(settings.origins["dead-letters"]):
-            plan_for_letters(factory, place)
-        if len(problems.errors) > known:
-            return replace(settings, dead_letters=None)
-    return settings

@@ -133,7 +133,7 @@ def _defaults(option: dict[str, Any], policies: Iterable[str]) -> list[str]:
 
 
 def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
-    from producer_pool.contract.options import DELIVERY_OPTIONS, Option, delivery_defaults, describe
+    from producer_pool.contract.options import Option, delivery_defaults, delivery_options, describe
     from producer_pool.model.policies import DEFAULT_TIMEOUT, DeliveryPolicy
     from producer_pool.model.text import format_duration
 
@@ -148,7 +148,7 @@ def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
         relay, direct = map(delivery_defaults, (DeliveryPolicy.relay(), DeliveryPolicy.direct()))
         parts["delivery_options"] = [
             {**one, "defaults": {"relay": relay[one["name"]], "direct": direct[one["name"]]}}
-            for one in _plain(DELIVERY_OPTIONS)
+            for one in _plain(delivery_options())
         ]
     if transport.listener is not None:
         kind = transport.listener_options or transport.options

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import Any
 
 import click
 
-from producer_pool.cli.exits import CONFIGURATION, explained, leave, start_code_for
-from producer_pool.cli.mixtures import mixtures
-from producer_pool.cli.options import (
-    PoolCommand,
-    Problems,
-    factory_for,
-    no_producers,
-    pool_options,
-    read_settings,
-    without_bad_letters,
-)
+from producer_pool.cli.options import PoolCommand, pool_options
+from producer_pool.cli.running import run_daemon
 
-__all__ = ["log_to_stderr", "run"]
+__all__ = ["run"]
 
 
 @click.command(
@@ -58,27 +47,4 @@ def run(**given: Any) -> None:
     Consumers that are down get what was queued for them when they come back, oldest first. The command
     line comes before the environment, that before a file, and that before the defaults.
     """
-    with explained(start_code_for):
-        log_to_stderr("warning")  # for what is found out while the level is not known yet
-        problems = Problems()
-        settings = read_settings(given, problems)
-        problems.errors += mixtures(settings)
-        log_to_stderr(settings.log_level)
-        factory = factory_for(settings, problems)
-        if not settings.producers and not problems.errors:
-            leave(CONFIGURATION, no_producers())
-        settings = without_bad_letters(settings, factory, problems)
-        import asyncio
-
-        from producer_pool.cli.daemon import Daemon
-        from producer_pool.direct import POSSIBLE, DirectLoop
-        from producer_pool.sturdy import SturdyLoop
-
-        with asyncio.Runner(loop_factory=DirectLoop if POSSIBLE else SturdyLoop) as runner:
-            code = runner.run(Daemon(settings, factory, problems).run())
-        sys.exit(code)
-
-
-def log_to_stderr(level: str, layout: str = "%(asctime)s %(levelname)-7s %(message)s") -> None:
-    """Write log lines of *level* and above to stderr."""
-    logging.basicConfig(level=level.upper(), format=layout, stream=sys.stderr, force=True)
+    run_daemon(given)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from producer_pool.cli.exits import DONE, FAILED, complain
 from producer_pool.cli.mixtures import is_stdout, mixture
 from producer_pool.cli.output import print_json
-from producer_pool.cli.run import log_to_stderr
+from producer_pool.cli.running import log_to_stderr
 from producer_pool.cli.signals import Interrupts
 from producer_pool.discovery.factory import ClientFactory
 from producer_pool.model.batch import Batch

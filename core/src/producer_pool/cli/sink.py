@@ -10,7 +10,7 @@ import click
 from producer_pool.cli.exits import explained
 from producer_pool.cli.kinds import DURATION
 from producer_pool.cli.plugin_files import plugin_files, registry_with
-from producer_pool.cli.run import log_to_stderr
+from producer_pool.cli.running import log_to_stderr
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError
 

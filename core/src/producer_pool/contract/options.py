@@ -5,29 +5,33 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, cast
 
 from producer_pool.model.endpoint import is_secret_option
 from producer_pool.model.errors import ConfigurationError, InvalidOption
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.framing import FRAMINGS, Framing, framing_named
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import DeliveryPolicy, Overflow, Role
 from producer_pool.model.text import format_duration, format_size, parse_duration, parse_size, suggestion
 
 __all__ = [
-    "DELIVERY_OPTIONS",
+    "DELIVERY_NAMES",
     "Duration",
     "Option",
     "Size",
     "coerce",
     "delivery_defaults",
+    "delivery_options",
     "delivery_policy",
     "describe",
+    "names",
     "option",
+    "secret_names",
 ]
 
 T = TypeVar("T")
@@ -53,6 +57,16 @@ class Option(NamedTuple):
     """As it would be written; empty: there is none."""
     help: str
     secret: bool
+
+
+def names(options: type) -> list[str]:
+    """Return the names of the options of a dataclass in their order, as they are written."""
+    return [_kebab(field.name) for field in dataclasses.fields(options)]
+
+
+def secret_names(options: type) -> list[str]:
+    """Return the names of those that are hidden wherever the URL is shown."""
+    return [_kebab(field.name) for field in dataclasses.fields(options) if _is_secret(field)]
 
 
 def describe(options: type) -> list[Option]:
@@ -155,6 +169,10 @@ def _reader(hint: Any) -> _Reader:
     elif isinstance(hint, type) and issubclass(hint, enum.Enum):
         words = {str(member.value): member for member in hint}
         return _Reader(lambda text: _word(text, words), lambda member: str(member.value), "|".join(words))
+    elif isinstance(hint, type) and issubclass(hint, os.PathLike):
+        # Path: imported by whoever asks for it, and by nobody else.
+        path: Callable[[str], os.PathLike[str]] = hint
+        return _Reader(lambda text: path(_path(text)), str, "file")
     elif hint in _SIMPLE:
         return _SIMPLE[hint]
     raise TypeError(f"options of type {hint} are not known; see producer_pool.plugin.option")
@@ -184,11 +202,11 @@ def _float(text: str) -> float:
     return number
 
 
-def _path(text: str) -> Path:
+def _path(text: str) -> str:
     if "\0" in text:
         # Whoever opens it would raise a ValueError, and look like a plugin with a defect.
         raise ConfigurationError(f"{text!r} is no file: a path holds no zero byte (%00)")
-    return Path(text)
+    return text
 
 
 _YES_NO: Final = {
@@ -200,7 +218,6 @@ _SIMPLE: Final[Mapping[Any, _Reader]] = {
     int: _Reader(_integer, str, "number"),
     float: _Reader(_float, str, "number"),
     bool: _Reader(lambda text: _word(text.lower(), _YES_NO), lambda yes: "yes" if yes else "no", "yes|no"),
-    Path: _Reader(_path, str, "file"),
     Framing: _Reader(
         framing_named,
         lambda framing: str(framing.name),
@@ -260,8 +277,8 @@ def _deadline(text: str) -> float:
 _Deadline = Annotated[float, _Reader(_deadline, format_duration, "duration|unlimited")]
 
 
-@dataclasses.dataclass(frozen=True)
-class _DeliveryOptions:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class _DeliveryOptions(Fieldwise):
     """The options that every scheme shares, because the producer keeps them and not the client."""
 
     buffer: Size | None = option(None, "bytes that may wait or be in flight for this producer")
@@ -291,8 +308,13 @@ class _DeliveryOptions:
     )
 
 
-DELIVERY_OPTIONS: Final = tuple(describe(_DeliveryOptions))
-"""The delivery options as documentation prints them; their defaults are those of the policy."""
+DELIVERY_NAMES: Final = frozenset(names(_DeliveryOptions))
+"""What the delivery options are called."""
+
+
+def delivery_options() -> list[Option]:
+    """Return the delivery options as documentation prints them; their defaults are those of the policy."""
+    return describe(_DeliveryOptions)
 
 
 def delivery_defaults(policy: DeliveryPolicy) -> dict[str, str]:

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -25,6 +24,7 @@ from producer_pool.discovery.layer import (
 from producer_pool.discovery.selection import PluginSelection
 from producer_pool.model.endpoint import Endpoint, redact
 from producer_pool.model.errors import ConfigurationError
+from producer_pool.model.fieldwise import Fieldwise
 from producer_pool.model.policies import DeliveryPolicy, Limits, Spool
 from producer_pool.model.text import parse_duration, parse_size, suggestion
 
@@ -43,8 +43,8 @@ _TO: Final = re.compile(r"([^:/?=@]*)=(.*)", re.DOTALL)
 """A URL has a colon before the first ``=`` in it."""
 
 
-@dataclass(frozen=True)
-class ListenerSetting:
+@dataclass(frozen=True, eq=False, repr=False)
+class ListenerSetting(Fieldwise):
     """One listener that somebody asked for."""
 
     url: str = field(repr=False)
@@ -57,8 +57,8 @@ class ListenerSetting:
         return redact(self.url)
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, eq=False, repr=False)
+class Settings(Fieldwise):
     """All that people configured, checked as far as that goes without plugins."""
 
     listeners: tuple[ListenerSetting, ...] = ()
@@ -124,7 +124,7 @@ class Settings:
 
             unread = True
             with noted.noted():
-                layers.append(read_file(Path(found[0].text), noted))
+                layers.append(read_file(found[0].text, noted))
                 unread = False
         taken = {name for layer in layers for name in layer.producers}
         _add_consumers(command_line, to, taken, noted)

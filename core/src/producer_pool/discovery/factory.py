@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, Self, TypeVar
 
-from producer_pool.contract.options import DELIVERY_OPTIONS, coerce, delivery_policy, describe
+from producer_pool.contract.options import DELIVERY_NAMES, coerce, delivery_policy, names, secret_names
 from producer_pool.contract.ports import Client, Listener
 from producer_pool.contract.transport import Transport
 from producer_pool.contract.wiring import Wiring
@@ -27,8 +27,6 @@ __all__ = ["ClientFactory", "ProducerPlan"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_DELIVERY: Final = frozenset(option.name for option in DELIVERY_OPTIONS)
 
 _PRODUCERS: Final = (
     "delivery options belong to a producer: the URL given to add_producer(), --to or PRODUCER_<ID>"
@@ -125,7 +123,7 @@ class ClientFactory:
             PluginError: the plugin for its scheme cannot be had.
         """
         endpoint = Endpoint.parse(url)
-        _refuse(endpoint, _DELIVERY, "a client alone", _PRODUCERS)
+        _refuse(endpoint, DELIVERY_NAMES, "a client alone", _PRODUCERS)
         return self._client(endpoint, timeout, ())[0]
 
     def plan(
@@ -143,9 +141,9 @@ class ClientFactory:
         """
         endpoint = Endpoint.parse(url)
         where = _bare(endpoint)
-        asked = {name: value for name, value in endpoint.options.items() if name in _DELIVERY}
+        asked = {name: value for name, value in endpoint.options.items() if name in DELIVERY_NAMES}
         policy = delivery_policy(asked, policy or self.policy, where=where)
-        client, endpoint = self._client(endpoint, timeout, _DELIVERY)
+        client, endpoint = self._client(endpoint, timeout, DELIVERY_NAMES)
         try:
             policy = dataclasses.replace(policy, ack=resolve_ack(policy.ack, client.acks))
         except ConfigurationError as error:
@@ -165,7 +163,7 @@ class ClientFactory:
         loaded = self.registry.load(endpoint.scheme)
         if loaded.transport.listener is None:
             raise InvalidEndpoint(f"{_bare(endpoint)}: {endpoint.scheme} only sends; it cannot listen")
-        _refuse(endpoint, _DELIVERY, "a listener", _PRODUCERS)
+        _refuse(endpoint, DELIVERY_NAMES, "a listener", _PRODUCERS)
         transport = loaded.transport
         kind = transport.listener_options or transport.options
         theirs = {*_names(transport.options), "timeout"} if transport.client is not None else set()
@@ -209,7 +207,7 @@ def _options(endpoint: Endpoint, kind: type | None, shared: Iterable[str]) -> tu
     endpoint = endpoint.without(shared)
     if kind is None:
         return endpoint, None
-    endpoint = endpoint.hiding(option.name for option in describe(kind) if option.secret)
+    endpoint = endpoint.hiding(secret_names(kind))
     try:
         return endpoint, coerce(kind, endpoint.options, where=where)
     except InvalidOption as error:
@@ -221,7 +219,7 @@ def _options(endpoint: Endpoint, kind: type | None, shared: Iterable[str]) -> tu
 
 
 def _names(kind: type | None) -> list[str]:
-    return [] if kind is None else [option.name for option in describe(kind)]
+    return [] if kind is None else names(kind)
 
 
 def _timeout(endpoint: Endpoint, argument: object) -> float | None:

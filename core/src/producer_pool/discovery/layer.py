@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from producer_pool.discovery.selection import PluginSelection
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, InvalidOption
+from producer_pool.model.fieldwise import Fieldwise
 
 __all__ = [
     "SETTINGS",
@@ -46,6 +47,16 @@ class Setting(NamedTuple):
     def flag(self) -> str:
         """Its option on the command line; one that may be repeated, where there may be several values."""
         return f"--{self.name}"
+
+    @property
+    def key(self) -> str:
+        """Its name among the options of a command."""
+        return self.name.replace("-", "_")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether its option has no value: where it stands, it means yes."""
+        return self.value == "yes|no"
 
 
 SETTINGS: Final = {
@@ -134,8 +145,8 @@ class Value(NamedTuple):
         return f"<Value of {self.origin}>"
 
 
-@dataclass(frozen=True)
-class ProducerSetting:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProducerSetting(Fieldwise):
     """One producer that somebody asked for."""
 
     id: str
@@ -215,7 +226,7 @@ def checked_url(text: str, origin: str, write: str) -> str:
     return text
 
 
-def url_from_file(path: Path, origin: str) -> str:
+def url_from_file(path: str | os.PathLike[str], origin: str) -> str:
     """
     Return the URL that a file holds.
 
@@ -223,7 +234,7 @@ def url_from_file(path: Path, origin: str) -> str:
         ConfigurationError: the file cannot be read, or holds something else.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             text = file.read(_MOST)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"

@@ -18,19 +18,20 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from producer_pool.contract.ports import Client, Listener
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.faults import faulty, scheme_conflict, spell, unknown_scheme
-from producer_pool.discovery.importing import import_file, import_plugin
+from producer_pool.discovery.importing import import_plugin
 from producer_pool.discovery.installed import PLUGINS, TRANSPORTS, Provided, normalized, scan
 from producer_pool.discovery.selection import CHOOSE, REQUIRE, PluginSelection, choice_name
 from producer_pool.discovery.wiring import Implementation, PluginWiring
 from producer_pool.model.errors import ConfigurationError, PluginError, PluginLoadError, ProducerPoolError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pluggy
 
     from producer_pool.model.endpoint import Endpoint
@@ -242,8 +243,10 @@ class Registry:
         Raises:
             PluginLoadError: it cannot be read or imported, or what register() raises.
         """
+        from producer_pool.discovery.plugin_file import import_file
+
         entry = Provided(PLUGINS, str(path), str(path), "", str(path))
-        return self.register(import_file(Path(path), entry), str(path))
+        return self.register(import_file(path, entry), str(path))
 
     # -- asking the hooks ----------------------------------------------------------------------
 

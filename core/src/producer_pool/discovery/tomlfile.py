@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from producer_pool.contract.options import DELIVERY_OPTIONS
+from producer_pool.contract.options import delivery_options
 from producer_pool.discovery.layer import (
     SETTINGS,
     Faults,
@@ -26,13 +26,11 @@ from producer_pool.model.text import suggestion
 
 __all__ = ["read_file"]
 
-_OPTIONS: Final = ("timeout", *(option.name for option in DELIVERY_OPTIONS))
+_OPTIONS: Final = ("timeout", *(option.name for option in delivery_options()))
 """Options that every scheme has: in a file they may stand as keys, instead of in the URL."""
-_YES_NO: Final = "yes|no"
-"""The value of a setting that is on or off."""
 
 
-def read_file(path: Path, faults: Faults | None = None) -> Layer:
+def read_file(path: str | Path, faults: Faults | None = None) -> Layer:
     """
     Read a configuration file::
 
@@ -57,6 +55,7 @@ def read_file(path: Path, faults: Faults | None = None) -> Layer:
         ConfigurationError: it cannot be read, or a key in it is unknown or cannot be used. The text
             names file and key, and shows no secret.
     """
+    path = Path(path)
     try:
         with path.open("rb") as file:
             tables = tomllib.load(file)
@@ -99,9 +98,9 @@ def _pool(layer: Layer, table: Mapping[str, Any], where: str, faults: Faults) ->
 def _setting(setting: Setting, value: object, origin: str) -> str:
     """Return a value of a setting as it would be written in a variable. TOML has words of its own for yes."""
     text = _text(value, origin)
-    if setting.value == _YES_NO and text not in ("yes", "no"):
+    if setting.is_switch and text not in ("yes", "no"):
         raise ConfigurationError(f"{origin} is {text!r}; write true or false")
-    if setting.value != _YES_NO and isinstance(value, bool):
+    if not setting.is_switch and isinstance(value, bool):
         raise ConfigurationError(f"{origin} is true or false; write {setting.value}")
     return text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from producer_pool.cli.benching.certificate import CERTIFICATE, KEY
-from producer_pool.contract.options import DELIVERY_OPTIONS, describe
+from producer_pool.contract.options import delivery_options, describe
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.registry import Registry
 from producer_pool.model.endpoint import Endpoint
@@ -153,4 +153,4 @@ def _known(transport: Transport) -> dict[str, list[str]]:
         end: [one.name for one in describe(kind)] if kind is not None else [] for end, kind in kinds.items()
     }
     known["client"].append("timeout")
-    return {**known, "delivery": [one.name for one in DELIVERY_OPTIONS]}
+    return {**known, "delivery": [one.name for one in delivery_options()]}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from producer_pool.contract.options import DELIVERY_OPTIONS, Option, coerce, describe
+from producer_pool.contract.options import DELIVERY_NAMES, Option, coerce, describe
 from producer_pool.contract.ports import Client
 from producer_pool.model.endpoint import Endpoint
 from producer_pool.model.errors import ConfigurationError, DeliveryError, InvalidOption, ListenError
@@ -34,7 +34,6 @@ _TIMEOUT: Final = 0.3
 """Seconds to connect to where nobody should be."""
 _TEXT: Final = ("text", "file")
 """Types of options for which no text is nonsense to core."""
-_DELIVERY: Final = frozenset(one.name for one in DELIVERY_OPTIONS)
 
 # What follows the colon of a scheme. Names are reserved ones (RFC 2606), which lead nowhere.
 _ODD: Final = (
@@ -97,7 +96,7 @@ async def options_are_coerced(trial: Trial) -> None:
             require(one.help.strip(), f"{where} has no sentence that says what it does; see option()")
             require("\n" not in one.help, f"{where}: its sentence has several lines")
             require(
-                end != "client" or one.name not in _DELIVERY,
+                end != "client" or one.name not in DELIVERY_NAMES,
                 f"{where}: the producer has an option of that name, and the client never sees it",
             )
             if one.default and not one.secret:
