@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import producer_pool
 from producer_pool import plugin
 from producer_pool.cli.daemon import STILL
-from producer_pool.contract.options import delivery_defaults, describe
-from producer_pool.contract.options import delivery_options as of_delivery
+from producer_pool.contract.delivery_options import delivery_defaults
+from producer_pool.contract.delivery_options import delivery_options as of_delivery
+from producer_pool.contract.options import describe
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.config import SETTINGS
 from producer_pool.discovery.registry import default_registry

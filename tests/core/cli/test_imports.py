@@ -35,6 +35,7 @@ OF_OTHERS = (
     "encodings.idna",
     "gettext",
     "importlib_metadata",
+    "ipaddress",
     "json",
     "locale",
     "logging.handlers",
@@ -47,6 +48,7 @@ OF_OTHERS = (
     "textwrap",
     "tokenize",
     "tomllib",
+    "urllib.parse",
     "uuid",
 )
 OF_OURS = (
@@ -130,6 +132,7 @@ def test_tcp_to_tcp() -> None:
         ),
         (["--dead-letters", "{tmp}/letters"], {"producer_pool.storage.dead_letters"}),
         (["--json"], {"json"}),
+        (["--to", "tcp://127.0.0.1:9?dead-letters=stdout%3A"], {"urllib.parse"}),
         (["--to", "tcp://localhost:9"], {"encodings.idna"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
+from producer_pool.contract.delivery_options import delivery_defaults, delivery_options, delivery_policy
 from producer_pool.contract.options import (
+    DELIVERY_NAMES,
     Duration,
     Option,
     Size,
     coerce,
-    delivery_defaults,
-    delivery_options,
-    delivery_policy,
     describe,
     names,
     option,
@@ -297,6 +296,7 @@ def test_all_delivery_options() -> None:
         role=Role.BEST_EFFORT,
     )
     assert len(delivery_options()) == 11
+    assert {option.name for option in delivery_options()} == DELIVERY_NAMES
 
 
 def test_no_deadline() -> None:

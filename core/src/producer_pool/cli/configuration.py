@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from producer_pool.cli.circles import circles
@@ -43,11 +43,11 @@ def no_producers() -> list[str]:
     return [NO_PRODUCERS, *misnamed(os.environ)]
 
 
-@dataclass
 class Problems:
     """What is wrong with a configuration: all of it, so that nobody has to come back for each."""
 
-    errors: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.errors: list[str] = []
 
     @contextmanager
     def collected(self, origin: str = "") -> Iterator[None]:

@@ -133,7 +133,8 @@ def _defaults(option: dict[str, Any], policies: Iterable[str]) -> list[str]:
 
 
 def _described(scheme: str, loaded: Loaded) -> dict[str, Any]:
-    from producer_pool.contract.options import Option, delivery_defaults, delivery_options, describe
+    from producer_pool.contract.delivery_options import delivery_defaults, delivery_options
+    from producer_pool.contract.options import Option, describe
     from producer_pool.model.policies import DEFAULT_TIMEOUT, DeliveryPolicy
     from producer_pool.model.text import format_duration
 

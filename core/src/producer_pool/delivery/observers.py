@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from producer_pool.contract.ports import Observer
 from producer_pool.delivery.containment import let_interrupts_pass
@@ -19,13 +18,15 @@ __all__ = ["Observers"]
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
 class _Settled:
     """Messages of one producer that came to one outcome."""
 
-    producer_id: str
-    outcome: Outcome
-    count: int = 0
+    __slots__ = ("count", "outcome", "producer_id")
+
+    def __init__(self, producer_id: str, outcome: Outcome) -> None:
+        self.producer_id = producer_id
+        self.outcome = outcome
+        self.count = 0
 
 
 class Observers:

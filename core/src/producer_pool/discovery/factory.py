@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, Self, TypeVar
 
-from producer_pool.contract.options import DELIVERY_NAMES, coerce, delivery_policy, names, secret_names
+from producer_pool.contract.options import DELIVERY_NAMES, coerce, names, secret_names
 from producer_pool.contract.ports import Client, Listener
 from producer_pool.contract.transport import Transport
 from producer_pool.contract.wiring import Wiring
@@ -141,8 +141,11 @@ class ClientFactory:
         """
         endpoint = Endpoint.parse(url)
         where = _bare(endpoint)
-        asked = {name: value for name, value in endpoint.options.items() if name in DELIVERY_NAMES}
-        policy = delivery_policy(asked, policy or self.policy, where=where)
+        policy = policy or self.policy
+        if asked := {name: value for name, value in endpoint.options.items() if name in DELIVERY_NAMES}:
+            from producer_pool.contract.delivery_options import delivery_policy
+
+            policy = delivery_policy(asked, policy, where=where)
         client, endpoint = self._client(endpoint, timeout, DELIVERY_NAMES)
         try:
             policy = dataclasses.replace(policy, ack=resolve_ack(policy.ack, client.acks))

@@ -161,14 +161,14 @@ class ProducerSetting(Fieldwise):
         return str(Endpoint.parse(self.url))
 
 
-@dataclass
 class Layer:
     """All that one source says: the command line, the environment, or a file."""
 
-    producers: dict[str, ProducerSetting] = field(default_factory=dict)
-    values: dict[str, tuple[Value, ...]] = field(default_factory=dict)
-    """By setting; one that takes a single value has one."""
-    plugins: PluginSelection = field(default_factory=PluginSelection)
+    def __init__(self) -> None:
+        self.producers: dict[str, ProducerSetting] = {}
+        self.values: dict[str, tuple[Value, ...]] = {}
+        """By setting; one that takes a single value has one."""
+        self.plugins = PluginSelection()
 
     def add(self, producer: ProducerSetting) -> None:
         """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from producer_pool.contract.options import delivery_options
+from producer_pool.contract.delivery_options import delivery_options
 from producer_pool.discovery.layer import (
     SETTINGS,
     Faults,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib import parse
 
 from producer_pool.model.errors import InvalidEndpoint, InvalidOption
 from producer_pool.model.fieldwise import Fieldwise
@@ -19,7 +19,9 @@ __all__ = ["Endpoint", "is_secret_option", "is_url", "redact"]
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+-]*\Z")
 _HOST_PORT: Final = re.compile(r"(\[[^\]]*\]|[\w.-]+):[0-9]+(/.*)?\Z")
 _ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<name>[^\[\]:]*))(?::(?P<port>[0-9]*))?\Z")
-_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BAD_ESCAPE: Final = r"%(?![0-9A-Fa-f]{2})"
+_UNRESERVED: Final = r"[A-Za-z0-9._~-]*"
+"""What means itself everywhere in a URL (RFC 3986)."""
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -101,7 +103,7 @@ class Endpoint(Fieldwise):
             if character == " " or not character.isprintable():
                 raise InvalidEndpoint(
                     f"{shown}: a URL holds no white space or control characters, and character {position} "
-                    f"is {character!a}; remove it, or write it as {quote(character, errors='replace')}"
+                    f"is {character!a}; remove it, or write it as {parse.quote(character, errors='replace')}"
                 )
         scheme, colon, rest = url.partition(":")
         is_host_port = _HOST_PORT.match(url) is not None and not rest.startswith("//")
@@ -251,7 +253,7 @@ class Endpoint(Fieldwise):
             InvalidEndpoint: it has no host.
         """
         self._address()
-        name = f"[{host.replace('%', '%25')}]" if ":" in host else quote(host, safe="")
+        name = f"[{host.replace('%', '%25')}]" if ":" in host else _quoted(host)
         parts = self._parts._replace(address=f"{name}:{port}")
         return replace(self, _parts=parts, raw=parts.url)
 
@@ -288,7 +290,7 @@ class Endpoint(Fieldwise):
             if is_secret_option(_unquoted(name)) or _unquoted(name) in self._hidden:
                 found.append(value)
         found += [_unquoted(secret) for secret in found]
-        found += [spelt for secret in found for spelt in (quote(secret), quote(secret, safe=""))]
+        found += [spelt for secret in found for spelt in (parse.quote(secret), _quoted(secret))]
         found += [repr(secret)[1:-1] for secret in found]
         return {secret for secret in found if secret}
 
@@ -335,12 +337,14 @@ def _decoded(text: str, what: str, shown: str) -> str:
     Raises:
         InvalidEndpoint: it is not encoded properly. A guess would change a password.
     """
-    if _BAD_ESCAPE.search(text):
+    if "%" not in text:
+        return text
+    if re.search(_BAD_ESCAPE, text):
         raise InvalidEndpoint(
             f"{shown}: {what}: '%' is not followed by two hexadecimal digits; write it as %25"
         )
     try:
-        return unquote_to_bytes(text).decode()
+        return parse.unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
         pass
     # Not in the handler: the error there holds the text, and would hang on this one as its context.
@@ -348,7 +352,11 @@ def _decoded(text: str, what: str, shown: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    return unquote_to_bytes(text).decode(errors="replace")
+    return parse.unquote_to_bytes(text).decode(errors="replace") if "%" in text else text
+
+
+def _quoted(text: str) -> str:
+    return text if re.fullmatch(_UNRESERVED, text) else parse.quote(text, safe="")
 
 
 def _is_ipv6(text: str) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from typing import Final
-from urllib.parse import unquote
+from urllib import parse
 
 __all__ = ["OPTION_NAME", "is_secret_option", "redact"]
 
@@ -96,7 +96,7 @@ def _is_secret_url(value: str, outermost: bool) -> bool:
 
     Of a URL inside of that, it is not asked: it would be one inside of the next, and so on.
     """
-    inner = unquote(value)
+    inner = parse.unquote(value)
     if re.match(_START, inner) is None:
         return False
     return not outermost or _redact(inner, (), outermost=False) != inner

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from producer_pool.model.errors import DeliveryError
-from producer_pool.model.fieldwise import Fieldwise
+from producer_pool.model.fieldwise import Fieldwise, MutableFieldwise
 from producer_pool.model.outcomes import Ack
 from producer_pool.model.policies import Role
 
 __all__ = ["Health", "ListenerStats", "PoolStats", "ProducerStats", "State"]
 
 
-@dataclass(slots=True)
-class ProducerStats:
+@dataclass(slots=True, eq=False, repr=False)
+class ProducerStats(MutableFieldwise):
     """
     One producer's counters since it was added, in messages unless it says bytes.
 
@@ -53,8 +53,8 @@ class ProducerStats:
         return self.accepted - self.delivered - self.failed - self.dropped - self.cancelled
 
 
-@dataclass(slots=True)
-class ListenerStats:
+@dataclass(slots=True, eq=False, repr=False)
+class ListenerStats(MutableFieldwise):
     """One listener's counters since it was started."""
 
     connections: int = 0

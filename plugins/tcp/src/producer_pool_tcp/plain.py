@@ -26,12 +26,13 @@ from producer_pool.plugin import (
 __all__ = ["ClientOptions", "ListenerOptions", "producer_pool_transports"]
 
 
-@dataclass(frozen=True)
+# Every start needs both: they are compared and shown by what they inherit, and not by code compiled for them.
+@dataclass(frozen=True, eq=False, repr=False)
 class ClientOptions(TcpOptions, StreamClientOptions):
     """What the URL of a consumer may say: ``tcp://host:port?...``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListenerOptions(StreamListenerOptions):
     """What the URL of a listener may say: ``tcp://host:port?...``."""
 

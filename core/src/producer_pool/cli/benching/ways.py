@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from producer_pool.cli.benching.certificate import CERTIFICATE, KEY
-from producer_pool.contract.options import delivery_options, describe
+from producer_pool.contract.delivery_options import delivery_options
+from producer_pool.contract.options import describe
 from producer_pool.contract.transport import Transport
 from producer_pool.discovery.registry import Registry
 from producer_pool.model.endpoint import Endpoint

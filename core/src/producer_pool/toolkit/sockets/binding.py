@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,11 @@ from producer_pool.toolkit.streams.progress import TCP_ACKS, Progress, TcpProgre
 __all__ = ["Binding", "HostBinding", "TcpBinding", "as_listen_error", "check_loopback", "is_loopback"]
 
 _BACKLOG: Final = 1024
+_LOOPBACK: Final = b"\x7f"
+"""The first byte of 127.0.0.0/8."""
+_LOOPBACK_6: Final = bytes(15) + b"\1"
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+"""Before the four bytes of an IPv4 address that is written as one of IPv6."""
 WHICH_LINK: Final = "; an address of one link needs its interface, as in [fe80::1%25eth0]"
 """What is wrong with an address that is an invalid argument."""
 _PORT_TRIES: Final = 20
@@ -241,6 +245,8 @@ def check_loopback(addresses: Sequence[Address], *, where: str, tls: bool = True
 
 def is_loopback(host: str) -> bool:
     """Whether a numeric address can be reached from this machine only. 0.0.0.0 and :: are all addresses."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    numeric = host.partition("%")[0]
+    if ":" not in numeric:
+        return socket.inet_pton(socket.AF_INET, numeric).startswith(_LOOPBACK)
+    packed = socket.inet_pton(socket.AF_INET6, numeric)
+    return packed == _LOOPBACK_6 or packed.startswith(_MAPPED + _LOOPBACK)
