@@ -51,8 +51,9 @@ class Payloads:
         self._segment = 0
         self._generation = 0
         self._offset = 0
+        self._path = ""
         self._known = (0, 0)
-        """Which it is, by device and inode."""
+        """Where it lies, and which it is, by device and inode."""
         self._unsynced: Final[dict[int, int]] = {}
         """Files that were written and not synced, and by which descriptor."""
         self.distrusted: Final[set[int]] = set()
@@ -150,7 +151,7 @@ class Payloads:
             os.close(fd)
             path.unlink(missing_ok=True)
             raise
-        self._fd, self._known = fd, (found.st_dev, found.st_ino)
+        self._fd, self._path, self._known = fd, str(path), (found.st_dev, found.st_ino)
 
     def rest(self) -> None:
         """Write no more to a file without a row."""
@@ -208,10 +209,9 @@ class Payloads:
             OSError: the file that is written to was removed, moved or replaced.
         """
         if self._fd is not None:
-            path = self.files.path(self._segment)
-            found = os.stat(path, follow_symlinks=False)
+            found = os.stat(self._path, follow_symlinks=False)
             if (found.st_dev, found.st_ino) != self._known:
-                raise FileNotFoundError(errno.ENOENT, "another file is in its place", str(path))
+                raise FileNotFoundError(errno.ENOENT, "another file is in its place", self._path)
 
     # -- reading, and letting go -------------------------------------------------------------------
 

@@ -58,6 +58,11 @@ class Position:
         """Return whether the batch of this number is still waited for, if it was for this producer."""
         return not any(after < number <= upto for after, upto in self.settled())
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is done with all up to its number, and with nothing else."""
+        return not self.skipped and self.until is None
+
     def settled(self) -> list[Span]:
         """Return all that it is done with, as spans in rising order."""
         spans = [(-1, self.number), *self.skipped]
@@ -67,13 +72,16 @@ class Position:
         return _joined([*kept, (self.until, NEVER)])
 
     def _tidy(self) -> None:
+        if not self.skipped:
+            return
         spans = _joined([(-1, self.number), *self.skipped])
         self.number = spans[0][1]
         self.skipped = spans[1:]
 
     def as_text(self) -> str:
         """Write it as from_text() reads it."""
-        return json.dumps([self.number, self.until, self.skipped])
+        until = "null" if self.until is None else self.until
+        return f"[{self.number}, {until}, {[list(span) for span in self.skipped]}]"
 
     @classmethod
     def from_text(cls, text: str) -> Position:
@@ -99,9 +107,11 @@ def free(positions: Mapping[str, Position], targets: Iterable[str] | None) -> li
     if not positions:
         return []
     names = positions.keys() if targets is None else [name for name in targets if name in positions]
-    spans: list[Span] = [(-1, NEVER)]
-    for name in names:
-        spans = _common(spans, positions[name].settled())
+    there = [positions[name] for name in names]
+    spans: list[Span] = [(-1, min([one.number for one in there if one.plain], default=NEVER))]
+    for one in there:
+        if not one.plain:
+            spans = _common(spans, one.settled())
     return spans
 
 

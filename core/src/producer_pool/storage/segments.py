@@ -8,6 +8,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from producer_pool.storage.record import Row
@@ -72,18 +73,21 @@ class Record(NamedTuple):
 
 def head_of(row: Row, identity: bytes, segment: int, generation: int) -> bytes:
     """Return the head of a record with the payload of *row*."""
-    words = [
-        None if text is None else text.encode(errors="surrogatepass")
-        for text in (row.framing, row.origin, row.targets)
-    ]
-    words.append(row.parts)
-    sizes = [-1 if one is None else len(one) for one in words]
-    numbers = _NUMBERS.pack(*row[:9], row.checksum, *sizes)
-    texts = b"".join([one for one in words if one])
-    size = _LEAST + len(texts)
-    front = _FRONT.pack(_MAGIC, identity, segment, generation, size, len(row.payload))
+    sizes, texts = _texts(row.framing, row.origin, row.targets)
+    parts = row.parts
+    numbers = _NUMBERS.pack(*row[:9], row.checksum, *sizes, -1 if parts is None else len(parts))
+    if parts:
+        texts += parts
+    front = _FRONT.pack(_MAGIC, identity, segment, generation, _LEAST + len(texts), len(row.payload))
     head = front + numbers + texts
     return head + _SUM.pack(zlib.crc32(head))
+
+
+@lru_cache(maxsize=1000)
+def _texts(*texts: str | None) -> tuple[tuple[int, ...], bytes]:
+    """Return the sizes of *texts* as they are written, -1 for None, and all of them in one piece."""
+    words = [None if text is None else text.encode(errors="surrogatepass") for text in texts]
+    return tuple([-1 if one is None else len(one) for one in words]), b"".join([one for one in words if one])
 
 
 def padding(size: int) -> bytes:

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from producer_pool.storage.segments import Place
 
@@ -17,8 +16,7 @@ _RESTING: Final = 8
 """Files that may wait for it to be safe that nothing is in them, if another sync is needed for it."""
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """What is in one file."""
 
     generation: int
@@ -145,8 +143,8 @@ class Uses:
                 return
             use = Use(place.generation)
         if use.generation == place.generation:  # Else it was there before the file was begun anew.
-            self._changed[place.segment] = replace(
-                use, rows=use.rows + sign, nbytes=use.nbytes + sign * place.room
+            self._changed[place.segment] = Use(
+                use.generation, use.rows + sign, use.nbytes + sign * place.room
             )
 
     def emptied(self, segment: int, generation: int | None = None) -> None:
