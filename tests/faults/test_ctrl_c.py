@@ -194,10 +194,13 @@ def send(port):
 
 def strike(number, frame):
     global armed, struck
-    if armed and loop.is_running():
-        armed = False
-        struck += 1
-        signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
+    if armed:
+        armed = False  # Before any call: this may be called again in the middle of one.
+        if loop.is_running():
+            struck += 1
+            signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
+        else:
+            armed = True
 
 async def work():
     while server.stats.messages < count:
@@ -218,8 +221,13 @@ while not task.done():
             task = loop.create_task(work())
     except RuntimeError:  # The one before came just as the work was done.
         assert not task.done()
-    armed = True
+    armed = struck == raised  # Else one is still to be raised.
 signal.setitimer(signal.ITIMER_REAL, 0)
+if struck > raised:  # The last one came just as the work was done.
+    try:
+        loop.run_until_complete(asyncio.sleep(0))
+    except KeyboardInterrupt:
+        raised += 1
 loop.run_until_complete(pool.aclose())
 counters = loop.run_until_complete(pool.stats()).producers
 print(struck, raised)
