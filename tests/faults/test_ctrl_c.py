@@ -27,6 +27,7 @@ from support.streams import until
 from support.waiting import BOUND
 
 PACKAGE = Path(producer_pool.__file__).parent
+ASYNCIO = Path(asyncio.__file__).parent
 NAMES = ("a", "b")
 POLICY = replace(DeliveryPolicy.relay(), retry=Retry(backoff=0.001, max_backoff=0.001))
 APART = times(4, 1)
@@ -39,6 +40,13 @@ pytestmark = pytest.mark.usefixtures("python_handles_interrupts", "unreminded")
 def as_before(number: int, frame: FrameType | None) -> None:
     """Raise where it strikes, as Python does."""
     raise KeyboardInterrupt
+
+
+def while_it_runs(number: int, frame: FrameType | None) -> None:
+    """Do what the pool does while a loop runs. What comes before and after, the program has to bear."""
+    handler = signal.getsignal(signal.SIGINT)
+    if asyncio._get_running_loop() is not None and callable(handler):
+        handler(number, frame)
 
 
 class Program:
@@ -97,6 +105,23 @@ class Program:
         for receipt in receipts:
             assert (await receipt.results(0)).ok
 
+    def waits(self, number: int) -> str:
+        """Interrupt asyncio at that point while it is waited for the pool, and return where; '': nowhere."""
+
+        async def wait() -> None:
+            await self.pool.submit(self.ledger.write())
+            assert await self.pool.drain()
+
+        async def see() -> None:
+            await asyncio.wait([work], timeout=BOUND)
+            assert work.done(), f"{where}: it is waited for ever"
+
+        work = self._loop.create_task(wait())
+        where = interrupted_at(number, lambda: self.run(work), ASYNCIO, while_it_runs)
+        self.run(self._loop.create_task(see()))
+        work.result()
+        return where
+
     def settles(self, number: int) -> bool:
         """Interrupt a message at that point; say whether it is settled when the pool says that all are."""
 
@@ -141,6 +166,21 @@ def test_interrupt_at_every_point(stored: bool, tmp_path: Path) -> None:
         assert program.interrupts == struck
         assert struck > 100
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        for consumer in program.consumers:
+            consumer.wait_for(len(program.ledger.sent))
+            assert program.ledger.judge(consumer.messages).exact
+
+
+def test_interrupt_at_every_point_of_asyncio() -> None:
+    """Whom it is about to tell of what has come to an end, it tells: nobody waits for ever."""
+    with ExitStack() as stack:
+        program = Program(stack)
+        struck = 0
+        while program.waits(1 + struck):
+            struck += 1
+        program.close()
+
+        assert struck > 50
         for consumer in program.consumers:
             consumer.wait_for(len(program.ledger.sent))
             assert program.ledger.judge(consumer.messages).exact

@@ -164,11 +164,15 @@ def _is_in_the_way(loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> 
     Whether something of a pool's on *loop* would be left half done if *frame* were interrupted.
 
     Not in the program's own code, in one of its tasks, with nothing of ours that called it. But callbacks are
-    in the way, and the loop itself: what it was about to call would never be called.
+    in the way, and the loop itself: what it was about to call would never be called. So is the end of any
+    task: those who wait for it, and are about to be told, would wait for ever.
     """
     if not any(deferral.loop is loop for deferral in _DEFERRALS):
         return False
-    return asyncio.current_task(loop) is None or any(map(_is_ours, _outward(frame)))
+    task = asyncio.current_task(loop)
+    if task is None or getattr(task.get_coro(), "cr_frame", task) is None:
+        return True
+    return any(map(_is_ours, _outward(frame)))
 
 
 def _outward(frame: FrameType | None) -> Iterator[FrameType]:

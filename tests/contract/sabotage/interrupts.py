@@ -26,16 +26,23 @@ INTERRUPTS: Final = (
     Sabotage(
         "an interrupt is raised where it strikes, in the middle of a pool's work, too",
         f"{CORE}/deferral.py",
-        " or any(map(_is_ours, _outward(frame)))",
-        "",
+        "    return any(map(_is_ours, _outward(frame)))",
+        "    return False",
         "test_deferral.py::test_code_of_the_pool",
     ),
     Sabotage(
         "an interrupt is raised out of callbacks and the loop itself",
         f"{CORE}/deferral.py",
-        "asyncio.current_task(loop) is None or ",
-        "",
+        "    if task is None or getattr",
+        "    if task is not None and getattr",
         "test_deferral.py::test_callback",
+    ),
+    Sabotage(
+        "an interrupt is raised out of asyncio while it tells of the end of a task",
+        f"{CORE}/deferral.py",
+        '    if task is None or getattr(task.get_coro(), "cr_frame", task) is None:',
+        "    if task is None:",
+        "test_ctrl_c.py::test_interrupt_at_every_point_of_asyncio",
     ),
     Sabotage(
         "a task that is thrown away with its loop connects again for ever",
