@@ -170,9 +170,14 @@ def _is_in_the_way(loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> 
     if not any(deferral.loop is loop for deferral in _DEFERRALS):
         return False
     task = asyncio.current_task(loop)
-    if task is None or getattr(task.get_coro(), "cr_frame", task) is None:
+    if task is None or _is_over(task.get_coro()):
         return True
     return any(map(_is_ours, _outward(frame)))
+
+
+def _is_over(coroutine: object) -> bool:
+    """Whether nothing of a coroutine, or of a generator that is used as one, is left to run."""
+    return getattr(coroutine, "cr_frame", getattr(coroutine, "gi_frame", coroutine)) is None
 
 
 def _outward(frame: FrameType | None) -> Iterator[FrameType]:

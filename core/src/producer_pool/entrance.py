@@ -63,7 +63,7 @@ class Entrance(Generic[R]):
         """Tell the plugins of *pool* that it runs, once there are plugins: they come with the first URL."""
         if not self._announced and self._factory is not None:
             self._announced = True
-            engine.observers.extend(self._wiring.observers(pool))
+            engine.observe(self._wiring.observers(pool))
             self._wiring.started(pool)
 
     def take_leave(self, pool: object, drain: float) -> None:

@@ -33,14 +33,14 @@ INTERRUPTS: Final = (
     Sabotage(
         "an interrupt is raised out of callbacks and the loop itself",
         f"{CORE}/deferral.py",
-        "    if task is None or getattr",
-        "    if task is not None and getattr",
+        "    if task is None or _is_over(",
+        "    if task is not None and _is_over(",
         "test_deferral.py::test_callback",
     ),
     Sabotage(
         "an interrupt is raised out of asyncio while it tells of the end of a task",
         f"{CORE}/deferral.py",
-        '    if task is None or getattr(task.get_coro(), "cr_frame", task) is None:',
+        "    if task is None or _is_over(task.get_coro()):",
         "    if task is None:",
         "test_ctrl_c.py::test_interrupt_at_every_point_of_asyncio",
     ),

@@ -451,8 +451,8 @@ TABLE: Final = (
     Sabotage(
         "what one still waits for is removed when another is done with it",
         f"{CORE}/storage/positions.py",
-        "[(-1, min([one.number for one in there",
-        "[(-1, max([one.number for one in there",
+        "    upto = min([one.number for one in there",
+        "    upto = max([one.number for one in there",
         "test_positions.py::test_free",
     ),
     *PROTOCOLS,

@@ -20,7 +20,7 @@ from producer_pool.testing import in_virtual_time, run_in_virtual_time
 from support.engines import add, check_books, outcomes
 from support.fake_clients import FakePipelinedClient
 from support.sailing import ALL, RELAY, counters, sailing
-from support.streaming import StreamingClient, lines
+from support.streaming import FakeStream, StreamingClient, lines
 
 pytestmark = pytest.mark.usefixtures("no_log")
 
@@ -250,6 +250,16 @@ async def test_settled_without_being_asked() -> None:
 
         assert it.budget.used == 0
         assert [counters(it, name) for name in ALL] == [(1, 1, 0)] * 3
+
+
+@in_virtual_time
+async def test_connection_that_takes_along_what_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked more often: what was acknowledged before, and nobody knew, would go out again."""
+    monkeypatch.setattr(FakeStream, "lasting", False)
+    async with sailing() as (it, _):
+        await asyncio.sleep(0.01)
+
+        assert it.budget.used == 0
 
 
 @in_virtual_time

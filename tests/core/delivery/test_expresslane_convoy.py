@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from producer_pool.delivery import expresslane
 from producer_pool.delivery.convoy import Convoy
 from producer_pool.delivery.engine import Engine
+from producer_pool.model.batch import Batch
 from producer_pool.model.outcomes import Ack, Outcome, Results
 from producer_pool.model.policies import DeliveryPolicy, Limits, Role
 from producer_pool.model.stats import Health
@@ -272,6 +273,38 @@ async def test_part_of_a_message_taken() -> None:
 
         assert ask().ok
         assert [client.arrived[0][-1] for client in clients] == [b"123"] * 3
+
+
+@in_virtual_time
+async def test_no_memory_behind_half_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing follows it: the connection of who took half of it ends, and of nobody else."""
+
+    def no_memory(messages: list[bytes]) -> Batch:
+        raise MemoryError
+
+    async with engine() as it:
+        way, clients = await sailing_lane(it)
+        clients[1].make_room(2)
+        with monkeypatch.context() as patch:
+            patch.setattr(Batch, "owning", no_memory)
+            with pytest.raises(MemoryError):
+                way.forward(ALL, b"123")
+
+        assert [client._broken for client in clients] == [False, True, False]
+
+
+@in_virtual_time
+async def test_observer_that_comes_later() -> None:
+    """It is told of what comes after it, and of nothing before."""
+    async with engine() as it:
+        way, _ = await sailing_lane(it)
+        way.forward(ALL, b"1")
+        told = Told()
+        it.observe([told])
+        way.forward(ALL, b"2")
+        await asyncio.sleep(0.1)
+
+        assert told.observed == [(name, Outcome.DELIVERED, 1) for name in ALL]
 
 
 @in_virtual_time

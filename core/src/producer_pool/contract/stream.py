@@ -28,6 +28,11 @@ class Stream(ABC):
     """In which the batches have to be."""
     send: Callable[[bytes], int]
     """Give bytes to the kernel, and return how many it took: as send() of a socket that does not block."""
+    lasting: bool = True
+    """
+    Whether unconfirmed() still knows all that was confirmed when the other side has ended the connection.
+    Else what was not asked for before that is sent again, though it may have arrived.
+    """
     ended: Callable[[], bool]
     """Whether any of those watched may have ended: one look for all streams that have this function."""
 

@@ -44,6 +44,8 @@ _LOOK: Final = 0.05
 Seconds between two looks at what was acknowledged. Nobody waits to know, and a short wait of the loop costs
 the kernel more than a long one: it has to set a timer each time that something is waited for.
 """
+_LOOK_OFTEN: Final = 0.004
+"""The same if a member's connection, when it ends, takes along what was not asked for before."""
 _LATE: Final = 0.2
 """Seconds after which a member leaves whose consumer has not acknowledged a batch."""
 _TIME: Final = 1.0
@@ -122,6 +124,7 @@ class Convoy:
         self._delivered = (0, 0, 0.0)
         """Bytes and messages sent up to the end of the last message of express(), and when that was."""
         self._ended: Callable[[], bool] = bool
+        self._every = _LOOK
         self._timer: asyncio.TimerHandle | None = None
 
     # -- sending -----------------------------------------------------------------------------------
@@ -175,7 +178,7 @@ class Convoy:
             self._cost += cost
             self._flights.append(flight)
             if self._timer is None:
-                self._timer = self._loop.call_later(_LOOK, self._look)
+                self._timer = self._loop.call_later(self._every, self._look)
         except BaseException:
             if flight not in self._flights:
                 self._release([flight])
@@ -256,6 +259,8 @@ class Convoy:
             let_interrupts_pass(error)
             return False  # Such as one descriptor too many: it gets all in the usual way.
         self._ended = stream.ended
+        if not stream.lasting:
+            self._every = _LOOK_OFTEN
         link.leave = partial(self._part, producer)
         self._members[producer] = member = _Member(producer, link, stream)
         member.done = len(self._flights)
@@ -269,6 +274,10 @@ class Convoy:
         if stream is None or stream.framing is not self.framing or not _is_roomy(producer, cost):
             return None
         return None if self._members and stream.ended != self._ended else stream
+
+    def end_connections(self, odd: Iterable[Odd]) -> None:
+        """End those of members that have left, and of which nobody will know how much was sent."""
+        self._end_connections(member for member, _ in odd)
 
     def _end_connections(self, members: Iterable[_Member]) -> None:
         """End what an interrupt came into the middle of: nobody knows how much was sent."""
@@ -302,7 +311,7 @@ class Convoy:
         behind = [one for one in self._members.values() if one.done < len(flights)]
         self._part_with([one for one in behind if flights[one.done][2] < late])
         if flights:
-            self._timer = self._loop.call_later(_LOOK, self._look)
+            self._timer = self._loop.call_later(self._every, self._look)
 
     def settle(self) -> None:
         """See how far the consumers are, and let go of what all of them have."""
@@ -389,6 +398,8 @@ class Convoy:
         member = self._members[producer]
         self._settle(member)
         del self._members[producer]
+        if not self._members:
+            self._every = _LOOK
         member.link.leave = None
         stream = member.stream
         size, count = member.passed[0] - member.joined[0], member.passed[1] - member.joined[1]

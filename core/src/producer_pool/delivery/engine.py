@@ -25,6 +25,7 @@ from producer_pool.model.stats import Health, PoolStats, ProducerStats
 from producer_pool.model.text import format_count, format_size
 
 if TYPE_CHECKING:
+    from producer_pool.contract.ports import Observer
     from producer_pool.delivery.lane import Lane
     from producer_pool.delivery.store import Store
     from producer_pool.delivery.writeahead import WriteAhead
@@ -401,9 +402,17 @@ class Engine:
         """Return how each consumer does."""
         return self._health_of(self._producers.values())
 
-    def _health_of(self, producers: Iterable[Producer]) -> dict[str, Health]:
+    def observe(self, observers: Iterable[Observer]) -> None:
+        """Tell these, too, of what comes to an outcome from now on."""
+        self._settle_convoys()
+        self.observers.extend(observers)
+
+    def _settle_convoys(self) -> None:
         for convoy in self._convoys.values():
             convoy.settle()
+
+    def _health_of(self, producers: Iterable[Producer]) -> dict[str, Health]:
+        self._settle_convoys()
         return {producer.id: producer.health() for producer in producers}
 
     def warn_of_strangers(self) -> None:

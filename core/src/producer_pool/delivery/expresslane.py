@@ -35,7 +35,8 @@ class ExpressLane(Generic[R]):
     Hands a message to one producer after the other, and keeps nothing of it while each settles it at once.
 
     Where one message follows another to producers that could be in a convoy, it has them join one, and
-    hands over there. For who has the turn of the pool's loop, when nothing lies in the log *submits*.
+    hands over there. For who has the turn of the pool's loop, when nothing lies in the log *submits*; and for
+    as long as no producer is added.
     """
 
     def __init__(self, engine: Engine, submits: SubmitLog[R]) -> None:
@@ -70,11 +71,16 @@ class ExpressLane(Generic[R]):
     def _follow(self, convoy: Convoy, odd: Sequence[Odd], message: bytes) -> R:
         """Have the *odd* ones go on with a message that the others have; return its receipt."""
         engine = self._engine
-        batch = Batch.owning([message])
-        page = OpenPage(self._log, self._targets)
-        left = {member.producer.id for member, _ in odd}
-        engine.begin(page, batch, [producer_id for producer_id in self._targets if producer_id not in left])
-        engine.offer(page, batch, convoy.hand_on(odd, page, batch, engine.now()))
+        try:
+            batch = Batch.owning([message])
+            page = OpenPage(self._log, self._targets)
+            left = {member.producer.id for member, _ in odd}
+            engine.begin(page, batch, [name for name in self._targets if name not in left])
+            nothing = convoy.hand_on(odd, page, batch, engine.now())
+        except BaseException:
+            convoy.end_connections(odd)  # Nothing may follow half a message.
+            raise
+        engine.offer(page, batch, nothing)
         return self._log.receipt.made(page, 0)
 
     def _one_by_one(self, targets: Sequence[str], message: bytes) -> Results | R | None:

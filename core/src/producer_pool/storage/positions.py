@@ -108,7 +108,8 @@ def free(positions: Mapping[str, Position], targets: Iterable[str] | None) -> li
         return []
     names = positions.keys() if targets is None else [name for name in targets if name in positions]
     there = [positions[name] for name in names]
-    spans: list[Span] = [(-1, min([one.number for one in there if one.plain], default=NEVER))]
+    upto = min([one.number for one in there if one.plain], default=NEVER)
+    spans: list[Span] = [(-1, upto)] if upto >= 0 else []
     for one in there:
         if not one.plain:
             spans = _common(spans, one.settled())

@@ -217,7 +217,7 @@ class DatagramClient(PipelinedClient):
     def _send_up_to(self, end: int, whole: Batch | None) -> int:
         """Send the tail up to *end*, and return the error that it stopped with, or 0."""
         try:
-            if self._send_segments is None or end - self._at < 2:
+            if self._send_segments is None or not self._longest_segment or end - self._at < 2:
                 self._send_each(self._tail[self._at : end])
                 return 0
             if whole is None or self._at or end < len(whole):

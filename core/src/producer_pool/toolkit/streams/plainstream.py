@@ -40,6 +40,7 @@ class PlainStream(Stream):
         *keep* is called with what the kernel took in part, and how much, and *broke* with what it raised.
         """
         self.framing = framing
+        self.lasting = progress is None or progress.lasting
         self.send = sock.send if progress is None else progress.noted(sock.send)
         # Kept: another thread may borrow the turn of the loop, and then watch on its behalf.
         self._ends = ends = _ends()

@@ -40,6 +40,8 @@ class Progress(ABC):
 
     read: bool = False
     """Whether the other side's program has read what is acknowledged."""
+    lasting: bool = True
+    """Whether it tells that as well after the other side has closed."""
 
     def noted(self, send: Send) -> Send:
         """Return what everything has to be sent by instead of *send*, where this has to know of each."""
@@ -104,6 +106,7 @@ class UnixProgress(Progress):
     """
 
     read = True
+    lasting = False
 
     __slots__ = (
         "_answer",
