@@ -5,6 +5,7 @@ import platform
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,12 +89,89 @@ def test_program_that_collects_is_left_alone() -> None:
 
 
 COMMAND = """
-import atexit, gc
-from producer_pool.cli import main
+import gc
+from producer_pool.cli import entry
 
-atexit.register(lambda: print("collects:", gc.isenabled(), gc.get_freeze_count() > 1000))
-main()
+def end():
+    print("collects:", gc.isenabled(), gc.get_freeze_count() > 1000)
+    really()
+
+really, entry.collect_at_the_end = entry.collect_at_the_end, end
+entry.main()
 """
+FORGETS = """
+from keeps_a_log import LOG
+from producer_pool.plugin import hookimpl
+
+LOG.write("written")
+
+@hookimpl
+def producer_pool_stopping(pool):
+    LOG.write(", and the end")
+"""
+
+
+def test_program_that_does_not_collect_is_left_alone() -> None:
+    """Not even by a command from its beginning to its end."""
+    run_program("""
+        import gc, sys
+        from producer_pool.cli import main
+
+        gc.disable()
+        sys.argv = ["producer-pool", "plugins", "list"]
+        try:
+            main()
+        except SystemExit:
+            pass
+        assert not gc.isenabled() and gc.get_freeze_count() == 0
+    """)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["run", "--to", "x"], ["plugins", "list"]], ids=" ".join
+)
+def test_program_gets_its_collector_back(arguments: list[str]) -> None:
+    """Also where a command has come to nothing."""
+    run_program(
+        """
+        import gc
+        from producer_pool.cli import main
+
+        try:
+            main()
+        except SystemExit:
+            pass
+        assert gc.isenabled() and gc.get_freeze_count() == 0
+        """,
+        *arguments,
+    )
+
+
+@pytest.mark.parametrize(
+    "to, code, text", [("null:", 0, "written, and the end"), ("x", 78, "written")], ids=["end", "error"]
+)
+def test_what_a_plugin_forgot_to_close(tmp_path: Path, to: str, code: int, text: str) -> None:
+    """It is written at the end, as in any program: nobody else would come to it."""
+    plugin = tmp_path / "forgets.py"
+    plugin.write_text(FORGETS)
+    (tmp_path / "keeps_a_log.py").write_text('LOG = open("log", "a")')
+    arguments = ["run", "--plugin", str(plugin), "--listen", "tcp://127.0.0.1:0", "--to", to]
+    with subprocess.Popen(
+        [sys.executable, "-m", "producer_pool", *arguments],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if code == 0:
+            assert process.stderr is not None
+            while "up" not in (line := process.stderr.readline()):
+                assert line, "it ended before it was up"
+            process.terminate()
+        process.communicate(timeout=BOUND)
+
+    assert process.returncode == code
+    assert (tmp_path / "log").read_text() == text
 
 
 @pytest.mark.parametrize("arguments", [["check", "--to", "null:"], ["plugins", "list"]], ids=" ".join)

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import math
+import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,7 @@ def test_declared_secret_in_a_repr() -> None:
     assert MARK not in repr(one(note=MARK))
 
 
-@pytest.mark.parametrize("hint", [dict, set[str], int | str, tuple[int, str], tuple[int, int]])
+@pytest.mark.parametrize("hint", [dict, set[str], int | str, tuple[int, str], tuple[int, int], os.PathLike])
 def test_type_that_is_not_known(hint: Any) -> None:
     """This is a fault of the plugin, and not of what its user wrote."""
     kind = dataclasses.make_dataclass("Odd", [("odd", hint, None)], frozen=True)

@@ -119,10 +119,10 @@ class Daemon:
 
     async def _start(self, listeners: Sequence[Listener]) -> None:
         self._engine = self._pool.engine
+        collect_from_now_on()  # A listener may take long to start, while others work already.
         for listener in listeners:
             endpoint = await listener.start(self._pool.intake)
             self._open.append((str(endpoint), listener))
-        collect_from_now_on()
         await self._pool.check(wait=_FIRST_LOOK)
         self._before = now = await self._snapshot()
         policy = "relay" if self._settings.policy == DeliveryPolicy.relay() else "direct"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from producer_pool.cli.exits import CONFIGURATION, explained, leave
 from producer_pool.cli.latecomers import let_come_late
-from producer_pool.cli.memory import begin_without_collecting
+from producer_pool.cli.memory import begin_without_collecting, collect_at_the_end
 
 __all__ = ["main"]
 
@@ -20,15 +20,18 @@ _COMPLETION: Final = "_PRODUCER_POOL_COMPLETE"
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
     begin_without_collecting()
-    let_come_late()
-    with explained():
-        given = _plain_run(sys.argv[1:])
-        if given is None:
-            _ask_click()
-        else:
-            from producer_pool.cli.running import run_daemon
+    try:
+        let_come_late()
+        with explained():
+            given = _plain_run(sys.argv[1:])
+            if given is None:
+                _ask_click()
+            else:
+                from producer_pool.cli.running import run_daemon
 
-            run_daemon(given)
+                run_daemon(given)
+    finally:
+        collect_at_the_end()
 
 
 def _plain_run(arguments: list[str]) -> dict[str, Any] | None:

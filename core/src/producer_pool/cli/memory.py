@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-__all__ = ["begin_without_collecting", "collect_from_now_on", "keep_freed_memory"]
+__all__ = ["begin_without_collecting", "collect_at_the_end", "collect_from_now_on", "keep_freed_memory"]
 
 _MAPPED: Final = 4 * 1024 * 1024
 
@@ -27,6 +27,13 @@ def keep_freed_memory() -> None:
     bytes(_MAPPED)
 
 
+class _Start:
+    """What begin_without_collecting() has begun."""
+
+    collector_off = False
+    frozen = False
+
+
 def begin_without_collecting() -> None:
     """
     Have nobody look for garbage until collect_from_now_on().
@@ -34,7 +41,9 @@ def begin_without_collecting() -> None:
     What a start makes is there to stay: classes, functions, what they know of each other. To go through all
     of it each time that a few hundred more are made takes 7 % of the start of a daemon.
     """
-    gc.disable()
+    if gc.isenabled():
+        gc.disable()
+        _Start.collector_off = True
 
 
 def collect_from_now_on() -> None:
@@ -43,6 +52,23 @@ def collect_from_now_on() -> None:
 
     Nothing happens in a program that has not called begin_without_collecting(): it is not ours to tune.
     """
-    if not gc.isenabled():
+    if _Start.collector_off:
+        _Start.collector_off = False
+        _Start.frozen = True
         gc.freeze()
+        gc.enable()
+
+
+def collect_at_the_end() -> None:
+    """
+    Leave the collector as it was found, and have it look through what was made since.
+
+    Else Python would not come to all that a plugin forgot to close, and what was still to be written is lost.
+    """
+    if _Start.frozen:
+        _Start.frozen = False
+        gc.unfreeze()
+        gc.collect()
+    elif _Start.collector_off:
+        _Start.collector_off = False
         gc.enable()

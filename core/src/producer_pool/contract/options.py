@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -173,8 +174,8 @@ def reader_for(hint: Any) -> Reader:
     elif isinstance(hint, type) and issubclass(hint, enum.Enum):
         words = {str(member.value): member for member in hint}
         return Reader(lambda text: _word(text, words), lambda member: str(member.value), "|".join(words))
-    elif isinstance(hint, type) and issubclass(hint, os.PathLike):
-        # Path: imported by whoever asks for it, and by nobody else.
+    elif hint is getattr(sys.modules.get("pathlib"), "Path", None) and hint is not None:
+        # Whoever asks for it has imported it; nobody else needs it.
         path: Callable[[str], os.PathLike[str]] = hint
         return Reader(lambda text: path(_path(text)), str, "file")
     elif hint in _SIMPLE:
