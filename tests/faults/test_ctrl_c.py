@@ -263,9 +263,9 @@ while not task.done():
         assert not task.done()
     armed = struck == raised  # Else one is still to be raised.
 signal.setitimer(signal.ITIMER_REAL, 0)
-if struck > raised:  # The last one came just as the work was done.
+while struck > raised:  # The last one came as the work was done, or was taken for a reminder.
     try:
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0.001))
     except KeyboardInterrupt:
         raised += 1
 loop.run_until_complete(pool.aclose())
