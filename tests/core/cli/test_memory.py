@@ -100,14 +100,25 @@ really, entry.collect_at_the_end = entry.collect_at_the_end, end
 entry.main()
 """
 FORGETS = """
-from keeps_a_log import LOG
+import keeps_a_log
 from producer_pool.plugin import hookimpl
 
-LOG.write("written")
+keeps_a_log.LOG.write("written")
+
+class Observer:
+    def __init__(self):
+        self.log = open("observer.log", "a")
+        self.log.write("written")
+
+    def state_changed(self, health):
+        pass
+
+    def settled(self, producer_id, outcome, count):
+        pass
 
 @hookimpl
-def producer_pool_stopping(pool):
-    LOG.write(", and the end")
+def producer_pool_observer(pool):
+    return Observer()
 """
 
 
@@ -148,13 +159,13 @@ def test_program_gets_its_collector_back(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "to, code, text", [("null:", 0, "written, and the end"), ("x", 78, "written")], ids=["end", "error"]
+    "to, code, log", [("null:", 0, "observer.log"), ("x", 78, "module.log")], ids=["end", "error"]
 )
-def test_what_a_plugin_forgot_to_close(tmp_path: Path, to: str, code: int, text: str) -> None:
+def test_what_a_plugin_forgot_to_close(tmp_path: Path, to: str, code: int, log: str) -> None:
     """It is written at the end, as in any program: nobody else would come to it."""
     plugin = tmp_path / "forgets.py"
     plugin.write_text(FORGETS)
-    (tmp_path / "keeps_a_log.py").write_text('LOG = open("log", "a")')
+    (tmp_path / "keeps_a_log.py").write_text('LOG = open("module.log", "a")')
     arguments = ["run", "--plugin", str(plugin), "--listen", "tcp://127.0.0.1:0", "--to", to]
     with subprocess.Popen(
         [sys.executable, "-m", "producer_pool", *arguments],
@@ -171,7 +182,7 @@ def test_what_a_plugin_forgot_to_close(tmp_path: Path, to: str, code: int, text:
         process.communicate(timeout=BOUND)
 
     assert process.returncode == code
-    assert (tmp_path / "log").read_text() == text
+    assert (tmp_path / log).read_text() == "written"
 
 
 @pytest.mark.parametrize("arguments", [["check", "--to", "null:"], ["plugins", "list"]], ids=" ".join)
