@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from producer_pool.contract.ports import ClientSignals, PipelinedClient, Settled
 from producer_pool.contract.stream import Stream
@@ -155,6 +157,23 @@ class StreamingClient(PipelinedClient):
         now = self.now
         most = len(now.taken)
         now.acknowledged = most if count is None else min(now.acknowledged + count, most)
+
+    def befall(self, what: str, *rest: Any) -> None:
+        """Have it happen to the connection that a story tells of, in its words."""
+        match what, *rest:
+            case "acknowledge", count:
+                self.acknowledge(count)
+            case "room", room:
+                self.make_room(room)
+            case ("break",):
+                self.break_off()
+            case ("fault",):
+                self.fault = ConnectionResetError()
+                # As a real one would: the loop is told of it, too, a little later.
+                asyncio.get_running_loop().call_later(0.05, self.break_off)
+            case ("end",):
+                self.ended = True
+                asyncio.get_running_loop().call_later(0.05, self.break_off)
 
     def break_off(self) -> None:
         """Lose the connection, and say so."""

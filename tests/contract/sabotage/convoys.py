@@ -47,7 +47,7 @@ CONVOYS: Final = (
     Sabotage(
         "a convoy goes on in the middle of what an interrupt left",
         CONVOY,
-        "            self._end_connections([*members.values(), *(member for member, _ in odd)])\n"
+        "            self.end_connections([*members.values(), *(member for member, _ in odd)])\n"
         "            raise\n        if others:\n",
         "            raise\n        if others:\n",
         "test_interrupted_loops.py::test_interrupt_at_every_point_of_a_send",

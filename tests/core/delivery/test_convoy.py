@@ -152,21 +152,8 @@ class Story:
                 await self.engine.remove(name, 0.1)
             case "prompt", prompt:
                 client.prompt = prompt
-            case _ if not client.connections:
-                pass
-            case "acknowledge", count:
-                client.acknowledge(count)
-            case "room", room:
-                client.make_room(room)
-            case ("break",):
-                client.break_off()
-            case ("fault",):
-                client.fault = ConnectionResetError()
-                # As a real one would: the loop is told of it, too, a little later.
-                asyncio.get_running_loop().call_later(0.05, client.break_off)
-            case ("end",):
-                client.ended = True
-                asyncio.get_running_loop().call_later(0.05, client.break_off)
+            case _ if client.connections:
+                client.befall(what, *rest)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -108,7 +108,7 @@ async def tell(story: Sequence[Step], make: Callable[[Engine], Way], *, observed
             case "add", name, policy if name not in clients:
                 join(name, policy)
             case what, name, *rest if name in clients and clients[name].connections:
-                happen(clients[name], what, *rest)
+                clients[name].befall(what, *rest)
     for client in clients.values():
         client.fault = None
         if client.connections:
@@ -128,20 +128,6 @@ async def tell(story: Sequence[Step], make: Callable[[Engine], Way], *, observed
     assert here.budget.used == 0
 
     return told
-
-
-def happen(client: StreamingClient, what: str, *rest: Any) -> None:
-    match what, *rest:
-        case "room", room:
-            client.make_room(room)
-        case ("break",):
-            client.break_off()
-        case ("fault",):
-            client.fault = ConnectionResetError()
-            asyncio.get_running_loop().call_later(0.05, client.break_off)
-        case ("end",):
-            client.ended = True
-            asyncio.get_running_loop().call_later(0.05, client.break_off)
 
 
 def along(story: Sequence[Step], make: Callable[[Engine], Way], *, observed: bool = True) -> Told:

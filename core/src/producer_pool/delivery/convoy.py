@@ -182,7 +182,7 @@ class Convoy:
         except BaseException:
             if flight not in self._flights:
                 self._release([flight])
-            self._end_connections([*members.values(), *(member for member, _ in odd)])
+            self.end_connections([*members.values(), *(member for member, _ in odd)])
             raise
         if others:
             self._offer(self._page(flight), batch, others)
@@ -225,7 +225,7 @@ class Convoy:
             self._messages += 1
             self._delivered = self._end, self._messages, self._loop.time()
         except BaseException:
-            self._end_connections([*members.values(), *(member for member, _ in odd)])
+            self.end_connections([*members.values(), *(member for member, _ in odd)])
             raise
         return odd
 
@@ -275,12 +275,8 @@ class Convoy:
             return None
         return None if self._members and stream.ended != self._ended else stream
 
-    def end_connections(self, odd: Iterable[Odd]) -> None:
-        """End those of members that have left, and of which nobody will know how much was sent."""
-        self._end_connections(member for member, _ in odd)
-
-    def _end_connections(self, members: Iterable[_Member]) -> None:
-        """End what an interrupt came into the middle of: nobody knows how much was sent."""
+    def end_connections(self, members: Iterable[_Member]) -> None:
+        """End what something came into the middle of: nobody knows how much was sent."""
         for member in members:
             member.tell("broke", member.stream.broke, INTERRUPTED)
             member.link.fault("send", INTERRUPTED)

@@ -78,7 +78,7 @@ class ExpressLane(Generic[R]):
             engine.begin(page, batch, [name for name in self._targets if name not in left])
             nothing = convoy.hand_on(odd, page, batch, engine.now())
         except BaseException:
-            convoy.end_connections(odd)  # Nothing may follow half a message.
+            convoy.end_connections(member for member, _ in odd)  # Nothing may follow half a message.
             raise
         engine.offer(page, batch, nothing)
         return self._log.receipt.made(page, 0)
