@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -156,14 +157,16 @@ def test_well_consumer_keeps_its_throughput(kind: str, stack: ExitStack, tmp_pat
             company.spoil(bad)
             measured.append(company.burst())
             company.heal(bad)
-    # The best of each: what else the machine did then makes all of them worse, and none better.
-    rate = {bad: max(measured) for bad, measured in rates.items()}
-    kept = {bad: rate[bad] / rate[0] for bad in rates}
+    # Within a round, the machine is as fast for all of them; from one round to another it may not be.
+    kept = {
+        bad: median(beside / alone for beside, alone in zip(measured, rates[0], strict=True))
+        for bad, measured in rates.items()
+    }
     verdict = company.ledger.judge(company.well.messages)
     report(
         f"neighbours: {kind}, throughput",
         rounds=ROUNDS,
-        all_well_per_s=round(rate[0]),
+        all_well_per_s=round(median(rates[0])),
         kept_beside_one=kept[1],
         kept_beside_all=kept[OTHERS],
     )

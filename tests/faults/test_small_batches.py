@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -294,8 +295,8 @@ def test_frozen(tmp_path: Path) -> None:
         counted = end(running)
 
         assert all(ledger.judge(each.messages).exact for each in well)
-    # The best of each: what else the machine did then makes all of them worse, and none better.
-    kept = max(rates[True]) / max(rates[False])
+    # Within a round, the machine is as fast for both of them; from one round to another it may not be.
+    kept = median(beside / alone for beside, alone in zip(rates[True], rates[False], strict=True))
     report(
         "small batches, one of three frozen",
         sent=len(ledger.sent),
