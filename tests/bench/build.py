@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".bench-cache"
-FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-function")
+FLAGS = ("-O2", "-march=native", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-function")
 
 
 def compiler() -> str | None:
@@ -27,6 +28,13 @@ def made_cache() -> Path:
     return CACHE
 
 
+def _processor() -> str:
+    """What the processor can do, which -march=native goes by: a checkout may move to another machine."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+
+
 def binary(name: str) -> Path | None:
     """Path of the compiled program `name`.c in this folder; None where there is no compiler or it fails."""
     cc = compiler()
@@ -35,7 +43,7 @@ def binary(name: str) -> Path | None:
     source = HERE / f"{name}.c"
     headers = {*HERE.glob("*.h"), *source.parent.glob("*.h")}
     content = b"".join(path.read_bytes() for path in (source, *sorted(headers)))
-    digest = hashlib.sha256(content + " ".join((cc, *FLAGS)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(content + " ".join((cc, *FLAGS, _processor())).encode()).hexdigest()[:16]
     target = CACHE / f"{source.stem}-{digest}"
     if target.exists():
         return target

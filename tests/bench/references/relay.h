@@ -62,7 +62,10 @@ static int connected_to(const char *text)
 {
     struct sockaddr_storage place;
     socklen_t length = place_of(&place, text);
-    int one = 1, fd = socket(place.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int one = 1, room = READ_SIZE, fd = socket(place.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* The usual room of a unix socket is less than a read, which would go in two parts. The kernel doubles this. */
+    if (place.ss_family == AF_UNIX)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     if (fd < 0 || connect(fd, (struct sockaddr *)&place, length))
         die("connect");
     if (place.ss_family == AF_INET)
