@@ -163,8 +163,8 @@ def relay(wire: str, ports: list[int], damage: Damage) -> Iterator[int]:
             thread.join()
 
 
-def sent_through(damage: Damage, wire: str, in_python: bool) -> dict[str, Any]:
-    traffic = replace(TRAFFIC, wire=wire)
+def sent_through(damage: Damage, wire: str, in_python: bool, *, size: int = TRAFFIC.size) -> dict[str, Any]:
+    traffic = replace(TRAFFIC, wire=wire, size=size)
     with LoadProcess(traffic, bound=30, python=in_python) as load, relay(wire, load.ports, damage) as port:
         load.begin(port, 0)
         result = load.result()
@@ -263,6 +263,20 @@ def test_corruption(wire: str, in_python: bool) -> None:
         return frames
 
     assert found(sent_through(spoil, wire, in_python)) == {"lost": 6, "corrupt": 6}
+
+
+@pytest.mark.parametrize("size", [81, 82, 100, 146, 147])
+def test_corruption_at_each_byte(size: int, in_python: bool) -> None:
+    """However long the fill is, compared in pieces that overlap where the processor has wide ones."""
+
+    def spoil(frames: list[bytes]) -> list[bytes]:
+        for at in range(size):
+            frame = bytearray(frames[at])
+            frame[at] ^= 1
+            frames[at] = bytes(frame)
+        return frames
+
+    assert found(sent_through(spoil, "tcp", in_python, size=size)) == {"lost": size, "corrupt": size}
 
 
 def test_numbers_go_on(in_python: bool) -> None:
