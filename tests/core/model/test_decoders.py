@@ -122,6 +122,14 @@ def test_promise_above_the_limit(framing: Framing) -> None:
     assert isinstance(decoder.error, MessageTooLarge)
 
 
+def test_line_that_is_read_as_a_length() -> None:
+    """It promises more than any limit: the framing of one side is wrong, and the error says that, too."""
+    decoder = LENGTH4.decoder(LIMIT)
+
+    assert decoder.feed(b"hi there\n", 9) == b""
+    assert "framing=length4" in str(decoder.error)
+
+
 @each_framing
 @given(message=st.binary(max_size=LIMIT).map(lambda m: m.translate(NO_DELIMITER)), data=st.data())
 def test_stream_ends_inside_a_frame(framing: Framing, message: bytes, data: st.DataObject) -> None:

@@ -67,6 +67,11 @@ def test_tree_is_drawn_as_it_is() -> None:
             MessageTooLarge(10),
             "message longer than 10 bytes; raise it with ?max-message=",
         ),
+        (
+            MessageTooLarge(10, "length4"),
+            "message longer than 10 bytes; raise it with ?max-message=, "
+            "or have the other side use framing=length4, too",
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

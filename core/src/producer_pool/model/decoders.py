@@ -157,7 +157,7 @@ class Length4Decoder(_CountedDecoder):
         while position + 4 <= size:
             length = unpack(wire, position)[0]
             if length > limit:
-                self._refuse(MessageTooLarge(limit))
+                self._refuse(MessageTooLarge(limit, "length4"))
                 break
             end = position + 4 + length
             if end > size:

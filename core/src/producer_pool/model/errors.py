@@ -184,11 +184,17 @@ class FramingError(ProducerPoolError):
 
 
 class MessageTooLarge(FramingError):
-    """A message on a wire is longer than the listener takes."""
+    """
+    A message on a wire is longer than the listener takes.
 
-    def __init__(self, limit: int) -> None:
+    *framing* is that of the listener, where a length stands before each message: what came may be of another
+    framing, and no length.
+    """
+
+    def __init__(self, limit: int, framing: str = "") -> None:
         self.limit = limit
-        super().__init__(f"message longer than {limit} bytes; raise it with ?max-message=")
+        other = f", or have the other side use framing={framing}, too" if framing else ""
+        super().__init__(f"message longer than {limit} bytes; raise it with ?max-message={other}")
 
 
 # -- delivery --------------------------------------------------------------------------------------

@@ -115,7 +115,8 @@ class _Delimited(Framing):
         return tuple(index for index, message in enumerate(messages) if self._delimiter in message)
 
     def why_misfit(self) -> str:
-        return f"framing={self.name} cannot carry a message that holds {self._what}; use framing=length4"
+        holds = f"a message that holds {self._what}"
+        return f"framing={self.name} cannot carry {holds}; use framing=length4 at both ends"
 
     def split(self, wire: bytes) -> list[bytes]:
         messages = wire.split(self._delimiter)
@@ -232,7 +233,7 @@ class _OctetCounting(CountedFraming):
     def why_misfit(self) -> str:
         return (
             "framing=octet-counting cannot carry an empty message (RFC 6587 has no length 0); "
-            "use framing=length4"
+            "use framing=length4 at both ends"
         )
 
     def split(self, wire: bytes) -> list[bytes]:
